@@ -1,0 +1,203 @@
+"""Checkpoint files: their names, reading them with suspicion, loading all or nothing, saving without loss."""
+
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .atomic import replacing
+from .errors import UserError
+
+# Bookkeeping of the old synchronized BatchNorm: buffers that nothing reads any more.
+_OLD_BOOKKEEPING = ("_tmp_running_mean", "_tmp_running_var", "_running_iter")
+_STEPS = "num_batches_tracked"  # counted by BatchNorm since PyTorch 0.4.1, so missing in older files
+# What ImageNet classifiers have behind the layers that an encoder keeps: ResNet, MobileNetV2, HRNetV2.
+_CLASSIFIER = ("fc.", "classifier.", "features.18.", "incre_modules.", "downsamp_modules.", "final_layer.")
+
+_WEIGHTS_NAME = re.compile(r"(encoder|decoder)_epoch_(0|[1-9][0-9]*)\.pth")
+
+
+def epoch_path(directory: str | Path, part: str, epoch: int) -> Path:
+    """Where a run keeps a ``part`` of an epoch: "encoder", "decoder", "history", "state"."""
+    return Path(directory) / f"{part}_epoch_{epoch}.pth"
+
+
+def newest_epoch(directory: str | Path) -> int | None:
+    """The highest epoch of which both the encoder and the decoder are in a folder; None if there is none.
+
+    Raises: UserError if the folder cannot be read.
+    """
+    epochs: dict[str, set[int]] = {"encoder": set(), "decoder": set()}
+    try:
+        for file in Path(directory).iterdir():
+            if match := _WEIGHTS_NAME.fullmatch(file.name):
+                epochs[match[1]].add(int(match[2]))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{directory} cannot be read: {error.strerror}. Make it readable.") from error
+    return max(epochs["encoder"] & epochs["decoder"], default=None)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint, on the CPU, by name.
+
+    The file is a zip or a legacy pickle, and holds a state dict itself or under the key ``state_dict``. A
+    leading ``module.``, which a data-parallel wrapper leaves, is cut off if every name has it.
+
+    Raises: UserError if the file is missing, damaged or something else.
+    """
+    content = read(path)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, not weights by name. Save a state_dict() in it."
+        )
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UserError(
+                f"{path} does not hold weights by name: its entry {name!r} is a {type(value).__name__}. "
+                "Save a state_dict() in it."
+            )
+    if not content:
+        raise UserError(f"{path} holds no weights at all. Save it again.")
+    prefix = "module." if all(name.startswith("module.") for name in content) else ""
+    return {name.removeprefix(prefix): value for name, value in content.items()}
+
+
+def read(path: str | Path) -> Any:
+    """What was saved in a file with ``torch.save``, zip or legacy pickle, with its tensors on the CPU.
+
+    Only tensors and plain containers are unpickled, so a foreign file cannot run code.
+
+    Raises: UserError if the file is missing, damaged or something else.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            first = file.read(64)
+        if first:
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist. {_neighbours(path)}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # a damaged file makes the unpickler raise almost anything
+        raise UserError(f"{path} {_diagnosis(path, first, error)}") from error
+    raise UserError(f"{path} is empty (0 bytes). Delete it, and fetch or save it again.")
+
+
+def _neighbours(path: Path) -> str:
+    names = sorted(file.name for file in path.parent.glob("*.pth")) if path.parent.is_dir() else []
+    if not names:
+        return f"There is no .pth file in {path.parent.absolute()}."
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    return f"{path.parent.absolute()} holds {shown}."
+
+
+def _diagnosis(path: Path, first: bytes, error: Exception) -> str:
+    """What is wrong with a file that torch could not load, and what to do."""
+    start = " ".join(first.decode("latin-1").split())
+    size = path.stat().st_size
+    again = "Delete it, and fetch or save it again."
+    if start.startswith("<"):
+        return f"is a web page, not a checkpoint: it begins with {start!r}. {again}"
+    if foreign := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return (
+            f"holds a Python object of type {foreign[1]}, which could run code when it is loaded. "
+            "Save the state_dict() of the model instead of the model."
+        )
+    if first.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+        return f"is truncated: {size} bytes, and the end of the zip archive is missing. {again}"
+    if first.startswith((b"PK\x03\x04", b"\x80")):
+        if isinstance(error, (EOFError, RuntimeError)) or "ran out of" in str(error).lower():
+            return f"is damaged or truncated ({size} bytes). {again}"
+        return f"is damaged, or no PyTorch checkpoint ({size} bytes). {again}"
+    return f"is not a PyTorch checkpoint: it begins with {start!r}. Name another file, or fetch it again."
+
+
+def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -> None:
+    """Loads a checkpoint's weights into a module: all of them, or none and an error.
+
+    Every name and shape has to agree. Only the bookkeeping of old synchronized BatchNorms is left out, and
+    steps that an old file did not count start at 0.
+
+    Args:
+        part: what the module is, for the message: "encoder" or "decoder".
+        arch: its name.
+
+    Raises: UserError if the file cannot be read or does not fit. The module is as it was, then.
+    """
+    _load(module, read_state_dict(path), path, part, arch)
+
+
+def load_imagenet(module: nn.Module, path: str | Path, *, arch: str) -> None:
+    """As :func:`load_weights`, for an encoder and the weights of a whole ImageNet classifier."""
+    wanted = module.state_dict()
+    weights = {
+        name: value
+        for name, value in read_state_dict(path).items()
+        if name in wanted or not name.startswith(_CLASSIFIER)
+    }
+    _load(module, weights, path, "encoder", arch)
+
+
+def _load(module: nn.Module, weights: dict[str, Tensor], path: str | Path, part: str, arch: str) -> None:
+    wanted = module.state_dict()
+    weights = {k: v for k, v in weights.items() if k.rpartition(".")[2] not in _OLD_BOOKKEEPING}
+    for name, value in wanted.items():
+        if name.rpartition(".")[2] == _STEPS:
+            weights.setdefault(name, torch.zeros_like(value, device="cpu"))
+    missing = [name for name in wanted if name not in weights]
+    unknown = [name for name in weights if name not in wanted]
+    reshaped = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
+    if missing or unknown or reshaped:
+        found = [_count(missing, "weight missing", "weights missing"), _count(unknown, "unknown", "unknown")]
+        if reshaped:
+            name = reshaped[0]
+            theirs, ours = tuple(weights[name].shape), tuple(wanted[name].shape)
+            found.append(
+                f"{len(reshaped)} of another shape (first: {name} is {theirs}, the model's is {ours})"
+            )
+        todo = f"Set MODEL.arch_{part} to what it was trained as, or name another file."
+        if part == "decoder" and not missing and not unknown:
+            todo = _other_classes(weights, wanted, reshaped) or todo
+        raise UserError(f"{path} does not fit {part} {arch!r}: {', '.join(found)}. {todo}")
+    module.load_state_dict(weights)
+
+
+def _count(names: list[str], one: str, many: str) -> str:
+    """``2 weights missing (first: conv_last.4.bias)``"""
+    return f"{len(names)} {one if len(names) == 1 else many}" + (f" (first: {names[0]})" if names else "")
+
+
+def _other_classes(weights: dict[str, Tensor], wanted: dict[str, Tensor], reshaped: list[str]) -> str:
+    """What to do if the shapes differ in the number of classes and nothing else; "" otherwise."""
+    counts = {(weights[name].shape[:1], wanted[name].shape[:1]) for name in reshaped}
+    if len(counts) != 1 or any(weights[name].shape[1:] != wanted[name].shape[1:] for name in reshaped):
+        return ""
+    (((theirs,), (ours,)),) = counts
+    return (
+        f"It was trained with {theirs} classes, this model has {ours}. "
+        f"Set DATASET.num_class {theirs} or leave MODEL.weights_decoder empty."
+    )
+
+
+def save_atomically(obj: Any, path: str | Path) -> None:
+    """Writes ``obj`` with ``torch.save``; after a failure or a crash, the file is still the old one.
+
+    Raises: UserError if the disk refuses.
+    """
+    with replacing(path) as file:
+        try:
+            torch.save(obj, file)
+        except RuntimeError as error:
+            # The zip writer reports its own confusion about a failed write; the disk's error is behind it.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise

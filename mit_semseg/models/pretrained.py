@@ -1,0 +1,89 @@
+"""Which trained weights are published, and where."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from ..checkpoint import epoch_path, read_state_dict
+from ..errors import UserError
+from .download import fetch
+
+_HOST = "http://sceneparsing.csail.mit.edu/model"
+_MIRROR = "MIT_SEMSEG_MIRROR"  # environment variable: base URL of a copy of the host, laid out like it
+
+# Encoder without "dilated" -> file; all of them are trained on ImageNet's 1000 classes.
+_IMAGENET = {
+    "mobilenetv2": "mobilenet_v2.pth.tar",
+    "resnet18": "resnet18-imagenet.pth",
+    "resnet50": "resnet50-imagenet.pth",
+    "resnet101": "resnet101-imagenet.pth",
+    "resnext101": "resnext101-imagenet.pth",
+    "hrnetv2": "hrnetv2_w48-imagenet.pth",
+}
+
+# Segmentation models trained on ADE20K's 150 classes: folder -> last epoch.
+PUBLISHED: dict[str, int] = {
+    "ade20k-mobilenetv2dilated-c1_deepsup": 20,
+    "ade20k-resnet18dilated-c1_deepsup": 20,
+    "ade20k-resnet18dilated-ppm_deepsup": 20,
+    "ade20k-resnet50dilated-ppm_deepsup": 20,
+    "ade20k-resnet101dilated-ppm_deepsup": 25,
+    "ade20k-resnet50-upernet": 30,
+    "ade20k-resnet101-upernet": 50,
+    "ade20k-hrnetv2-c1": 30,
+}
+
+
+def imagenet_weights(arch: str) -> Path:
+    """The file with an encoder's ImageNet weights, fetched into torch's cache if it is not there yet.
+
+    The cache is ``checkpoints/`` in ``torch.hub.get_dir()``, which follows ``TORCH_HOME``.
+
+    Args:
+        arch: name of the encoder, in any case.
+
+    Raises: UserError if there are none for it, or they cannot be had.
+    """
+    name = _IMAGENET.get(arch.lower().removesuffix("dilated"))
+    if name is None:
+        raise UserError(
+            f"No ImageNet weights are published for {arch!r}. Set MODEL.pretrained False to start from "
+            "random weights, or MODEL.weights_encoder to a checkpoint."
+        )
+    return fetch(
+        f"{_base_url()}/pretrained_resnet/{name}",
+        Path(torch.hub.get_dir()) / "checkpoints" / name,
+        check=read_state_dict,
+        otherwise=f"Or set {_MIRROR} to a mirror's URL, or MODEL.pretrained False for random weights.",
+    )
+
+
+def fetch_published(folder_name: str, directory: str | Path) -> tuple[Path, Path]:
+    """The files of a published segmentation model, fetched into ``directory`` if they are not there yet.
+
+    Args:
+        folder_name: a key of ``PUBLISHED``.
+        directory: a run's folder (``DIR``).
+
+    Returns: the files of the encoder and the decoder.
+    Raises: UserError if there is no such model, or it cannot be had.
+    """
+    if folder_name not in PUBLISHED:
+        raise UserError(
+            f"No published model is called {folder_name!r}. There are: {', '.join(sorted(PUBLISHED))}."
+        )
+    epoch = PUBLISHED[folder_name]
+    encoder, decoder = (epoch_path(directory, part, epoch) for part in ("encoder", "decoder"))
+    for file in (encoder, decoder):
+        fetch(
+            f"{_base_url()}/pytorch/{folder_name}/{file.name}",
+            file,
+            check=read_state_dict,
+            otherwise=f"Or set {_MIRROR} to a mirror's URL.",
+        )
+    return encoder, decoder
+
+
+def _base_url() -> str:
+    return (os.environ.get(_MIRROR) or _HOST).rstrip("/")
