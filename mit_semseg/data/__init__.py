@@ -1,0 +1,1 @@
+"""From lists and image files to tensors: records, schedule, geometry, images, class tables."""

@@ -1,0 +1,131 @@
+"""Names and colours of a dataset's classes: a CSV file, or what is made up without one."""
+
+import csv
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..resources import find
+
+ADE20K = "data/ade20k_classes.csv"
+_COLUMNS = ("index", "name", "red", "green", "blue")
+_SHOWN = 3  # problems spelled out in a message; the rest are counted
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Class k of the network has ``names[k]`` and ``colors[k]``, (num_class, 3) uint8 RGB; label value k+1."""
+
+    names: tuple[str, ...]
+    colors: np.ndarray
+
+
+def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
+    """The names and colours of ``num_class`` classes.
+
+    Args:
+        path: a CSV file with a header and a row for each class. Columns, in any order and case: ``index`` (or
+            Idx; the label value, 1 to num_class), ``name`` (of several, separated by ``;``, the first is taken),
+            and ``red``, ``green``, ``blue`` (0 to 255; made up if all three columns are missing). "" stands for
+            ADE20K's if num_class is 150, else for "class 1", "class 2", ...
+
+    Raises: UserError for a file that cannot be used, or whose classes are not 1 to num_class.
+    """
+    if not str(path):
+        if num_class != 150:
+            return ClassTable(tuple(f"class {k}" for k in range(1, num_class + 1)), palette(num_class))
+        path = ADE20K
+    try:
+        with find(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8: {error}.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+    columns = _columns(rows[0] if rows else [], path)
+    colors = palette(num_class)
+    names: dict[int, str] = {}
+    problems: list[str] = []
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        try:
+            index, name, color = _parse(row, columns)
+            if index in names:
+                raise ValueError(f"has index {index} once more")
+        except ValueError as problem:
+            problems.append(f"row {number} {problem}")
+            continue
+        names[index] = name
+        if color and index <= num_class:
+            colors[index - 1] = color
+    if problems:
+        more = f"; ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise UserError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}.")
+    if sorted(names) != list(range(1, num_class + 1)):
+        missing = [index for index in range(1, num_class + 1) if index not in names]
+        gap = f" Index {missing[0]} is missing." if missing else ""
+        raise UserError(
+            f"{path} names {len(names)} classes, but DATASET.num_class is {num_class}.{gap} "
+            f"It needs a row for each index from 1 to {num_class}."
+        )
+    return ClassTable(tuple(names[index] for index in range(1, num_class + 1)), colors)
+
+
+def write_classes(path: str | PathLike[str], table: ClassTable) -> None:
+    """Writes a table as load_classes reads it."""
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for index, (name, color) in enumerate(zip(table.names, table.colors.tolist(), strict=True), start=1):
+            writer.writerow((index, name, *color))
+
+
+def palette(num_class: int) -> np.ndarray:
+    """Distinct colours, none of them black (which is unlabelled); (num_class, 3) uint8 RGB.
+
+    The bits of the label value k+1 go to red, green and blue in turn, the lowest to the strongest bit of each, so
+    that labels that follow each other look different.
+
+    >>> palette(3).tolist()
+    [[128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    """
+    labels = np.arange(1, num_class + 1)
+    colors = np.zeros((num_class, 3), np.uint8)
+    for bit in range(24):
+        colors[:, bit % 3] |= (((labels >> bit) & 1) << (7 - bit // 3)).astype(np.uint8)
+    return colors
+
+
+def _columns(header: list[str], path: str | PathLike[str]) -> list[int]:
+    """Where index, name and, if there are colours, red, green and blue stand."""
+    found = {name.strip().lower(): position for position, name in enumerate(header)}
+    found.setdefault("index", found.get("idx", -1))
+    colored = any(name in found for name in _COLUMNS[2:])
+    wanted = _COLUMNS if colored else _COLUMNS[:2]
+    missing = [name for name in wanted if found.get(name, -1) < 0]
+    if missing:
+        raise UserError(
+            f"{path} has no column {', '.join(missing)}; its header should be {','.join(_COLUMNS)}."
+        )
+    return [found[name] for name in wanted]
+
+
+def _parse(row: list[str], columns: list[int]) -> tuple[int, str, list[int]]:
+    """Index, name and colour ([] if there are none). Raises: ValueError with the end of a sentence."""
+    if len(row) <= max(columns):
+        raise ValueError(f"has {len(row)} cells")
+    index, names, *color = (row[column].strip() for column in columns)
+    name = names.split(";")[0].strip()
+    if not index.isdecimal() or int(index) < 1:
+        raise ValueError(f'has index "{index}", which is no label value from 1 up')
+    if not name:
+        raise ValueError("has no name")
+    for value in color:
+        if not value.isdecimal() or int(value) > 255:
+            raise ValueError(f'has the colour value "{value}", which is not from 0 to 255')
+    return int(index), name, [int(value) for value in color]

@@ -1,0 +1,181 @@
+"""Lists of images and labels (.odgt: one JSON object a line), packed so that a million of them stay small."""
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+
+_SHOWN = 3  # problems spelled out in a message; the rest are counted
+_LONGEST_SIDE = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a list. What the line need not have and has not is '' or 0; sizes are in pixels."""
+
+    fpath_img: str
+    fpath_segm: str = ""
+    width: int = 0
+    height: int = 0
+
+
+class Records(Sequence[Record]):
+    """A read-only sequence of records in three tensors.
+
+    Tensors, because loader processes share them: no copy a process, neither when it is forked (reading a
+    Python object writes its reference count, and so copies its page) nor when the dataset is pickled to it.
+    """
+
+    def __init__(self, name: str, unit: str, text: torch.Tensor, bounds: torch.Tensor, numbers: torch.Tensor):
+        """
+        Args:
+            name: of the list, for messages.
+            unit: what ``numbers`` counts in messages: "line" or "record".
+            text: all paths one behind the other, UTF-8, (bytes,) uint8.
+            bounds: start of the image's path, end of it, end of the label's path; (N, 3) int64.
+            numbers: width, height, line number; (N, 3) int32.
+        """
+        self.name = name
+        self._unit = unit
+        self._text = text
+        self._bounds = bounds
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._bounds)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Records": ...
+    def __getitem__(self, index: int | slice) -> "Record | Records":
+        if isinstance(index, slice):
+            return Records(self.name, self._unit, self._text, self._bounds[index], self._numbers[index])
+        start, middle, end = self._bounds[index].tolist()
+        width, height, _ = self._numbers[index].tolist()
+        return Record(self._path(start, middle), self._path(middle, end), width, height)
+
+    def _path(self, start: int, end: int) -> str:
+        return self._text[start:end].numpy().tobytes().decode("utf-8", "surrogatepass")
+
+    def is_portrait(self) -> np.ndarray:
+        """Whether each record is higher than wide; (N,) bool. A square counts as landscape."""
+        return (self._numbers[:, 1] > self._numbers[:, 0]).numpy()
+
+    def place(self, index: int) -> str:
+        """Where a record stands, for messages: ``line 31 of training.odgt``."""
+        return f"{self._unit} {int(self._numbers[index, 2])} of {self.name}"
+
+
+def read_records(
+    odgt: str | PathLike[str] | Iterable[Any],
+    *,
+    required: Sequence[str] = ("fpath_img", "fpath_segm", "width", "height"),
+) -> Records:
+    """The records of a list.
+
+    Args:
+        odgt: path of an .odgt file, or the records themselves: dicts, or paths of images.
+        required: the keys that each record must have. Others are ignored.
+
+    Raises: UserError if the file cannot be read, is empty, or has unusable lines (all are counted in it).
+    """
+    if isinstance(odgt, str | PathLike):
+        name, unit = fspath(odgt), "line"
+        entries: Iterable[tuple[int, Any]] = _lines(Path(odgt))
+    elif isinstance(odgt, Iterable) and not isinstance(odgt, Mapping | bytes):
+        name, unit = "the list of records", "record"
+        entries = enumerate(odgt, start=1)
+    else:
+        raise TypeError(f"odgt is a {type(odgt).__name__}; it must be a path or a list of records.")
+
+    text, bounds, numbers = bytearray(), array("q"), array("i")
+    problems: list[str] = []
+    total = bad = 0
+    for number, entry in entries:
+        total += 1
+        try:
+            record = _record(entry, required)
+            image = record.fpath_img.encode("utf-8", "surrogatepass")
+            label = record.fpath_segm.encode("utf-8", "surrogatepass")
+        except _UnusableError as problem:
+            bad += 1
+            if bad <= _SHOWN:
+                problems.append(f"{unit} {number} {problem}")
+            continue
+        start = len(text)
+        text += image
+        text += label
+        bounds.extend((start, start + len(image), len(text)))
+        numbers.extend((record.width, record.height, number))
+    if bad:
+        more = f"; ... and {bad - _SHOWN} more" if bad > _SHOWN else ""
+        raise UserError(f"{name}: {bad} of {total} {unit}s unusable: {'; '.join(problems)}{more}.")
+    if not total:
+        raise UserError(f"{name} is empty. It needs one {unit} an image.")
+    return Records(
+        name,
+        unit,
+        torch.frombuffer(text, dtype=torch.uint8),
+        torch.frombuffer(bounds, dtype=torch.int64).view(-1, 3),
+        torch.frombuffer(numbers, dtype=torch.int32).view(-1, 3),
+    )
+
+
+class _UnusableError(Exception):
+    """What is wrong with one entry, as the end of a sentence that begins with its place."""
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers from 1."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist. It should hold one JSON object a line.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _record(entry: Any, required: Sequence[str]) -> Record:
+    if isinstance(entry, bytes):
+        entry = _parse(entry)
+    elif isinstance(entry, str | PathLike):
+        entry = {"fpath_img": fspath(entry)}
+    if not isinstance(entry, Mapping):
+        raise _UnusableError(f"is no JSON object with the keys {', '.join(required)}")
+    for key in required:
+        if key not in entry:
+            raise _UnusableError(f'has no "{key}"')
+    return Record(**{key: _value(entry[key], key) for key in required})
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _UnusableError("is not UTF-8 text") from None
+    except (ValueError, RecursionError):
+        raise _UnusableError("is not JSON") from None
+
+
+def _value(value: Any, key: str) -> Any:
+    """The value of a key, checked: a path, or a number of pixels."""
+    if key.startswith("fpath"):
+        if not isinstance(value, str | PathLike) or not fspath(value) or "\0" in str(value):
+            raise _UnusableError(f'has {value!r} for "{key}", which is no path')
+        return fspath(value)
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= _LONGEST_SIDE:
+        raise _UnusableError(f'has {value!r} for "{key}", which is no whole number of pixels above 0')
+    return int(value)
