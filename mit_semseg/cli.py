@@ -1,0 +1,121 @@
+"""The command line of the three scripts, and of ``mit-semseg train | eval | test``.
+
+Nothing here imports torch before the arguments have been read, so that ``--help`` and mistakes answer at once.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .errors import UserError
+
+_DEFAULT_CONFIG = "config/ade20k-resnet50dilated-ppm_deepsup.yaml"
+_COMMANDS = {
+    "train": "Train a segmentation model.",
+    "eval": "Score a trained model on the validation list.",
+    "test": "Segment images with a trained model.",
+}
+_DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "yacs", "yaml", "tqdm")
+_CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 2 for a mistake of the user's."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] not in _COMMANDS:
+        _overview().parse_args(words[:1])  # answers --help and --version, refuses the rest
+        return 2
+    try:
+        return _run(words[0], _parser(words[0]).parse_intermixed_args(words[1:]))
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in _DEPENDENCIES:
+            raise
+        sys.stderr.write(f"The package {error.name} is missing. Run: pip install -r requirements.txt\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return 130
+
+
+def script(command: str) -> int:
+    """Run one command with this process's arguments, under the script's own name."""
+    return main([command, *sys.argv[1:]])
+
+
+def _overview() -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {name:6} {text}" for name, text in _COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="mit-semseg",
+        usage="mit-semseg COMMAND [--help] ...",
+        description=f"Semantic segmentation in PyTorch.\n\ncommands:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("command", choices=list(_COMMANDS), metavar="COMMAND", help="one of the above")
+    return parser
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"mit-semseg {command}",
+        description=_COMMANDS[command],
+        epilog="Every config key with its meaning: mit_semseg/config/defaults.py",
+    )
+    if command == "test":
+        parser.add_argument(
+            "--imgs", required=True, nargs="+", metavar="PATH", help="images, or folders (searched recursively)"
+        )
+    parser.add_argument(
+        "--gpu" if command == "test" else "--gpus",
+        dest="gpus",
+        metavar="DEVICES",
+        help="such as 0, gpu1 or cpu" if command == "test" else "such as 0-3, 0,2, gpu1 or cpu"
+        + "; left out: all GPUs there are, else the CPU",
+    )
+    parser.add_argument(
+        "--cfg",
+        default=_DEFAULT_CONFIG,
+        metavar="FILE",
+        help=f"a config file, or the name of one that the project ships (default: {_DEFAULT_CONFIG})",
+    )
+    parser.add_argument(
+        "opts", nargs="*", metavar="KEY VALUE", help="config keys to change, such as TRAIN.num_epoch 5"
+    )
+    return parser
+
+
+def _run(command: str, args: argparse.Namespace) -> int:
+    overrides = args.opts
+    if command == "test":
+        args.imgs, trailing = _split_at_key(args.imgs)
+        overrides = trailing + overrides
+    from .config import load_config
+
+    cfg = load_config(args.cfg, overrides)
+    from .distributed import find_devices  # imports torch
+
+    devices = find_devices(args.gpus)
+    from .engine.evaluate import evaluate
+    from .engine.predict import predict
+    from .engine.train import train
+
+    if command == "train":
+        train(cfg, devices)
+    elif command == "eval":
+        evaluate(cfg, devices)
+    else:
+        predict(cfg, devices, args.imgs)
+    return 0
+
+
+def _split_at_key(words: list[str]) -> tuple[list[str], list[str]]:
+    """``a.jpg b.jpg TEST.result out`` as the images and the config keys behind them."""
+    for i, word in enumerate(words):
+        if i and _CONFIG_KEY.fullmatch(word):
+            return words[:i], words[i:]
+    return words, []

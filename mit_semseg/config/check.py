@@ -1,0 +1,63 @@
+"""Limits of single config values, checked before anything is built or written."""
+
+import math
+from typing import Any
+
+from yacs.config import CfgNode
+
+_AT_LEAST: dict[str, float] = {
+    "DATASET.num_class": 2,
+    "DATASET.imgMaxSize": 1,
+    "DATASET.padding_constant": 1,
+    "DATASET.segm_downsampling_rate": 1,
+    "MODEL.fc_dim": 1,
+    "TRAIN.batch_size_per_gpu": 1,
+    "TRAIN.num_epoch": 1,
+    "TRAIN.start_epoch": 0,
+    "TRAIN.epoch_iters": 1,
+    "TRAIN.lr_encoder": 0,
+    "TRAIN.lr_decoder": 0,
+    "TRAIN.lr_pow": 0,
+    "TRAIN.beta1": 0,
+    "TRAIN.weight_decay": 0,
+    "TRAIN.deep_sup_scale": 0,
+    "TRAIN.workers": 0,
+    "TRAIN.disp_iter": 1,
+    "TRAIN.seed": 0,
+}
+
+
+def check_values(cfg: CfgNode) -> list[str]:
+    """A sentence for each value of ``cfg`` that is out of its limits, and for each pair that contradicts itself."""
+    problems = [
+        f"{key} is {_get(cfg, key)}, but must be at least {limit:g}."
+        for key, limit in _AT_LEAST.items()
+        if not (math.isfinite(_get(cfg, key)) and _get(cfg, key) >= limit)
+    ]
+    data, train = cfg.DATASET, cfg.TRAIN
+    if train.beta1 >= 1:
+        problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
+    sizes = data.imgSizes
+    if not sizes or any(type(size) is not int or size < 1 for size in sizes):
+        problems.append(f"DATASET.imgSizes is {sizes}, but takes one or more whole numbers above 0.")
+    if problems:
+        return problems
+    if data.padding_constant % data.segm_downsampling_rate:
+        problems.append(
+            f"DATASET.padding_constant is {data.padding_constant}, which is no multiple of "
+            f"DATASET.segm_downsampling_rate {data.segm_downsampling_rate}."
+        )
+    if train.start_epoch >= train.num_epoch:
+        problems.append(
+            f"TRAIN.start_epoch is {train.start_epoch}, but the run ends at TRAIN.num_epoch {train.num_epoch}. "
+            f"Set TRAIN.num_epoch higher to train on."
+        )
+    for section in ("VAL", "TEST"):
+        if cfg[section].batch_size != 1:
+            problems.append(f"{section}.batch_size is {cfg[section].batch_size}, but images of their own size go one by one: 1.")
+    return problems
+
+
+def _get(cfg: CfgNode, key: str) -> Any:
+    section, leaf = key.split(".")
+    return cfg[section][leaf]

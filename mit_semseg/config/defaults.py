@@ -1,0 +1,58 @@
+"""Every config key, its default, its meaning. The only definition."""
+
+from yacs.config import CfgNode
+
+_C = CfgNode()
+_C.DIR = "ckpt/ade20k-resnet50dilated-ppm_deepsup"  # where a run's checkpoints, history and results go
+
+_C.DATASET = CfgNode()
+_C.DATASET.root_dataset = "./data/"  # folder that the paths in the lists are relative to
+_C.DATASET.list_train = "./data/training.odgt"  # one JSON a line: fpath_img, fpath_segm, width, height
+_C.DATASET.list_val = "./data/validation.odgt"
+_C.DATASET.classes = ""  # CSV with names and colours; "" is ADE20K's for 150 classes, else numbered classes
+_C.DATASET.num_class = 150  # 2 or more; label value k in a PNG is class k-1, 0 is ignored
+_C.DATASET.imgSizes = (300, 375, 450, 525, 600)  # short edges in pixels: one drawn in training, all averaged in tests
+_C.DATASET.imgMaxSize = 1000  # upper limit of the long edge, in pixels
+_C.DATASET.padding_constant = 8  # image sides are rounded up to a multiple of it; a multiple of the rate below
+_C.DATASET.segm_downsampling_rate = 8  # stride of the decoder's output, at which labels are compared in training
+_C.DATASET.random_flip = True  # mirror each training image with probability 1/2
+
+_C.MODEL = CfgNode()
+_C.MODEL.arch_encoder = "resnet50dilated"  # a name in mit_semseg.models.builder.ENCODERS
+_C.MODEL.arch_decoder = "ppm_deepsup"  # a name in mit_semseg.models.builder.DECODERS
+_C.MODEL.pretrained = True  # start the encoder from ImageNet weights; False: random weights, nothing downloaded
+_C.MODEL.weights_encoder = ""  # a checkpoint to start from, instead of ImageNet's
+_C.MODEL.weights_decoder = ""  # the same for the decoder; "" is random
+_C.MODEL.fc_dim = 2048  # channels of the encoder's last map
+
+_C.TRAIN = CfgNode()
+_C.TRAIN.batch_size_per_gpu = 2  # images in a sub-batch, 1 or more
+_C.TRAIN.num_epoch = 20  # the epoch to stop after
+_C.TRAIN.start_epoch = 0  # continue behind this epoch's checkpoint in DIR
+_C.TRAIN.epoch_iters = 5000  # iterations of an epoch, whatever the length of the list
+_C.TRAIN.optim = "SGD"  # a name in mit_semseg.optim.OPTIMIZERS
+_C.TRAIN.lr_encoder = 0.02  # learning rate at iteration 0; 0 or more
+_C.TRAIN.lr_decoder = 0.02
+_C.TRAIN.lr_pow = 0.9  # power of the polynomial decay to 0 over the whole run
+_C.TRAIN.beta1 = 0.9  # momentum of SGD, beta1 of Adam and AdamW; from 0 to below 1
+_C.TRAIN.weight_decay = 1e-4  # of convolution and linear weights; biases and norms are not decayed
+_C.TRAIN.deep_sup_scale = 0.4  # weight of the auxiliary loss of *_deepsup decoders
+_C.TRAIN.fix_bn = False  # freeze BatchNorm's statistics and parameters
+_C.TRAIN.workers = 16  # loader processes a device, at most one a CPU core; 0 loads in the training process
+_C.TRAIN.disp_iter = 20  # iterations between two progress lines
+_C.TRAIN.seed = 304  # of the data order, the augmentation and the initial weights
+
+_C.VAL = CfgNode()
+_C.VAL.batch_size = 1  # only 1
+_C.VAL.visualize = False  # write image | truth | prediction for every validation image
+_C.VAL.checkpoint = ""  # such as epoch_20.pth; "" is the newest epoch in DIR
+
+_C.TEST = CfgNode()
+_C.TEST.batch_size = 1  # only 1
+_C.TEST.checkpoint = ""  # as VAL.checkpoint; with neither, a published model's checkpoint is downloaded
+_C.TEST.result = "./"  # folder for the pictures
+
+
+def get_defaults() -> CfgNode:
+    """A fresh, mutable copy of the default tree."""
+    return _C.clone()

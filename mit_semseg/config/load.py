@@ -1,0 +1,128 @@
+"""From a YAML file and ``KEY VALUE`` pairs to a checked, frozen config tree."""
+
+import ast
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from ..errors import UserError
+from ..resources import find
+from .check import check_values
+from .defaults import get_defaults
+
+_TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+
+
+def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> CfgNode:
+    """The defaults, changed by a YAML file, then by ``["KEY", "VALUE", ...]``, checked and frozen.
+
+    Args:
+        path: a YAML file, or the name of one that the project ships (``config/toy.yaml`` or ``toy``).
+        overrides: alternating dotted keys and values, as on the command line.
+
+    Raises: UserError that names every unknown key and every value of a wrong type or range at once.
+    """
+    cfg = get_defaults()
+    problems: list[str] = []
+    if path is not None:
+        file = find(path, suffix=".yaml", folder="config")
+        _merge(cfg, _flatten(_read_yaml(file)), f"{file}: ", problems)
+    _merge(cfg, _pairs(overrides), "", problems)
+    problems += check_values(cfg) if not problems else []
+    if problems:
+        raise UserError("\n".join(problems))
+    cfg.freeze()
+    return cfg
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file} can't be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not a YAML file: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"{file} is not a config: it holds {type(tree).__name__}, not keys and values.")
+    return tree
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
+    if len(overrides) % 2:
+        raise UserError(
+            f"Config overrides come in pairs, KEY VALUE, but {len(overrides)} words were given: {' '.join(overrides)}"
+        )
+    return zip(overrides[::2], overrides[1::2], strict=True)
+
+
+def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems: list[str]) -> None:
+    """Set each key, or append to ``problems`` why it can't be."""
+    known = dict(_flatten(cfg))
+    for key, value in items:
+        if key in cfg and isinstance(cfg[key], CfgNode):
+            if value is not None:  # "TRAIN:" with nothing below it changes nothing
+                problems.append(f"{where}{key} is a section, not a value. Its keys are {', '.join(cfg[key])}.")
+            continue
+        if key not in known:
+            problems.append(f"{where}unknown key {key}.{_suggestion(key, known)}")
+            continue
+        try:
+            new = _coerce(value, known[key])
+        except ValueError as error:
+            problems.append(f"{where}{key} is {value!r}, but takes {error}.")
+            continue
+        *nodes, leaf = key.split(".")
+        node = cfg
+        for name in nodes:
+            node = node[name]
+        node[leaf] = new
+
+
+def _suggestion(key: str, known: dict[str, Any]) -> str:
+    """The nearest real key: first by the whole dotted name, then by its last part (a forgotten section)."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.6)
+    if not near:
+        leaves = {name.rsplit(".", 1)[-1].lower(): name for name in known}
+        near_leaf = difflib.get_close_matches(key.rsplit(".", 1)[-1].lower(), leaves, n=1, cutoff=0.75)
+        return f" Did you mean {leaves[near_leaf[0]]}?" if near_leaf else ""
+    return f" Did you mean {by_lower[near[0]]}?"
+
+
+def _coerce(value: Any, default: Any) -> Any:
+    """``value`` as the default's type.
+
+    YAML leaves ``(300, 375)`` and ``1e-4`` as text, and the command line everything; text is read as a Python literal
+    where the default isn't text. A whole number is fine for a float, nothing else changes its type.
+    """
+    wanted = type(default)
+    if isinstance(value, str) and wanted is not str:
+        try:
+            value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            raise ValueError(_TYPE_NAMES[wanted]) from None
+    if wanted is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)  # a folder called 2024, say
+    if wanted is float and type(value) is int:
+        return float(value)
+    if wanted is tuple and isinstance(value, (list, tuple)):
+        return tuple(value)
+    if wanted is tuple and type(value) is int:
+        return (value,)  # DATASET.imgSizes 300
+    if type(value) is not wanted:
+        raise ValueError(_TYPE_NAMES[wanted])
+    return value

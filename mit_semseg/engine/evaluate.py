@@ -1,0 +1,95 @@
+"""Evaluation: one integer confusion matrix over the validation list."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from ..data.classes import ClassTable
+from ..dataset import ValDataset
+from ..distributed import Place, run, sum_over_processes
+from ..inference import predict_probabilities
+from ..log import setup_logger
+from ..metrics import METRICS, ConfusionMatrix
+from ..visualize import Image, colorEncode, save_picture, side_by_side
+from .loading import load, raise_errors
+from .setup import build_module, check_model, class_table, make_folder, trained_weights
+
+
+def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
+    """Score the trained model of ``cfg`` on its validation list, print the scores and return the matrix.
+
+    With ``VAL.visualize`` it writes image | truth | prediction of every image under ``DIR/result``.
+
+    Raises: UserError for a config, a list or a file that can't be used.
+    """
+    setup_logger()
+    check_model(cfg)
+    table = class_table(cfg)
+    dataset = _dataset(cfg)
+    weights = trained_weights(cfg, "VAL")
+    pictures = make_folder(Path(cfg.DIR) / "result", "DIR") if cfg.VAL.visualize else None
+    matrix = ConfusionMatrix(cfg.DATASET.num_class)
+    matrix.counts += run(_evaluate, devices, cfg, weights, table, pictures)
+    sys.stdout.write(summary(matrix, table, images=len(dataset)))
+    if pictures is not None:
+        sys.stdout.write(f"Pictures: {pictures}\n")
+    return matrix
+
+
+def _dataset(cfg: CfgNode) -> ValDataset:
+    return ValDataset(cfg.DATASET.root_dataset, cfg.DATASET.list_val, cfg.DATASET)
+
+
+def _evaluate(
+    place: Place, cfg: CfgNode, weights: tuple[str, str], table: ClassTable, pictures: Path | None
+) -> np.ndarray:
+    """One process's share, every n-th image; the returned counts are those of all processes."""
+    module = build_module(cfg, weights, training=False).to(place.device)
+    dataset = _dataset(cfg)
+    indices = range(place.rank, len(dataset), place.size)
+    matrix = ConfusionMatrix(cfg.DATASET.num_class)
+    items = raise_errors(load(dataset, indices, workers=cfg.TRAIN.workers, device=place.device))
+    with tqdm(items, total=len(indices), desc="Evaluating", unit="img", disable=not place.is_first) as bar:
+        for item in bar:
+            label = item["seg_label"][0].numpy()
+            probabilities = predict_probabilities(module, item["img_data"], label.shape, place.device)
+            prediction = probabilities.argmax(0).cpu().numpy()
+            matrix.update(prediction, label)
+            bar.set_postfix(mean_iou=f"{matrix.mean_iou():.4f}", refresh=False)
+            if pictures is not None:
+                _draw(item, label, prediction, table, pictures)
+    return sum_over_processes(torch.from_numpy(matrix.counts).to(place.device)).cpu().numpy()
+
+
+def _draw(item: dict[str, Any], label: np.ndarray, prediction: np.ndarray, table: ClassTable, folder: Path) -> None:
+    original: Image = item["img_ori"]
+    row = [original, colorEncode(label, table.colors), colorEncode(prediction, table.colors)]
+    # The path in the list keeps two images of one name in two folders apart; it must not lead out of the folder.
+    parts = [part for part in Path(item["info"]).parts if part not in ("/", "..")]
+    save_picture(side_by_side(row), folder.joinpath(*parts).with_suffix(".png"))
+
+
+def summary(matrix: ConfusionMatrix, table: ClassTable, images: int) -> str:
+    """The scores as a text: a line a class, then the metrics over all."""
+    iou, recall, pixels = matrix.iou(), matrix.recall(), matrix.counts.sum(1)
+    width = max(5, *(len(name) for name in table.names))
+    lines = [f"{'class':{width}}     IoU  accuracy        pixels"]
+    for name, a, b, count in zip(table.names, iou, recall, pixels, strict=True):
+        lines.append(f"{name:{width}}  {_score(a)}    {_score(b)}  {count:12,}")
+    lines += ["", *(f"{name:{width}}  {_score(metric(matrix))}" for name, metric in METRICS.items())]
+    lines += [
+        "",
+        f"[Eval Summary]: {images} images",
+        f"Mean IoU: {matrix.mean_iou():.4f}, Accuracy: {100 * matrix.pixel_accuracy():.2f}%",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _score(value: float) -> str:
+    return "     -" if np.isnan(value) else f"{value:6.4f}"

@@ -1,0 +1,29 @@
+"""The log of the commands: plain lines on standard output, times in front of them."""
+
+import logging
+import sys
+
+_NAME = "mit_semseg"
+
+
+def setup_logger(distributed_rank: int = 0, filename: str = "log.txt") -> logging.Logger:
+    """The package's logger, which prints on standard output for rank 0 and is silent on other ranks but for errors.
+
+    Args:
+        distributed_rank: of this process among all of the run.
+        filename: not read, since the scripts' output is the log; kept for existing callers.
+    """
+    logger = logging.getLogger(_NAME)
+    logger.setLevel(logging.INFO if distributed_rank == 0 else logging.ERROR)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)  # set up twice, it must not print twice
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    logger.addHandler(handler)
+    return logger
+
+
+def get_logger() -> logging.Logger:
+    """The package's logger, as :func:`setup_logger` left it."""
+    return logging.getLogger(_NAME)

@@ -1,0 +1,139 @@
+"""Scores: one integer confusion matrix, and what is read off it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class ConfusionMatrix:
+    """Counts of pixels by true and predicted class.
+
+    Integers, so that the sum over images, devices and processes is exact in any order.
+
+    Attributes:
+        counts: (num_class, num_class) int64; row: true class, column: predicted class.
+    """
+
+    def __init__(self, num_class: int) -> None:
+        self.counts: NDArray[np.int64] = np.zeros((num_class, num_class), np.int64)
+
+    @property
+    def num_class(self) -> int:
+        return len(self.counts)
+
+    def update(self, pred: ArrayLike, label: ArrayLike) -> None:
+        """Add the pixels of an image.
+
+        Args:
+            pred: predicted classes, 0 to num_class - 1, of any shape.
+            label: true classes of the same shape; negative ones are ignored.
+
+        Raises: ValueError for other shapes or a class of num_class and above.
+        """
+        pred, label = np.asarray(pred), np.asarray(label)
+        if pred.shape != label.shape:
+            raise ValueError(f"pred has shape {pred.shape}, but label has {label.shape}")
+        valid = label >= 0
+        truth, guess = label[valid].astype(np.int64), pred[valid].astype(np.int64)
+        for name, values in (("label", truth), ("pred", guess)):
+            if values.size and not (values.min() >= 0 and values.max() < self.num_class):
+                raise ValueError(
+                    f"{name} holds classes {values.min()} to {values.max()}, but there are {self.num_class} classes"
+                )
+        cells = np.bincount(truth * self.num_class + guess, minlength=self.num_class**2)
+        self.counts += cells.reshape(self.counts.shape)
+
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union of each class, (num_class,); NaN for a class in neither label nor prediction."""
+        hits, truth, guess = self._margins()
+        return _divide(hits, truth + guess - hits)
+
+    def recall(self) -> NDArray[np.float64]:
+        """Share of each true class's pixels that were found, (num_class,); NaN for a class without pixels."""
+        hits, truth, _ = self._margins()
+        return _divide(hits, truth)
+
+    def mean_iou(self) -> float:
+        """Mean over the classes that occur in label or prediction; NaN if there are none.
+
+        Source: Everingham et al. 2015, The PASCAL VOC Challenge: A Retrospective, section 3.2.
+        """
+        return _mean(self.iou())
+
+    def mean_iou_all(self) -> float:
+        """Mean over all classes, one that never occurs counting 0: the figure that the old scripts printed."""
+        return float(np.nan_to_num(self.iou()).mean())
+
+    def pixel_accuracy(self) -> float:
+        """Share of the labelled pixels that were classified right; NaN if there are none."""
+        total = self.counts.sum()
+        return float(np.trace(self.counts) / total) if total else float("nan")
+
+    def mean_accuracy(self) -> float:
+        """Mean recall over the classes that have pixels; NaN if there are none."""
+        return _mean(self.recall())
+
+    def _margins(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        return np.diag(self.counts), self.counts.sum(1), self.counts.sum(0)
+
+
+# What an evaluation reports, in this order.
+METRICS: dict[str, Callable[[ConfusionMatrix], float]] = {
+    "mean_iou": ConfusionMatrix.mean_iou,
+    "mean_iou_all": ConfusionMatrix.mean_iou_all,
+    "pixel_accuracy": ConfusionMatrix.pixel_accuracy,
+    "mean_accuracy": ConfusionMatrix.mean_accuracy,
+}
+
+
+def accuracy(preds: ArrayLike, label: ArrayLike) -> tuple[float, int]:
+    """(share of the pixels with a label of 0 or more that are right, their number); (0.0, 0) if there are none."""
+    preds, label = np.asarray(preds), np.asarray(label)
+    valid = label >= 0
+    count = int(valid.sum())
+    return float(((preds == label) & valid).sum() / max(count, 1)), count
+
+
+def intersectionAndUnion(
+    imPred: ArrayLike, imLab: ArrayLike, numClass: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pixels in intersection and union of each class, two (numClass,) arrays; pixels of negative label are ignored."""
+    matrix = ConfusionMatrix(numClass)
+    matrix.update(imPred, imLab)
+    hits, truth, guess = matrix._margins()
+    return hits.copy(), truth + guess - hits
+
+
+class AverageMeter:
+    """A running weighted mean of numbers or arrays."""
+
+    def __init__(self) -> None:
+        self.val: Any = None
+        self.sum: Any = None
+        self.count: float = 0
+        self.avg: Any = None
+
+    def update(self, val: Any, weight: float = 1) -> None:
+        self.val = val
+        self.sum = val * weight if self.sum is None else self.sum + val * weight
+        self.count += weight
+        self.avg = self.sum / self.count if self.count else self.avg
+
+    def value(self) -> Any:
+        """The last value."""
+        return self.val
+
+    def average(self) -> Any:
+        """The mean of all values so far; None before the first."""
+        return self.avg
+
+
+def _divide(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(a, b, out=np.full(len(a), np.nan), where=b > 0)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

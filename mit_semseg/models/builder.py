@@ -1,0 +1,158 @@
+"""Encoders and decoders by name. A new one is a line in a table here and a file beside the others."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from torch import nn
+
+from .. import checkpoint
+from ..errors import UserError
+from . import pretrained
+from .decoders.base import Decoder
+from .decoders.c1 import C1, C1DeepSup
+from .decoders.ppm import PPM, PPMDeepsup
+from .decoders.upernet import UPerNet, UPerNetLite
+from .encoders.hrnet import hrnetv2
+from .encoders.mobilenet import MobileNetV2Dilated, mobilenetv2
+from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50, resnet101, resnext101
+
+# Each builds an encoder with random weights, which publishes `channels` and `strides` of its maps, finest first.
+ENCODERS: dict[str, Callable[[], nn.Module]] = {
+    "mobilenetv2dilated": lambda: MobileNetV2Dilated(mobilenetv2(), dilate_scale=8),
+    "resnet18": lambda: Resnet(resnet18()),
+    "resnet18dilated": lambda: ResnetDilated(resnet18(), dilate_scale=8),
+    "resnet34": lambda: Resnet(resnet34()),
+    "resnet34dilated": lambda: ResnetDilated(resnet34(), dilate_scale=8),
+    "resnet50": lambda: Resnet(resnet50()),
+    "resnet50dilated": lambda: ResnetDilated(resnet50(), dilate_scale=8),
+    "resnet101": lambda: Resnet(resnet101()),
+    "resnet101dilated": lambda: ResnetDilated(resnet101(), dilate_scale=8),
+    "resnext101": lambda: Resnet(resnext101()),
+    "hrnetv2": hrnetv2,
+}
+
+DECODERS: dict[str, type[Decoder]] = {
+    "c1": C1,
+    "c1_deepsup": C1DeepSup,
+    "ppm": PPM,
+    "ppm_deepsup": PPMDeepsup,
+    "upernet": UPerNet,
+    "upernet_lite": UPerNetLite,
+}
+
+
+_T = TypeVar("_T")
+
+
+class ModelBuilder:
+    """Builds encoders and decoders with their weights."""
+
+    @staticmethod
+    def build_encoder(
+        arch: str = "resnet50dilated", fc_dim: int = 512, weights: str = "", imagenet: bool = True
+    ) -> nn.Module:
+        """An encoder.
+
+        Args:
+            arch: a name in ``ENCODERS``, in any case.
+            fc_dim: not read, since an encoder knows its channels; kept for existing callers.
+            weights: a checkpoint; empty for ImageNet's weights, which are downloaded once.
+            imagenet: False leaves random weights where ``weights`` is empty.
+
+        Raises: UserError for an unknown name and for weights that don't fit or can't be had.
+        """
+        name, build = _look_up(arch, ENCODERS, "MODEL.arch_encoder", "encoder")
+        net = build()
+        if weights:
+            checkpoint.load_weights(net, weights, part="encoder", arch=name)
+        elif imagenet:
+            _load_imagenet(net, name)
+        else:
+            net.apply(ModelBuilder.weights_init)
+        return net
+
+    @staticmethod
+    def build_decoder(
+        arch: str = "ppm_deepsup",
+        fc_dim: int = 512,
+        num_class: int = 150,
+        weights: str = "",
+        use_softmax: bool = False,
+        channels: tuple[int, ...] | None = None,
+    ) -> Decoder:
+        """A decoder.
+
+        Args:
+            arch: a name in ``DECODERS``, in any case.
+            fc_dim: channels of the encoder's last map. It stands for ``channels`` where those are not given, as in a
+                ResNet: four maps, each of twice the channels of the one before.
+            weights: a checkpoint; empty for random weights.
+            use_softmax: True for inference, False for training.
+            channels: of all the encoder's maps, finest first.
+
+        Raises: UserError for an unknown name and for weights that don't fit.
+        """
+        name, build = _look_up(arch, DECODERS, "MODEL.arch_decoder", "decoder")
+        if channels is None:
+            channels = (fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim)
+        net = build(channels, num_class, use_softmax)
+        if weights:
+            checkpoint.load_weights(net, weights, part="decoder", arch=name)
+        else:
+            net.apply(ModelBuilder.weights_init)
+        return net
+
+    @staticmethod
+    def weights_init(m: nn.Module) -> None:
+        """Random weights for one layer: convolutions after He et al. 2015, BatchNorm the identity."""
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight)
+        elif isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine:
+            nn.init.ones_(m.weight)
+            nn.init.constant_(m.bias, 1e-4)
+
+
+def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim: int, rate: int) -> None:
+    """Refuse an encoder and a decoder that can't work together, and figures in the config that aren't theirs.
+
+    Args:
+        encoder: what ``arch_encoder`` built.
+        fc_dim: channels of the encoder's last map, as the config has it.
+        rate: stride at which labels are compared with the decoder's scores, as the config has it.
+
+    Raises: UserError with the reason and the value to set.
+    """
+    channels: tuple[int, ...] = encoder.channels  # type: ignore[assignment]
+    strides: tuple[int, ...] = encoder.strides  # type: ignore[assignment]
+    name, decoder = _look_up(arch_decoder, DECODERS, "MODEL.arch_decoder", "decoder")
+    if len(channels) < decoder.min_maps:
+        others = ", ".join(other for other in DECODERS if DECODERS[other].min_maps <= len(channels))
+        raise UserError(
+            f"Decoder {name} needs {decoder.min_maps} feature maps or more, but encoder {arch_encoder} gives "
+            f"{len(channels)}. Set MODEL.arch_decoder to one of {others}, or take another encoder."
+        )
+    if fc_dim != channels[-1]:
+        raise UserError(
+            f"MODEL.fc_dim is {fc_dim}, but {arch_encoder} ends with {channels[-1]} channels. "
+            f"Set MODEL.fc_dim {channels[-1]}."
+        )
+    stride = strides[decoder.output_map]
+    if rate != stride:
+        raise UserError(
+            f"DATASET.segm_downsampling_rate is {rate}, but {name} on {arch_encoder} predicts at stride {stride}. "
+            f"Set DATASET.segm_downsampling_rate {stride}."
+        )
+
+
+def _look_up(arch: str, table: Mapping[str, _T], key: str, kind: str) -> tuple[str, _T]:
+    name = arch.lower()
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise UserError(f"{key} is '{arch}', which is no {kind}. {hint}The {kind}s are {', '.join(table)}.")
+    return name, table[name]
+
+
+def _load_imagenet(net: nn.Module, name: str) -> None:
+    checkpoint.load_imagenet(net, pretrained.imagenet_weights(name), arch=name)

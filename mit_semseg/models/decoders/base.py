@@ -1,0 +1,59 @@
+"""What all decoders share: the way from class scores to what training and inference want."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers import resize
+
+
+class Decoder(nn.Module):
+    """From an encoder's feature maps to class probabilities.
+
+    A subclass implements :meth:`logits`, and :meth:`aux_logits` too if it is trained with deep supervision.
+
+    Args:
+        channels: of the encoder's maps, finest first.
+        num_class: classes to tell apart.
+        use_softmax: True for inference, False for training; see :meth:`forward`.
+
+    Attributes:
+        min_maps: how many maps of the encoder it needs at least.
+        output_map: index of the map whose stride its scores have.
+        deep_supervision: whether it has an auxiliary output.
+    """
+
+    min_maps = 1
+    output_map = -1
+    deep_supervision = False
+
+    def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool = False) -> None:
+        super().__init__()
+        self.use_softmax = use_softmax
+
+    def logits(self, features: list[Tensor]) -> Tensor:
+        """Unnormalized scores (N, num_class, h, w)."""
+        raise NotImplementedError
+
+    def aux_logits(self, features: list[Tensor]) -> Tensor:
+        """The same from an earlier map, for the auxiliary loss of deep supervision."""
+        raise NotImplementedError
+
+    def forward(
+        self, conv_out: list[Tensor], segSize: tuple[int, int] | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Probabilities for inference, log-probabilities for training.
+
+        Args:
+            conv_out: the encoder's maps, finest first.
+            segSize: (height, width) of the result of inference; None keeps the size of the scores.
+
+        Returns: with ``use_softmax``, probabilities (N, num_class, *segSize) that sum to 1 over the classes; otherwise
+            log-probabilities (N, num_class, h, w), a pair of them (main, auxiliary) with deep supervision.
+        """
+        scores = self.logits(conv_out)
+        if self.use_softmax:
+            return F.softmax(scores if segSize is None else resize(scores, segSize), dim=1)
+        main = F.log_softmax(scores, dim=1)
+        if not self.deep_supervision:
+            return main
+        return main, F.log_softmax(self.aux_logits(conv_out), dim=1)

@@ -1,0 +1,61 @@
+"""UPerNet: pyramid pooling on the last map, then a feature pyramid down to the finest.
+
+Source: Xiao et al. 2018, Unified Perceptual Parsing for Scene Understanding, section 3.1.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import conv_bn_relu, resize
+from .base import Decoder
+from .ppm import POOL_SCALES, PPM_DIM
+
+
+class UPerNet(Decoder):
+    """Shape: features, finest first, of ``channels`` channels -> logits (N, num_class, H_0, W_0) at the finest.
+
+    Attributes:
+        fpn_dim: channels of the feature pyramid.
+    """
+
+    min_maps = 2
+    output_map = 0
+    fpn_dim = 512
+
+    def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool = False) -> None:
+        super().__init__(channels, num_class, use_softmax)
+        *lateral, last = channels
+        fpn_dim = self.fpn_dim
+        self.ppm_pooling = nn.ModuleList(nn.AdaptiveAvgPool2d(scale) for scale in POOL_SCALES)
+        self.ppm_conv = nn.ModuleList(conv_bn_relu(last, PPM_DIM, kernel_size=1) for _ in POOL_SCALES)
+        self.ppm_last_conv = conv_bn_relu(last + len(POOL_SCALES) * PPM_DIM, fpn_dim)
+        self.fpn_in = nn.ModuleList(conv_bn_relu(width, fpn_dim, kernel_size=1) for width in lateral)
+        self.fpn_out = nn.ModuleList(nn.Sequential(conv_bn_relu(fpn_dim, fpn_dim)) for _ in lateral)
+        self.conv_last = nn.Sequential(
+            conv_bn_relu(len(channels) * fpn_dim, fpn_dim), nn.Conv2d(fpn_dim, num_class, 1)
+        )
+
+    def logits(self, features: list[Tensor]) -> Tensor:
+        top = self._pool(features[-1])
+        pyramid = [top]
+        for level in reversed(range(len(self.fpn_in))):
+            x = features[level]
+            top = self.fpn_in[level](x) + resize(top, x.shape[-2:])
+            pyramid.insert(0, self.fpn_out[level](top))
+        size = pyramid[0].shape[-2:]
+        return self.conv_last(torch.cat([pyramid[0], *(resize(x, size) for x in pyramid[1:])], 1))
+
+    def _pool(self, last: Tensor) -> Tensor:
+        """Pyramid pooling of the last map: (N, channels[-1], H, W) -> (N, fpn_dim, H, W)."""
+        parts = [last]
+        for pool, (conv, norm, relu) in zip(self.ppm_pooling, self.ppm_conv, strict=True):  # type: ignore[misc]
+            # The published model enlarges before the 1x1 convolution. Both are linear and commute, and the
+            # convolution is far cheaper on the pooled map; BatchNorm's statistics must see the enlarged one.
+            parts.append(relu(norm(resize(conv(pool(last)), last.shape[-2:]))))
+        return self.ppm_last_conv(torch.cat(parts, 1))
+
+
+class UPerNetLite(UPerNet):
+    """UPerNet with a pyramid of half the width."""
+
+    fpn_dim = 256

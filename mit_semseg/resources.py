@@ -1,0 +1,43 @@
+"""Files that the project ships: configs and class tables, in a checkout or in the installed package."""
+
+from pathlib import Path
+
+from .errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = (_PACKAGE.parent, _PACKAGE / "shipped")  # a checkout; an installed package
+
+
+def find(path: str | Path, *, suffix: str = "", folder: str = "") -> Path:
+    """The file that ``path`` names: as given, else among the files that the project ships.
+
+    Args:
+        path: relative to the working directory, or as the project's commands name it (``config/toy.yaml``).
+        suffix: may be left out of ``path`` (``.yaml``).
+        folder: may be left out of the path of a shipped file (``config``).
+
+    Raises: UserError if there is no such file.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    names = [given, given.with_name(given.name + suffix)] if suffix else [given]
+    for root in _SHIPPED:
+        for name in names:
+            for candidate in (root / name, root / folder / name):
+                if not given.is_absolute() and candidate.is_file():
+                    return candidate
+    if given.is_dir():
+        raise UserError(f"{path} is a folder, not a file.")
+    raise UserError(f"{path} does not exist.{_shipped_names(suffix, folder)}")
+
+
+def _shipped_names(suffix: str, folder: str) -> str:
+    """What the user may have meant: the shipped files of that kind."""
+    if not suffix:
+        return ""
+    for root in _SHIPPED:
+        names = sorted(file.stem for file in (root / folder).glob(f"*{suffix}"))
+        if names:
+            return f" The project ships: {', '.join(names)}."
+    return ""
