@@ -178,10 +178,11 @@ def _count(names: list[str], one: str, many: str) -> str:
 
 def _other_classes(weights: dict[str, Tensor], wanted: dict[str, Tensor], reshaped: list[str]) -> str:
     """What to do if the shapes differ in the number of classes and nothing else; "" otherwise."""
-    counts = {(weights[name].shape[:1], wanted[name].shape[:1]) for name in reshaped}
-    if len(counts) != 1 or any(weights[name].shape[1:] != wanted[name].shape[1:] for name in reshaped):
+    shapes = [(weights[name].shape, wanted[name].shape) for name in reshaped]
+    counts = {(theirs[0], ours[0]) for theirs, ours in shapes if theirs and ours and theirs[1:] == ours[1:]}
+    if len(counts) != 1 or any(theirs[1:] != ours[1:] or not theirs or not ours for theirs, ours in shapes):
         return ""
-    (((theirs,), (ours,)),) = counts
+    ((theirs, ours),) = counts
     return (
         f"It was trained with {theirs} classes, this model has {ours}. "
         f"Set DATASET.num_class {theirs} or leave MODEL.weights_decoder empty."
