@@ -17,20 +17,20 @@ _SHOWN = 3  # problems spelled out in a message; the rest are counted
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Class k of the network has ``names[k]`` and ``colors[k]``, (num_class, 3) uint8 RGB; label value k+1."""
+    """What the classes are called and drawn as; class k of the network is label value k+1 in a file."""
 
     names: tuple[str, ...]
-    colors: np.ndarray
+    colors: np.ndarray  # (num_class, 3) uint8 RGB
 
 
 def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
     """The names and colours of ``num_class`` classes.
 
     Args:
-        path: a CSV file with a header and a row for each class. Columns, in any order and case: ``index`` (or
-            Idx; the label value, 1 to num_class), ``name`` (of several, separated by ``;``, the first is taken),
-            and ``red``, ``green``, ``blue`` (0 to 255; made up if all three columns are missing). "" stands for
-            ADE20K's if num_class is 150, else for "class 1", "class 2", ...
+        path: a CSV file with a header and a row for each class. Columns, in any order and case: ``index``
+            (or Idx; the label value, 1 to num_class), ``name`` (of several, separated by ``;``, the first is
+            taken), and ``red``, ``green``, ``blue`` (0 to 255; made up if all three columns are missing).
+            "" stands for ADE20K's if num_class is 150, else for "class 1", "class 2", ...
 
     Raises: UserError for a file that cannot be used, or whose classes are not 1 to num_class.
     """
@@ -39,7 +39,7 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
             return ClassTable(tuple(f"class {k}" for k in range(1, num_class + 1)), palette(num_class))
         path = ADE20K
     try:
-        with find(path).open(encoding="utf-8-sig", newline="") as file:
+        with find(Path(path)).open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a CSV file in UTF-8: {error}.") from None
@@ -88,8 +88,8 @@ def write_classes(path: str | PathLike[str], table: ClassTable) -> None:
 def palette(num_class: int) -> np.ndarray:
     """Distinct colours, none of them black (which is unlabelled); (num_class, 3) uint8 RGB.
 
-    The bits of the label value k+1 go to red, green and blue in turn, the lowest to the strongest bit of each, so
-    that labels that follow each other look different.
+    The bits of the label value k+1 go to red, green and blue in turn, the lowest bit to the strongest,
+    so that labels that follow each other look different.
 
     >>> palette(3).tolist()
     [[128, 0, 0], [0, 128, 0], [128, 128, 0]]

@@ -39,7 +39,7 @@ def open_image(path: str | PathLike[str], *, upright: bool = False) -> Image.Ima
         image.load()
         turned = ImageOps.exif_transpose(image) if upright else image
         if turned.mode == "RGB":
-            return turned.copy() if turned is image else turned
+            return turned
         if turned.mode in _16_BIT:
             return _from_16_bit(turned, path).convert("RGB")
         if turned.mode == "F":
@@ -71,7 +71,7 @@ def open_label(path: str | PathLike[str], num_class: int | None = None) -> Image
                 f"{path} is a label of mode {image.mode}; it must be an 8-bit gray or palette image "
                 f"whose values are class numbers (0 unlabelled, 1 the first class).{colours}"
             )
-        values = np.asarray(image).astype(np.uint8)
+        values = np.array(image, np.uint8)
     if packing in _GRAY_STEP:
         values //= _GRAY_STEP[packing]
     largest = int(values.max())

@@ -25,8 +25,8 @@ class Schedule:
     A sub-batch holds images of one orientation, so that little of it is padding. Each orientation is an
     endless stream: all its records in random order, then all of them in another order, and so on. Sub-batch k
     of an orientation is elements k*B to (k+1)*B of its stream, so nothing is lost or doubled where B does
-    not divide the number of records: the rest is carried into the next pass. Pass p holds the sub-batches that
-    each orientation completes in its p-th round, the orientations mixed at random. No sub-batch holds a
+    not divide the number of records: the rest is carried into the next pass. Pass p holds the sub-batches
+    that each orientation completes in its p-th round, the orientations mixed at random. No sub-batch holds a
     record twice if its orientation has at least 2*B - 1 records.
 
     Nothing is kept from one index to the next (the permutations of the last pass asked for are a mere cache),

@@ -1,0 +1,137 @@
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mit_semseg.data.records import Record, read_records
+from mit_semseg.errors import UserError
+
+
+def line(k, **changes):
+    return {"fpath_img": f"i/{k}.jpg", "fpath_segm": f"a/{k}.png", "width": 40 + k, "height": 50, **changes}
+
+
+def write(path, entries):
+    path.write_text("\n".join(entry if isinstance(entry, str) else json.dumps(entry) for entry in entries))
+    return path
+
+
+def test_a_list_is_read_line_by_line_and_blank_lines_are_skipped(tmp_path):
+    records = read_records(write(tmp_path / "t.odgt", [line(1), "", "  ", line(20, extra=[1])]))
+    assert list(records) == [Record("i/1.jpg", "a/1.png", 41, 50), Record("i/20.jpg", "a/20.png", 60, 50)]
+    assert records.is_portrait().tolist() == [True, False]
+    assert records.place(1) == f"line 4 of {tmp_path / 't.odgt'}"
+
+
+def test_dicts_and_paths_in_a_list_are_records_too():
+    assert read_records([line(1)])[0] == Record("i/1.jpg", "a/1.png", 41, 50)
+    paths = ["x.jpg", Path("y") / "z.png", {"fpath_img": "w.gif"}]
+    assert [record.fpath_img for record in read_records(paths, required=("fpath_img",))] == [
+        "x.jpg",
+        "y/z.png",
+        "w.gif",
+    ]
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert read_records([line(1, width=np.int64(7))])[0].width == 7
+
+
+@pytest.mark.parametrize("path", ["straße/日本 1.jpg", "\udcff.jpg", 'a "b"\\.jpg'])
+def test_any_name_that_a_file_system_allows_survives(path):
+    assert read_records([path], required=("fpath_img",))[0].fpath_img == path
+
+
+def test_slices_are_what_lists_would_give():
+    records = read_records([line(k) for k in range(10)])
+    for part in (slice(3), slice(2, 7), slice(-2, None), slice(5, 5), slice(8, 99)):
+        assert list(records[part]) == list(records)[part]
+        assert [records[part].place(k) for k in range(len(records[part]))] == [
+            f"record {k} of the list of records" for k in range(1, 11)[part]
+        ]
+    assert records[-1] == records[9]
+    with pytest.raises(IndexError):
+        records[10]
+
+
+def test_records_can_be_pickled():
+    records = read_records([line(k) for k in range(3)])
+    assert list(pickle.loads(pickle.dumps(records))) == list(records)
+
+
+def test_a_record_costs_little_more_than_its_paths():
+    records = read_records(line(k) for k in range(1000))
+    paths = sum(len(record.fpath_img) + len(record.fpath_segm) for record in records)
+    assert len(pickle.dumps(records)) < paths + 1000 * 40
+
+
+def test_unusable_lines_are_collected_and_raised_once(tmp_path):
+    bad = [
+        {key: value for key, value in line(2).items() if key != "height"},
+        line(3, width=0),
+        line(4, height="480"),
+        "{not json",
+        "[1, 2]",
+        line(7, fpath_img=""),
+        line(8, fpath_segm=None),
+    ]
+    path = write(tmp_path / "training.odgt", [line(1), *bad])
+    with pytest.raises(UserError) as caught:
+        read_records(path)
+    assert str(caught.value) == (
+        f'{path}: 7 of 8 lines unusable: line 2 has no "height"; '
+        'line 3 has 0 for "width", which is no whole number of pixels above 0; '
+        "line 4 has '480' for \"height\", which is no whole number of pixels above 0; ... and 4 more."
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{not json", "line 1 is not JSON"),
+        ("[" * 100_000, "line 1 is not JSON"),
+        ("[1, 2]", "line 1 is no JSON object with the keys fpath_img, fpath_segm, width, height"),
+        (line(1, width=12.5), "line 1 has 12.5 for"),
+        (line(1, width=True), "line 1 has True for"),
+        (line(1, height=-3), "line 1 has -3 for"),
+        (line(1, height=2**40), "line 1 has 1099511627776 for"),
+        (line(1, fpath_segm=5), 'line 1 has 5 for "fpath_segm", which is no path'),
+        (line(1, fpath_img="a\0b"), 'for "fpath_img", which is no path'),
+    ],
+)
+def test_each_kind_of_bad_line_says_what_is_wrong(tmp_path, entry, message):
+    with pytest.raises(UserError) as caught:
+        read_records(write(tmp_path / "x.odgt", [entry]))
+    assert message in str(caught.value)
+
+
+def test_a_list_that_is_not_utf8_says_so(tmp_path):
+    path = tmp_path / "x.odgt"
+    path.write_bytes(json.dumps(line(1)).encode() + b'\n{"fpath_img": "\xe4.jpg"}\n')
+    with pytest.raises(UserError, match="1 of 2 lines unusable: line 2 is not UTF-8 text"):
+        read_records(path)
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path):
+    path = tmp_path / "x.odgt"
+    path.write_text(json.dumps(line(1)), encoding="utf-8-sig")
+    assert len(read_records(path)) == 1
+
+
+def test_missing_and_empty_lists_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.odgt does not exist"):
+        read_records(tmp_path / "none.odgt")
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_records(tmp_path)
+    with pytest.raises(UserError, match=r"e\.odgt is empty"):
+        read_records(write(tmp_path / "e.odgt", ["", " "]))
+    with pytest.raises(UserError, match="the list of records is empty"):
+        read_records([])
+
+
+@pytest.mark.parametrize("odgt", [5, None, b"x.odgt", {"fpath_img": "a.jpg"}])
+def test_something_else_than_a_list_is_a_programming_error(odgt):
+    with pytest.raises(TypeError, match="odgt is a"):
+        read_records(odgt)
