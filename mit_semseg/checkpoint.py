@@ -81,15 +81,14 @@ def read(path: str | Path) -> Any:
     try:
         with path.open("rb") as file:
             first = file.read(64)
-        if first:
-            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist. {_neighbours(path)}") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except Exception as error:  # a damaged file makes the unpickler raise almost anything
+        raise UserError(f"{path} cannot be read: {error.strerror or error}. Name another file.") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes torch raise almost anything
         raise UserError(f"{path} {_diagnosis(path, first, error)}") from error
-    raise UserError(f"{path} is empty (0 bytes). Delete it, and fetch or save it again.")
 
 
 def _neighbours(path: Path) -> str:
@@ -103,21 +102,23 @@ def _neighbours(path: Path) -> str:
 def _diagnosis(path: Path, first: bytes, error: Exception) -> str:
     """What is wrong with a file that torch could not load, and what to do."""
     start = " ".join(first.decode("latin-1").split())
-    size = path.stat().st_size
+    size = f"{path.stat().st_size} bytes"
     again = "Delete it, and fetch or save it again."
+    if not first:
+        return f"is empty ({size}). {again}"
     if start.startswith("<"):
         return f"is a web page, not a checkpoint: it begins with {start!r}. {again}"
-    if foreign := re.search(r"GLOBAL ([\w.]+)", str(error)):
+    foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+    # A pickle that was cut off within the name of a type seems to ask for another type.
+    if foreign and not path.read_bytes().endswith(foreign[1].rpartition(".")[2].encode()):
         return (
             f"holds a Python object of type {foreign[1]}, which could run code when it is loaded. "
             "Save the state_dict() of the model instead of the model."
         )
     if first.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
-        return f"is truncated: {size} bytes, and the end of the zip archive is missing. {again}"
+        return f"is truncated: after {size} the zip archive has no end. {again}"
     if first.startswith((b"PK\x03\x04", b"\x80")):
-        if isinstance(error, (EOFError, RuntimeError)) or "ran out of" in str(error).lower():
-            return f"is damaged or truncated ({size} bytes). {again}"
-        return f"is damaged, or no PyTorch checkpoint ({size} bytes). {again}"
+        return f"is damaged, truncated or no PyTorch checkpoint ({size}). {again}"
     return f"is not a PyTorch checkpoint: it begins with {start!r}. Name another file, or fetch it again."
 
 
@@ -179,8 +180,10 @@ def _count(names: list[str], one: str, many: str) -> str:
 def _other_classes(weights: dict[str, Tensor], wanted: dict[str, Tensor], reshaped: list[str]) -> str:
     """What to do if the shapes differ in the number of classes and nothing else; "" otherwise."""
     shapes = [(weights[name].shape, wanted[name].shape) for name in reshaped]
-    counts = {(theirs[0], ours[0]) for theirs, ours in shapes if theirs and ours and theirs[1:] == ours[1:]}
-    if len(counts) != 1 or any(theirs[1:] != ours[1:] or not theirs or not ours for theirs, ours in shapes):
+    if any(len(theirs) != len(ours) or theirs[1:] != ours[1:] for theirs, ours in shapes):
+        return ""
+    counts = {(theirs[0], ours[0]) for theirs, ours in shapes}
+    if len(counts) != 1:
         return ""
     ((theirs, ours),) = counts
     return (

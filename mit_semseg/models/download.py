@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from tqdm import tqdm
 
@@ -60,10 +60,10 @@ def fetch(
     Raises: UserError if it cannot be had, or cannot be written.
     """
     destination = Path(destination)
-    if destination.is_file():
+    if _is_there(destination):
         return destination
     with _alone(destination) as tag:
-        if not destination.is_file():  # another process may have fetched it in the meantime
+        if not _is_there(destination):  # another process may have fetched it in the meantime
             failure = _attempts(
                 lambda: _attempt(url, destination, timeout_s, check, tag), url, retries, backoff_s
             )
@@ -73,6 +73,13 @@ def fetch(
                     f"{url} could not be fetched: {failure}. {by_hand} {otherwise}".rstrip()
                 ) from failure
     return destination
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError as error:  # a folder that may not be entered
+        raise unwritable(file, error) from error
 
 
 def _attempts(attempt: Callable[[], None], url: str, retries: int, backoff_s: float) -> _FailedError | None:
@@ -115,10 +122,10 @@ def _attempt(
                 file.write(chunk)
                 received += len(chunk)
                 bar.update(len(chunk))
-            if received == 0:
-                raise _FailedError("the answer is empty")
             if total is not None and received != total:
                 raise _FailedError(f"the connection was cut off after {received} of {total} bytes")
+            if received == 0:
+                raise _FailedError("the answer is empty")
             if check is not None:
                 file.flush()
                 try:
@@ -132,7 +139,8 @@ def _attempt(
 def _answer(url: str, timeout_s: float) -> HTTPResponse:
     try:
         request = Request(url, headers={"User-Agent": "mit-semseg"})
-        return urlopen(request, timeout=timeout_s)
+        # A new opener, since the one of urlopen keeps the proxies of its first call.
+        return build_opener().open(request, timeout=timeout_s)
     except HTTPError as error:
         error.close()
         final = 400 <= error.code < 500 and error.code not in _PASSING
