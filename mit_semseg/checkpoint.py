@@ -109,8 +109,8 @@ def _diagnosis(path: Path, first: bytes, error: Exception) -> str:
     if start.startswith("<"):
         return f"is a web page, not a checkpoint: it begins with {start!r}. {again}"
     foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
-    # A pickle that was cut off within the name of a type seems to ask for another type.
-    if foreign and not path.read_bytes().endswith(foreign[1].rpartition(".")[2].encode()):
+    # A pickle that was cut off within the name of a type seems to ask for another type, one letter shorter.
+    if foreign and not path.read_bytes()[:-1].endswith(foreign[1].rpartition(".")[2].encode()):
         return (
             f"holds a Python object of type {foreign[1]}, which could run code when it is loaded. "
             "Save the state_dict() of the model instead of the model."
