@@ -1,32 +1,170 @@
 """BatchNorm whose training statistics are those of the whole batch, over all devices."""
 
+from collections.abc import Sequence
+from functools import partial, reduce
+from typing import Any, NamedTuple
+
+import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from . import kernels
+from .moments import Moments, combine, measure
+from .sync import Exchange, process_exchange
 
-class _SynchronizedBatchNorm(_BatchNorm):
-    """What the 1d, 2d and 3d layers share."""
+
+class SynchronizedBatchNorm(_BatchNorm):
+    """BatchNorm over the batches of all devices that train together; what the 1d, 2d and 3d layers share.
+
+    In training with peers, a channel's mean and variance are those of its values on all devices together,
+    whatever the size of each device's batch and images; an empty batch counts for nothing. The output is
+    ``(x - mean) / sqrt(max(var, eps)) * weight + bias``; the running average gets the unbiased variance.
+    Statistics are float32 at least, under autocast too. It costs one collective forward and one backward.
+
+    Peers are the other replicas, where a parallel wrapper of this package runs the layer; otherwise the ranks
+    of the default process group, if it has more than one. Without peers, and in evaluation, the layer is
+    PyTorch's own BatchNorm. It has the parameters, buffers and state dict of `torch.nn.BatchNorm2d`, and can
+    be copied, pickled and exported like it.
+
+    Source: Peng et al. 2018, MegDet, section 3.3 (statistics over devices).
+    """
+
+    exchange: Exchange | None = None
+    """Set on the layers of replicas, for one forward; a layer that stands for itself looks for processes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        exchange = (self.exchange or process_exchange()) if self.training else None
+        if exchange is None:
+            return super().forward(input)
+        self._check_input_dim(input)
+        if input.size(1) != self.num_features:
+            raise ValueError(
+                f"{type(self).__name__} of {self.num_features} channels got an input of {input.size(1)}: "
+                f"{tuple(input.shape)}."
+            )
+        shard = _Shard(input, self.weight, self.bias)
+        output, moments = exchange.meet(shard, partial(_normalize_together, exchange, self.eps))
+        if self.track_running_stats and exchange.tracks_statistics:
+            self._track(moments)
+        return output
+
+    @torch.no_grad()
+    def _track(self, moments: Moments) -> None:
+        # In place, because replica 0 shares these tensors with the master.
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(moments.mean.to(self.running_mean), momentum)
+        self.running_var.lerp_(moments.unbiased_variance.to(self.running_var), momentum)
 
 
-class SynchronizedBatchNorm1d(_SynchronizedBatchNorm):
-    """Synchronized BatchNorm over (N, C) or (N, C, L)."""
+class SynchronizedBatchNorm1d(SynchronizedBatchNorm):
+    """Synchronized BatchNorm over (N, C) or (N, C, L); see `SynchronizedBatchNorm`."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() not in (2, 3):
-            raise ValueError(f"SynchronizedBatchNorm1d takes 2 or 3 dimensions, not {tuple(input.shape)}.")
+        _check_dimensions(self, input, 2, 3)
 
 
-class SynchronizedBatchNorm2d(_SynchronizedBatchNorm):
-    """Synchronized BatchNorm over (N, C, H, W)."""
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() != 4:
-            raise ValueError(f"SynchronizedBatchNorm2d takes 4 dimensions, not {tuple(input.shape)}.")
-
-
-class SynchronizedBatchNorm3d(_SynchronizedBatchNorm):
-    """Synchronized BatchNorm over (N, C, D, H, W)."""
+class SynchronizedBatchNorm2d(SynchronizedBatchNorm):
+    """Synchronized BatchNorm over (N, C, H, W); see `SynchronizedBatchNorm`."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() != 5:
-            raise ValueError(f"SynchronizedBatchNorm3d takes 5 dimensions, not {tuple(input.shape)}.")
+        _check_dimensions(self, input, 4)
+
+
+class SynchronizedBatchNorm3d(SynchronizedBatchNorm):
+    """Synchronized BatchNorm over (N, C, D, H, W); see `SynchronizedBatchNorm`."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        _check_dimensions(self, input, 5)
+
+
+class _Shard(NamedTuple):
+    """One device's input, and the layer's parameters as they lie on that device."""
+
+    input: Tensor
+    weight: Tensor | None
+    bias: Tensor | None
+
+
+def _normalize_together(exchange: Exchange, eps: float, shards: list[_Shard]) -> list[tuple[Tensor, Moments]]:
+    """Each shard, normalized by the moments of all shards here and in other processes, and those moments."""
+    inputs = [shard.input.contiguous(memory_format=kernels.memory_format(shard.input)) for shard in shards]
+    with torch.no_grad():
+        rows = torch.stack([measure(x).to(inputs[0].device) for x in inputs])
+        moments = combine(exchange.gather(rows))
+    weights, biases = [shard.weight for shard in shards], [shard.bias for shard in shards]
+    outputs = _Normalize.apply(exchange, eps, moments, *inputs, *weights, *biases)
+    return [(output, moments) for output in outputs]
+
+
+class _Normalize(Function):
+    """One autograd node over the n shards of this process: n inputs, n weights, n biases -> n outputs.
+
+    Like batch_norm it keeps the inputs and a few numbers per channel, and nothing else of the inputs' size.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, exchange: Exchange, eps: float, moments: Moments, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        inputs, weights, biases = _thirds(tensors)
+        variance = moments.variance
+        statistics = torch.stack([moments.mean, variance.clamp_min(eps).rsqrt()])
+        near = [statistics.to(x.device) for x in inputs]
+        # Through max(var, eps) no gradient passes to a variance below eps.
+        per_value = torch.stack([torch.ones_like(variance), (variance >= eps).to(variance)]) / moments.count
+        ctx.save_for_backward(*inputs, *weights, *near, per_value)
+        ctx.exchange = exchange
+        return tuple(
+            kernels.normalize(x, _as(weight, here), _as(bias, here), here[0], here[1])
+            for x, weight, bias, here in zip(inputs, weights, biases, near, strict=True)
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *output_grads: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, per_value = ctx.saved_tensors
+        inputs, weights, near = _thirds(tensors)
+        grads = [
+            dy.contiguous(memory_format=kernels.memory_format(x))
+            for dy, x in zip(output_grads, inputs, strict=True)
+        ]
+        sums = [
+            kernels.backward_sums(dy, x, here[0], here[1])
+            for dy, x, here in zip(grads, inputs, near, strict=True)
+        ]
+        input_grads: list[Tensor | None] = [None] * len(inputs)
+        if any(ctx.needs_input_grad[3 : 3 + len(inputs)]):
+            sum_here = reduce(torch.add, [local.to(per_value.device) for local in sums])
+            averages = ctx.exchange.sum(sum_here) * per_value
+            input_grads = [
+                kernels.input_gradient(dy, x, _as(weight, here), here[0], here[1], *averages.to(x.device))
+                for dy, x, weight, here in zip(grads, inputs, weights, near, strict=True)
+            ]
+        if weights[0] is None:
+            return None, None, None, *input_grads, *[None] * (2 * len(inputs))
+        weight_grads = [local[1] * here[1] for local, here in zip(sums, near, strict=True)]
+        bias_grads = [local[0] for local in sums]
+        return None, None, None, *input_grads, *weight_grads, *bias_grads
+
+
+def _thirds(items: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    third = len(items) // 3
+    return items[:third], items[third : 2 * third], items[2 * third :]
+
+
+def _as(parameter: Tensor | None, statistics: Tensor) -> Tensor | None:
+    """The parameter in the statistics' type; the kernels take no half-precision one beside float32."""
+    return None if parameter is None else parameter.to(statistics.dtype)
+
+
+def _check_dimensions(layer: SynchronizedBatchNorm, input: Tensor, *allowed: int) -> None:
+    if input.dim() not in allowed:
+        wanted = " or ".join(map(str, allowed))
+        raise ValueError(
+            f"{type(layer).__name__} takes an input of {wanted} dimensions, not {tuple(input.shape)}."
+        )
