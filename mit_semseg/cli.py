@@ -1,12 +1,14 @@
 """The command line of the three scripts, and of ``mit-semseg train | eval | test``.
 
-Nothing here imports torch before the arguments have been read, so that ``--help`` and mistakes answer at once.
+Nothing here imports torch before the arguments have been read, so that ``--help`` and mistakes answer at
+once.
 """
 
 import argparse
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__
 from .errors import UserError
@@ -21,14 +23,19 @@ _DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "yacs", "yaml", "tqdm")
 _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 2 for a mistake of the user's."""
+def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 2 for a mistake of the user's.
+
+    Args:
+        argv: the command and its arguments; those of this process if left out.
+        prog: what to call the program in its help, instead of ``mit-semseg COMMAND``.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in _COMMANDS:
         _overview().parse_args(words[:1])  # answers --help and --version, refuses the rest
         return 2
     try:
-        return _run(words[0], _parser(words[0]).parse_intermixed_args(words[1:]))
+        return _run(words[0], _parser(words[0], prog).parse_intermixed_args(words[1:]))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -43,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def script(command: str) -> int:
-    """Run one command with this process's arguments, under the script's own name."""
-    return main([command, *sys.argv[1:]])
+    """Run one command with this process's arguments, as the script that the user called."""
+    return main([command, *sys.argv[1:]], prog=Path(sys.argv[0]).name)
 
 
 def _overview() -> argparse.ArgumentParser:
@@ -60,22 +67,27 @@ def _overview() -> argparse.ArgumentParser:
     return parser
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"mit-semseg {command}",
+        prog=prog or f"mit-semseg {command}",
         description=_COMMANDS[command],
         epilog="Every config key with its meaning: mit_semseg/config/defaults.py",
     )
     if command == "test":
         parser.add_argument(
-            "--imgs", required=True, nargs="+", metavar="PATH", help="images, or folders (searched recursively)"
+            "--imgs",
+            required=True,
+            nargs="+",
+            metavar="PATH",
+            help="images, or folders (searched recursively)",
         )
     parser.add_argument(
         "--gpu" if command == "test" else "--gpus",
         dest="gpus",
         metavar="DEVICES",
-        help="such as 0, gpu1 or cpu" if command == "test" else "such as 0-3, 0,2, gpu1 or cpu"
-        + "; left out: all GPUs there are, else the CPU",
+        help="such as 0, gpu1 or cpu"
+        if command == "test"
+        else "such as 0-3, 0,2, gpu1 or cpu" + "; left out: all GPUs there are, else the CPU",
     )
     parser.add_argument(
         "--cfg",

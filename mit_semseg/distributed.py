@@ -14,7 +14,9 @@ from torch import Tensor
 
 from .errors import UserError
 
-_TIMEOUT = timedelta(minutes=10)  # for one exchange between processes; a broken one ends the run at the latest then
+_TIMEOUT = timedelta(
+    minutes=10
+)  # for one exchange between processes; a broken one ends the run at the latest then
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Place:
 
 
 def parse_devices(input_devices: str) -> list[str]:
-    """The devices that a text names, without repeats: ``"0-2,gpu4"`` is gpu0, gpu1, gpu2, gpu4; ``"cpu"`` is cpu.
+    """The devices that a text names, without repeats: ``"0-1,gpu4"`` is gpu0, gpu1, gpu4; ``"cpu"`` is cpu.
 
     Raises: UserError for any other text.
     """
@@ -66,10 +68,14 @@ def find_devices(text: str | None) -> list[torch.device]:
         return [torch.device("cpu")]
     missing = [name for name in names if int(name[3:]) >= present]
     if missing:
-        there = f"has only gpu0 to gpu{present - 1}" if present > 1 else ("has only gpu0" if present else "has no GPU")
+        there = (
+            f"has only gpu0 to gpu{present - 1}"
+            if present > 1
+            else ("has only gpu0" if present else "has no GPU")
+        )
         raise UserError(
-            f"{', '.join(missing)} asked for, but this machine {there}. Leave the option out to use what is there, "
-            f"or pass cpu."
+            f"{', '.join(missing)} asked for, but this machine {there}. "
+            "Leave the option out to use what is there, or pass cpu."
         )
     return [torch.device("cuda", int(name[3:])) for name in names]
 
@@ -77,8 +83,8 @@ def find_devices(text: str | None) -> list[torch.device]:
 def run(entry: Callable[..., Any], devices: Sequence[torch.device], *args: Any) -> Any:
     """Call ``entry(place, *args)`` in one process a device.
 
-    With one device it runs in this process, and its result is returned. With several, torch's elastic agent starts
-    the processes and ends all of them when one fails; the result is then rank 0's.
+    With one device it runs in this process, and its result is returned. With several, torch's elastic agent
+    starts the processes and ends all of them when one fails; the result is then rank 0's.
 
     Args:
         entry: a function at the top level of a module, since it is sent to the processes by name.

@@ -7,7 +7,7 @@ _NAME = "mit_semseg"
 
 
 def setup_logger(distributed_rank: int = 0, filename: str = "log.txt") -> logging.Logger:
-    """The package's logger, which prints on standard output for rank 0 and is silent on other ranks but for errors.
+    """The package's logger, which prints on standard output; on ranks other than 0, errors only.
 
     Args:
         distributed_rank: of this process among all of the run.

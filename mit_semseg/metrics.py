@@ -40,13 +40,13 @@ class ConfusionMatrix:
         for name, values in (("label", truth), ("pred", guess)):
             if values.size and not (values.min() >= 0 and values.max() < self.num_class):
                 raise ValueError(
-                    f"{name} holds classes {values.min()} to {values.max()}, but there are {self.num_class} classes"
+                    f"{name} holds classes {values.min()} to {values.max()}, but there are {self.num_class}"
                 )
         cells = np.bincount(truth * self.num_class + guess, minlength=self.num_class**2)
         self.counts += cells.reshape(self.counts.shape)
 
     def iou(self) -> NDArray[np.float64]:
-        """Intersection over union of each class, (num_class,); NaN for a class in neither label nor prediction."""
+        """Intersection over union of each class, (num_class,); NaN if in neither label nor prediction."""
         hits, truth, guess = self._margins()
         return _divide(hits, truth + guess - hits)
 
@@ -63,7 +63,7 @@ class ConfusionMatrix:
         return _mean(self.iou())
 
     def mean_iou_all(self) -> float:
-        """Mean over all classes, one that never occurs counting 0: the figure that the old scripts printed."""
+        """Mean over all classes, an absent one counting 0: the figure that the old scripts printed."""
         return float(np.nan_to_num(self.iou()).mean())
 
     def pixel_accuracy(self) -> float:
@@ -89,7 +89,7 @@ METRICS: dict[str, Callable[[ConfusionMatrix], float]] = {
 
 
 def accuracy(preds: ArrayLike, label: ArrayLike) -> tuple[float, int]:
-    """(share of the pixels with a label of 0 or more that are right, their number); (0.0, 0) if there are none."""
+    """Share of the pixels labelled 0 or more that are right, and their number; (0.0, 0) if there are none."""
     preds, label = np.asarray(preds), np.asarray(label)
     valid = label >= 0
     count = int(valid.sum())
@@ -99,7 +99,7 @@ def accuracy(preds: ArrayLike, label: ArrayLike) -> tuple[float, int]:
 def intersectionAndUnion(
     imPred: ArrayLike, imLab: ArrayLike, numClass: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels in intersection and union of each class, two (numClass,) arrays; pixels of negative label are ignored."""
+    """Pixels in intersection and union of each class, two (numClass,) arrays; negative labels are ignored."""
     matrix = ConfusionMatrix(numClass)
     matrix.update(imPred, imLab)
     hits, truth, guess = matrix._margins()

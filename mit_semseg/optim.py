@@ -15,7 +15,13 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float, float], torch.optim
 
 
 def build_optimizer(
-    name: str, encoder: nn.Module, decoder: nn.Module, *, lr: tuple[float, float], beta1: float, weight_decay: float
+    name: str,
+    encoder: nn.Module,
+    decoder: nn.Module,
+    *,
+    lr: tuple[float, float],
+    beta1: float,
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
     """One optimizer over an encoder and a decoder that have learning rates of their own.
 
@@ -25,7 +31,11 @@ def build_optimizer(
         beta1: momentum of SGD, beta1 of Adam.
         weight_decay: of the weights of convolutions and linear layers; biases and norms are not decayed.
     """
-    groups = [group for net, rate in zip((encoder, decoder), lr, strict=True) for group in _groups(net, rate, weight_decay)]
+    groups = [
+        group
+        for net, rate in zip((encoder, decoder), lr, strict=True)
+        for group in _groups(net, rate, weight_decay)
+    ]
     return OPTIMIZERS[name](groups, lr[0], beta1)
 
 
@@ -37,7 +47,12 @@ def _groups(net: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str
     for decay in (True, False):
         chosen = [p for p in parameters if (id(p) in decayed) == decay]
         if chosen:
-            yield {"params": chosen, "lr": lr, "initial_lr": lr, "weight_decay": weight_decay if decay else 0.0}
+            yield {
+                "params": chosen,
+                "lr": lr,
+                "initial_lr": lr,
+                "weight_decay": weight_decay if decay else 0.0,
+            }
 
 
 def set_poly_lr(optimizer: torch.optim.Optimizer, iteration: int, total: int, power: float) -> None:

@@ -45,4 +45,6 @@ def save_picture(picture: Image, path: Path) -> None:
     Raises: UserError if the disk refuses.
     """
     with replacing(path) as file:
-        PIL.Image.fromarray(picture).save(file, format="PNG", compress_level=1)  # the default takes 5 times as long
+        PIL.Image.fromarray(picture).save(
+            file, format="PNG", compress_level=1
+        )  # the default takes 5 times as long

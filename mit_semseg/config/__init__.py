@@ -1,6 +1,7 @@
-"""The configuration: every key with its default (defaults.py) and how a file and the command line change it (load.py).
+"""The configuration: every key with its default (defaults.py), and changing them (load.py).
 
-``cfg`` is the mutable tree that existing code imports. The scripts use :func:`load_config`, which leaves it alone.
+``cfg`` is the mutable tree that existing code imports. The scripts use :func:`load_config`, which leaves it
+alone.
 """
 
 from .defaults import get_defaults

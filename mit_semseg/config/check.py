@@ -28,7 +28,7 @@ _AT_LEAST: dict[str, float] = {
 
 
 def check_values(cfg: CfgNode) -> list[str]:
-    """A sentence for each value of ``cfg`` that is out of its limits, and for each pair that contradicts itself."""
+    """A sentence for each value that is out of its limits, and for each pair that contradicts itself."""
     problems = [
         f"{key} is {_get(cfg, key)}, but must be at least {limit:g}."
         for key, limit in _AT_LEAST.items()
@@ -49,12 +49,14 @@ def check_values(cfg: CfgNode) -> list[str]:
         )
     if train.start_epoch >= train.num_epoch:
         problems.append(
-            f"TRAIN.start_epoch is {train.start_epoch}, but the run ends at TRAIN.num_epoch {train.num_epoch}. "
-            f"Set TRAIN.num_epoch higher to train on."
+            f"TRAIN.start_epoch is {train.start_epoch}, but the run ends at TRAIN.num_epoch "
+            f"{train.num_epoch}. Set TRAIN.num_epoch higher to train on."
         )
     for section in ("VAL", "TEST"):
         if cfg[section].batch_size != 1:
-            problems.append(f"{section}.batch_size is {cfg[section].batch_size}, but images of their own size go one by one: 1.")
+            problems.append(
+                f"{section}.batch_size is {cfg[section].batch_size}, but images go one by one: 1."
+            )
     return problems
 
 

@@ -11,16 +11,28 @@ _C.DATASET.list_train = "./data/training.odgt"  # one JSON a line: fpath_img, fp
 _C.DATASET.list_val = "./data/validation.odgt"
 _C.DATASET.classes = ""  # CSV with names and colours; "" is ADE20K's for 150 classes, else numbered classes
 _C.DATASET.num_class = 150  # 2 or more; label value k in a PNG is class k-1, 0 is ignored
-_C.DATASET.imgSizes = (300, 375, 450, 525, 600)  # short edges in pixels: one drawn in training, all averaged in tests
+_C.DATASET.imgSizes = (
+    300,
+    375,
+    450,
+    525,
+    600,
+)  # short edges in pixels: one drawn in training, all averaged in tests
 _C.DATASET.imgMaxSize = 1000  # upper limit of the long edge, in pixels
-_C.DATASET.padding_constant = 8  # image sides are rounded up to a multiple of it; a multiple of the rate below
-_C.DATASET.segm_downsampling_rate = 8  # stride of the decoder's output, at which labels are compared in training
+_C.DATASET.padding_constant = (
+    8  # image sides are rounded up to a multiple of it; a multiple of the rate below
+)
+_C.DATASET.segm_downsampling_rate = (
+    8  # stride of the decoder's output, at which labels are compared in training
+)
 _C.DATASET.random_flip = True  # mirror each training image with probability 1/2
 
 _C.MODEL = CfgNode()
 _C.MODEL.arch_encoder = "resnet50dilated"  # a name in mit_semseg.models.builder.ENCODERS
 _C.MODEL.arch_decoder = "ppm_deepsup"  # a name in mit_semseg.models.builder.DECODERS
-_C.MODEL.pretrained = True  # start the encoder from ImageNet weights; False: random weights, nothing downloaded
+_C.MODEL.pretrained = (
+    True  # start the encoder from ImageNet weights; False: random weights, nothing downloaded
+)
 _C.MODEL.weights_encoder = ""  # a checkpoint to start from, instead of ImageNet's
 _C.MODEL.weights_decoder = ""  # the same for the decoder; "" is random
 _C.MODEL.fc_dim = 2048  # channels of the encoder's last map

@@ -14,7 +14,13 @@ from ..resources import find
 from .check import check_values
 from .defaults import get_defaults
 
-_TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+_TYPE_NAMES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list",
+}
 
 
 def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> CfgNode:
@@ -64,7 +70,8 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
     if len(overrides) % 2:
         raise UserError(
-            f"Config overrides come in pairs, KEY VALUE, but {len(overrides)} words were given: {' '.join(overrides)}"
+            f"Config overrides come in pairs, KEY VALUE, but {len(overrides)} words were given: "
+            f"{' '.join(overrides)}"
         )
     return zip(overrides[::2], overrides[1::2], strict=True)
 
@@ -75,7 +82,9 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
     for key, value in items:
         if key in cfg and isinstance(cfg[key], CfgNode):
             if value is not None:  # "TRAIN:" with nothing below it changes nothing
-                problems.append(f"{where}{key} is a section, not a value. Its keys are {', '.join(cfg[key])}.")
+                problems.append(
+                    f"{where}{key} is a section, not a value. Its keys are {', '.join(cfg[key])}."
+                )
             continue
         if key not in known:
             problems.append(f"{where}unknown key {key}.{_suggestion(key, known)}")
@@ -106,8 +115,8 @@ def _suggestion(key: str, known: dict[str, Any]) -> str:
 def _coerce(value: Any, default: Any) -> Any:
     """``value`` as the default's type.
 
-    YAML leaves ``(300, 375)`` and ``1e-4`` as text, and the command line everything; text is read as a Python literal
-    where the default isn't text. A whole number is fine for a float, nothing else changes its type.
+    YAML leaves ``(300, 375)`` and ``1e-4`` as text, and the command line everything; text is read as a Python
+    literal where the default isn't text. A whole number is fine for a float, nothing else changes its type.
     """
     wanted = type(default)
     if isinstance(value, str) and wanted is not str:

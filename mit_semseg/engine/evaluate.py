@@ -55,7 +55,9 @@ def _evaluate(
     indices = range(place.rank, len(dataset), place.size)
     matrix = ConfusionMatrix(cfg.DATASET.num_class)
     items = raise_errors(load(dataset, indices, workers=cfg.TRAIN.workers, device=place.device))
-    with tqdm(items, total=len(indices), desc="Evaluating", unit="img", disable=not place.is_first) as bar:
+    with tqdm(
+        items, total=len(indices), desc="Evaluating", unit="img", disable=None if place.is_first else True
+    ) as bar:
         for item in bar:
             label = item["seg_label"][0].numpy()
             probabilities = predict_probabilities(module, item["img_data"], label.shape, place.device)
@@ -67,10 +69,13 @@ def _evaluate(
     return sum_over_processes(torch.from_numpy(matrix.counts).to(place.device)).cpu().numpy()
 
 
-def _draw(item: dict[str, Any], label: np.ndarray, prediction: np.ndarray, table: ClassTable, folder: Path) -> None:
+def _draw(
+    item: dict[str, Any], label: np.ndarray, prediction: np.ndarray, table: ClassTable, folder: Path
+) -> None:
     original: Image = item["img_ori"]
     row = [original, colorEncode(label, table.colors), colorEncode(prediction, table.colors)]
-    # The path in the list keeps two images of one name in two folders apart; it must not lead out of the folder.
+    # The path in the list keeps two images of one name in two folders apart; it must not lead out of the
+    # folder.
     parts = [part for part in Path(item["info"]).parts if part not in ("/", "..")]
     save_picture(side_by_side(row), folder.joinpath(*parts).with_suffix(".png"))
 
@@ -78,7 +83,7 @@ def _draw(item: dict[str, Any], label: np.ndarray, prediction: np.ndarray, table
 def summary(matrix: ConfusionMatrix, table: ClassTable, images: int) -> str:
     """The scores as a text: a line a class, then the metrics over all."""
     iou, recall, pixels = matrix.iou(), matrix.recall(), matrix.counts.sum(1)
-    width = max(5, *(len(name) for name in table.names))
+    width = max(len(name) for name in (*table.names, *METRICS))
     lines = [f"{'class':{width}}     IoU  accuracy        pixels"]
     for name, a, b, count in zip(table.names, iou, recall, pixels, strict=True):
         lines.append(f"{name:{width}}  {_score(a)}    {_score(b)}  {count:12,}")

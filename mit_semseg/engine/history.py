@@ -23,5 +23,7 @@ class History:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "History":
-        """The history that :meth:`as_dict`, or an old script, stored; its values may be 0-dim tensors there."""
-        return cls(**{key: [float(value) for value in stored["train"][key]] for key in ("epoch", "loss", "acc")})
+        """The history that :meth:`as_dict`, or an old script, stored, where values may be tensors."""
+        return cls(
+            **{key: [float(value) for value in stored["train"][key]] for key in ("epoch", "loss", "acc")}
+        )

@@ -13,10 +13,11 @@ from ..errors import UserError
 class _Outcomes(Dataset[Any]):
     """Each item of a dataset, or the UserError that reading it raised.
 
-    An exception that crosses from a worker has the worker's traceback put into its message; a value arrives as it is.
+    An exception that crosses from a worker has the worker's traceback put into its message; a value arrives
+    as it is.
     """
 
-    def __init__(self, dataset: Sequence[Any]) -> None:
+    def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset
 
     def __getitem__(self, index: int) -> Any:
@@ -27,7 +28,7 @@ class _Outcomes(Dataset[Any]):
 
 
 def load(
-    dataset: Sequence[Any], indices: Sequence[int], *, workers: int, device: torch.device
+    dataset: Dataset[Any], indices: Sequence[int], *, workers: int, device: torch.device
 ) -> Iterable[dict[str, Any] | UserError]:
     """The items of a dataset in the order of ``indices``, read ahead by worker processes.
 
@@ -56,7 +57,7 @@ def raise_errors(items: Iterable[dict[str, Any] | UserError]) -> Iterator[dict[s
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on ``device``; the copy overlaps with computing where the memory is pinned."""
+    """The batch with its tensors on ``device``; pinned ones are copied while others compute."""
     return {
         key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
         for key, value in batch.items()

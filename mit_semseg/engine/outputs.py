@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def output_paths(images: Sequence[str], asked: Sequence[str], folder: Path) -> list[Path]:
-    """The picture of each image: ``folder/<name>.png``, in the subfolder that the image has below a folder asked for.
+    """The picture of each image: ``folder/<name>.png``, in the image's subfolder below a folder asked for.
 
-    No two images share a picture (``a.jpg`` beside ``a.png`` become ``a.jpg.png`` and ``a.png.png``), and none takes
-    the place of an image (``a.png`` in the output folder becomes ``a_segmented.png``).
+    No two images share a picture (``a.jpg`` beside ``a.png`` become ``a.jpg.png`` and ``a.png.png``), and
+    none takes the place of an image (``a.png`` in the output folder becomes ``a_segmented.png``).
 
     Args:
         images: files, each once.

@@ -31,8 +31,8 @@ def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str])
         paths: images and folders.
 
     Returns: the pictures written.
-    Raises: UserError for a config, a checkpoint or an output folder that can't be used, and, after the others have been
-        done, for images that can't be read.
+    Raises: UserError for a config, a checkpoint or an output folder that can't be used, and, after the others
+        have been done, for images that can't be read.
     """
     setup_logger()
     check_model(cfg)
@@ -58,7 +58,9 @@ def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str])
         tqdm.write(_shares(labels, table, item["info"], target), file=sys.stdout, end="")
         written.append(target)
     if unreadable:
-        raise UserError("\n".join([*unreadable, f"{len(unreadable)} of {len(dataset)} images could not be segmented."]))
+        raise UserError(
+            "\n".join([*unreadable, f"{len(unreadable)} of {len(dataset)} images could not be segmented."])
+        )
     return written
 
 

@@ -1,6 +1,7 @@
 """What a person sees of the training: a bar on a terminal, and a line every few iterations."""
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
 from tqdm import tqdm
@@ -21,7 +22,11 @@ class Progress:
     def __init__(self, epoch: int, epochs: int, iterations: int, *, enabled: bool) -> None:
         self._epoch, self._epochs, self._iterations = epoch, epochs, iterations
         self._bar = tqdm(
-            total=iterations, desc=f"Epoch {epoch}/{epochs}", unit="it", leave=False, disable=None if enabled else True
+            total=iterations,
+            desc=f"Epoch {epoch}/{epochs}",
+            unit="it",
+            leave=False,
+            disable=None if enabled else True,
         )
         self._redirect = logging_redirect_tqdm([get_logger()])
         self._done = 0
@@ -57,13 +62,13 @@ class Progress:
         self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self._bar.update()
 
-    def show(self, rates: tuple[float, float]) -> tuple[float, float]:
-        """Log a line about the iterations since the last one, and return their mean (loss, pixel accuracy)."""
+    def show(self, rates: Iterable[float]) -> tuple[float, float]:
+        """Log a line about the iterations since the last one; returns their mean loss and pixel accuracy."""
         seconds = time.perf_counter() - self._since
         loss, accuracy = self._loss / self._steps, self._accuracy / self._steps
         left = (self._epochs - self._epoch + 1) * self._iterations - self._done
         get_logger().info(
-            "Epoch %d/%d  %*d/%d  loss %.4f  acc %5.2f%%  lr %.2e %.2e  %.1f img/s  data %.0f%%  left %s",
+            "Epoch %d/%d  %*d/%d  loss %.4f  acc %5.2f%%  lr %s  %.1f img/s  data %.0f%%  left %s",
             self._epoch,
             self._epochs,
             len(str(self._iterations)),
@@ -71,7 +76,7 @@ class Progress:
             self._iterations,
             loss,
             100 * accuracy,
-            *rates,
+            " ".join(f"{rate:.2e}" for rate in dict.fromkeys(rates)),  # one where both networks share it
             self._images / seconds,
             100 * self._wait / seconds,
             tqdm.format_interval(left * seconds / self._steps),

@@ -1,4 +1,4 @@
-"""From a config to the things that a run needs: the model, its weights, the class table, the output folder."""
+"""From a config to the things that a run needs: model, weights, class table, output folder."""
 
 import os
 from pathlib import Path
@@ -62,7 +62,8 @@ def build_module(cfg: CfgNode, weights: tuple[str, str], *, training: bool) -> S
 def trained_weights(cfg: CfgNode, section: str) -> tuple[str, str]:
     """The checkpoints of encoder and decoder that ``VAL.checkpoint`` or ``TEST.checkpoint`` names in ``DIR``.
 
-    Left empty, it is the newest epoch. A published model whose ``DIR`` holds no checkpoint yet is downloaded there.
+    Left empty, it is the newest epoch. A published model whose ``DIR`` holds no checkpoint yet is downloaded
+    there.
 
     Args:
         section: "VAL" or "TEST".
@@ -71,15 +72,19 @@ def trained_weights(cfg: CfgNode, section: str) -> tuple[str, str]:
     """
     folder, name = Path(cfg.DIR), cfg[section].checkpoint
     newest = checkpoint.newest_epoch(folder)
-    if newest is None and PUBLISHED.get(folder.name) is not None and name in ("", f"epoch_{PUBLISHED[folder.name]}.pth"):
+    if (
+        newest is None
+        and PUBLISHED.get(folder.name) is not None
+        and name in ("", f"epoch_{PUBLISHED[folder.name]}.pth")
+    ):
         get_logger().info("%s holds no checkpoint: fetching the published one", folder)
         encoder, decoder = fetch_published(folder.name, folder)
         return str(encoder), str(decoder)
     if not name:
         if newest is None:
             raise UserError(
-                f"{folder} holds no checkpoint. Train one with train.py, or set DIR to a folder that has encoder_epoch_N.pth "
-                f"and decoder_epoch_N.pth."
+                f"{folder} holds no checkpoint. Train one with train.py, or set DIR to a folder that has "
+                f"encoder_epoch_N.pth and decoder_epoch_N.pth."
             )
         name = f"epoch_{newest}.pth"
     files = (folder / f"encoder_{name}", folder / f"decoder_{name}")
@@ -107,7 +112,9 @@ def make_folder(path: str | Path, key: str) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"{folder} can't be written into: {error.strerror}. Set {key} to another folder.") from error
+        raise UserError(
+            f"{folder} can't be written into: {error.strerror}. Set {key} to another folder."
+        ) from error
     return folder
 
 

@@ -23,14 +23,17 @@ def resume_weights(cfg: CfgNode) -> tuple[str, str]:
     files = [epoch_path(cfg.DIR, part, epoch) for part in ("encoder", "decoder")]
     for file in files:
         if not file.is_file():
-            raise UserError(f"TRAIN.start_epoch is {epoch}, but {file} does not exist. Set it to an epoch that does, or 0.")
+            raise UserError(
+                f"TRAIN.start_epoch is {epoch}, but {file} does not exist. Set an epoch that does, or 0."
+            )
     return str(files[0]), str(files[1])
 
 
 def resume_state(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> History:
     """Bring the optimizer to where ``TRAIN.start_epoch`` left it, and return the history up to there.
 
-    Checkpoints of the old scripts have no optimizer state; training then goes on with a fresh one, and says so.
+    Checkpoints of the old scripts have no optimizer state; training then goes on with a fresh one, and says
+    so.
 
     Raises: UserError for a file that is damaged or of another optimizer or model.
     """
@@ -42,8 +45,8 @@ def resume_state(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> History:
         state = read(file)
         if state.get("name") != cfg.TRAIN.optim:
             raise UserError(
-                f"{file} holds the state of {state.get('name')}, but TRAIN.optim is {cfg.TRAIN.optim}. Set TRAIN.optim "
-                f"{state.get('name')}, or delete the file to go on with a fresh optimizer."
+                f"{file} holds the state of {state.get('name')}, but TRAIN.optim is {cfg.TRAIN.optim}. "
+                f"Set TRAIN.optim {state.get('name')}, or delete the file to go on with a fresh optimizer."
             )
         # The groups stay as the config has them, so that a changed learning rate counts.
         groups = optimizer.state_dict()["param_groups"]
@@ -59,7 +62,7 @@ def resume_state(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> History:
 def save_epoch(
     folder: Path, epoch: int, module: nn.Module, optimizer: torch.optim.Optimizer, name: str, history: History
 ) -> None:
-    """Write encoder, decoder, history and optimizer state of an epoch; the decoder, which completes it, comes last.
+    """Write encoder, decoder, history and optimizer state of an epoch; the decoder comes last.
 
     The optimizer state is only kept for the newest epoch, because it is as large as the weights.
     """

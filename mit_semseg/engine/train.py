@@ -31,7 +31,9 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
         FloatingPointError: when the loss is not finite; the weights have not been touched by it.
     """
     check_model(cfg)
-    TrainDataset(cfg.DATASET.root_dataset, cfg.DATASET.list_train, cfg.DATASET)  # a bad list is refused before a start
+    TrainDataset(
+        cfg.DATASET.root_dataset, cfg.DATASET.list_train, cfg.DATASET
+    )  # a bad list is refused before a start
     folder = make_folder(cfg.DIR, "DIR")
     weights = resume_weights(cfg)
     (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
@@ -72,7 +74,9 @@ def _train(place: Place, cfg: CfgNode, weights: tuple[str, str]) -> None:
     batches = _batches(cfg, place)
     for epoch in range(settings.start_epoch + 1, settings.num_epoch + 1):
         # Dropout draws from here, so that a resumed run draws what the uninterrupted one did.
-        torch.manual_seed(int(np.random.SeedSequence([settings.seed, epoch, place.rank]).generate_state(1)[0]))
+        torch.manual_seed(
+            int(np.random.SeedSequence([settings.seed, epoch, place.rank]).generate_state(1)[0])
+        )
         _train_epoch(epoch, net, optimizer, batches, cfg, place, history)
         if place.is_first:
             save_epoch(Path(cfg.DIR), epoch, module, optimizer, settings.optim, history)
@@ -80,7 +84,7 @@ def _train(place: Place, cfg: CfgNode, weights: tuple[str, str]) -> None:
 
 
 def _batches(cfg: CfgNode, place: Place) -> Iterator[dict[str, Any]]:
-    """This process's sub-batches from the first epoch to the last: number r, r + n, r + 2n, ... for rank r of n."""
+    """This process's sub-batches of all epochs: number r, r + n, r + 2n, ... for rank r of n."""
     settings = cfg.TRAIN
     dataset = TrainDataset(
         cfg.DATASET.root_dataset,
@@ -89,7 +93,9 @@ def _batches(cfg: CfgNode, place: Place) -> Iterator[dict[str, Any]]:
         batch_per_gpu=settings.batch_size_per_gpu,
         seed=settings.seed,
     )
-    first, last = (epoch * settings.epoch_iters * place.size for epoch in (settings.start_epoch, settings.num_epoch))
+    first, last = (
+        epoch * settings.epoch_iters * place.size for epoch in (settings.start_epoch, settings.num_epoch)
+    )
     indices = range(first + place.rank, last, place.size)
     return raise_errors(load(dataset, indices, workers=settings.workers, device=place.device))
 
@@ -119,19 +125,21 @@ def _train_epoch(
                     f"Images: {', '.join(batch['info'])}"
                 )
             optimizer.zero_grad(set_to_none=True)
-            (loss * place.size).backward()  # DistributedDataParallel divides the summed gradients by the processes
+            (
+                loss * place.size
+            ).backward()  # DistributedDataParallel divides the summed gradients by the processes
             optimizer.step()
             progress.step(loss.item(), accuracy.item(), images=len(batch["img_data"]) * place.size)
             if (i + 1) % settings.disp_iter == 0 or i + 1 == settings.epoch_iters:
-                loss_shown, accuracy_shown = progress.show([group["lr"] for group in optimizer.param_groups])
+                loss_shown, accuracy_shown = progress.show(group["lr"] for group in optimizer.param_groups)
                 history.add(epoch - 1 + (i + 1) / settings.epoch_iters, loss_shown, accuracy_shown)
 
 
 def _forward(net: nn.Module, batch: dict[str, Any], place: Place) -> tuple[Tensor, Tensor]:
     """This process's part of the loss, and its part of the pixel accuracy.
 
-    Summed over the processes they are the means over all pixels that have a label: each process's sum is divided by the
-    count of all. A batch without any such pixel has loss 0.
+    Summed over the processes they are the means over all pixels that have a label: each process's sum is
+    divided by the count of all. A batch without any such pixel has loss 0.
     """
     loss_sum, accuracy = net(batch)
     valid = (batch["seg_label"] >= 0).sum()

@@ -17,7 +17,8 @@ from .encoders.hrnet import hrnetv2
 from .encoders.mobilenet import MobileNetV2Dilated, mobilenetv2
 from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50, resnet101, resnext101
 
-# Each builds an encoder with random weights, which publishes `channels` and `strides` of its maps, finest first.
+# Each builds an encoder with random weights, which publishes `channels` and `strides` of its maps, finest
+# first.
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "mobilenetv2dilated": lambda: MobileNetV2Dilated(mobilenetv2(), dilate_scale=8),
     "resnet18": lambda: Resnet(resnet18()),
@@ -85,8 +86,8 @@ class ModelBuilder:
 
         Args:
             arch: a name in ``DECODERS``, in any case.
-            fc_dim: channels of the encoder's last map. It stands for ``channels`` where those are not given, as in a
-                ResNet: four maps, each of twice the channels of the one before.
+            fc_dim: channels of the encoder's last map. It stands for ``channels`` where those are not given,
+                as in a ResNet: four maps, each of twice the channels of the one before.
             weights: a checkpoint; empty for random weights.
             use_softmax: True for inference, False for training.
             channels: of all the encoder's maps, finest first.
@@ -140,8 +141,8 @@ def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim:
     stride = strides[decoder.output_map]
     if rate != stride:
         raise UserError(
-            f"DATASET.segm_downsampling_rate is {rate}, but {name} on {arch_encoder} predicts at stride {stride}. "
-            f"Set DATASET.segm_downsampling_rate {stride}."
+            f"DATASET.segm_downsampling_rate is {rate}, but {name} on {arch_encoder} predicts at stride "
+            f"{stride}. Set DATASET.segm_downsampling_rate {stride}."
         )
 
 

@@ -1,5 +1,7 @@
 """Building blocks that several encoders and decoders share."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,16 +19,16 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 3, stri
     )
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """``x`` (N, C, H, W) bilinearly resized to ``size`` (height, width), pixel areas aligned."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def dilate(stage: nn.Module, dilation: int) -> None:
     """Turn the stride of a stage into dilation, in place, so that it keeps its input's resolution.
 
-    A 3x3 convolution that had the stride gets half the dilation, since what it reads has not been subsampled yet by
-    as much as what the later ones read.
+    A 3x3 convolution that had the stride gets half the dilation, since what it reads has not been subsampled
+    yet by as much as what the later ones read.
 
     Source: Yu and Koltun 2017, Dilated Residual Networks, section 2.
     """

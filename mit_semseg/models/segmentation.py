@@ -34,8 +34,8 @@ class SegmentationModule(nn.Module):
         """Class probabilities if ``segSize`` is given, else the loss and the pixel accuracy.
 
         Args:
-            feed_dict: ``img_data`` (N, 3, H, W) float, and for training ``seg_label`` (N, h, w) int64 with -1 for
-                pixels to ignore; further keys are not read. A list of one such dict is taken as the dict.
+            feed_dict: ``img_data`` (N, 3, H, W) float, and for training ``seg_label`` (N, h, w) int64 with -1
+                for pixels to ignore; further keys are not read. A list of one such dict is taken as the dict.
             segSize: (height, width) of the probabilities.
 
         Returns: probabilities (N, num_class, *segSize), or two 0-dim tensors (loss, pixel accuracy).

@@ -47,8 +47,9 @@ class Decoder(nn.Module):
             conv_out: the encoder's maps, finest first.
             segSize: (height, width) of the result of inference; None keeps the size of the scores.
 
-        Returns: with ``use_softmax``, probabilities (N, num_class, *segSize) that sum to 1 over the classes; otherwise
-            log-probabilities (N, num_class, h, w), a pair of them (main, auxiliary) with deep supervision.
+        Returns: with ``use_softmax``, probabilities (N, num_class, *segSize) that sum to 1 over the classes;
+            otherwise log-probabilities (N, num_class, h, w), a pair of them (main, auxiliary) with deep
+            supervision.
         """
         scores = self.logits(conv_out)
         if self.use_softmax:

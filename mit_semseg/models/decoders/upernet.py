@@ -12,7 +12,7 @@ from .ppm import POOL_SCALES, PPM_DIM
 
 
 class UPerNet(Decoder):
-    """Shape: features, finest first, of ``channels`` channels -> logits (N, num_class, H_0, W_0) at the finest.
+    """Shape: features, finest first -> logits (N, num_class, H, W) of the size of the finest.
 
     Attributes:
         fpn_dim: channels of the feature pyramid.
@@ -48,7 +48,8 @@ class UPerNet(Decoder):
     def _pool(self, last: Tensor) -> Tensor:
         """Pyramid pooling of the last map: (N, channels[-1], H, W) -> (N, fpn_dim, H, W)."""
         parts = [last]
-        for pool, (conv, norm, relu) in zip(self.ppm_pooling, self.ppm_conv, strict=True):  # type: ignore[misc]
+        for pool, layers in zip(self.ppm_pooling, self.ppm_conv, strict=True):
+            conv, norm, relu = layers.children()
             # The published model enlarges before the 1x1 convolution. Both are linear and commute, and the
             # convolution is far cheaper on the pooled map; BatchNorm's statistics must see the enlarged one.
             parts.append(relu(norm(resize(conv(pool(last)), last.shape[-2:]))))

@@ -47,7 +47,8 @@ class Exchange(nn.Module):
     def _sum_for(self, target: int, maps: list[Tensor]) -> Tensor:
         """What branch ``target`` receives: the maps of coarser branches are enlarged to its size."""
         total = maps[target]
-        for source, (layer, x) in enumerate(zip(self.fuse_layers[target], maps, strict=True)):  # type: ignore[arg-type]
+        layers: nn.ModuleList = self.fuse_layers[target]  # type: ignore[assignment]
+        for source, (layer, x) in enumerate(zip(layers, maps, strict=True)):
             if source < target:
                 total = total + layer(x)
             elif source > target:
@@ -56,7 +57,7 @@ class Exchange(nn.Module):
 
 
 def _fuse(channels: list[int], source: int, target: int) -> nn.Module:
-    """What carries branch ``source`` over to branch ``target``: nothing, a 1x1 convolution, or strided 3x3 ones."""
+    """From branch to branch: nothing, a 1x1 convolution to a finer, strided 3x3 ones to a coarser."""
     if source == target:
         return nn.Identity()
     if source > target:

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from ..layers import BatchNorm2d, dilate
 
 # (expansion, channels, repeats, stride of the first) of each row of table 2
-_ROWS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+_ROWS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 def _conv_bn(
@@ -24,7 +32,7 @@ def _conv_bn(
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1x1, filter each channel by 3x3, project by a linear 1x1, add the input where the shapes agree.
+    """Expand by 1x1, filter each channel by 3x3, project by a linear 1x1, add the input if shapes agree.
 
     Shape: (N, in, H, W) -> (N, out, H/stride, W/stride).
     """
@@ -101,5 +109,3 @@ class MobileNetV2Dilated(nn.Module):
 
 def mobilenetv2() -> MobileNetV2:
     return MobileNetV2()
-
-

@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt with a stem of three 3x3 convolutions, as classifiers and as encoders, plain and dilated.
+"""ResNet and ResNeXt with a stem of three 3x3 convolutions, as classifiers and encoders, plain and dilated.
 
 Source: He et al. 2016, Deep Residual Learning for Image Recognition; Xie et al. 2017, Aggregated Residual
 Transformations for Deep Neural Networks; the stem as in Zhao et al. 2017, Pyramid Scene Parsing Network.
@@ -13,7 +13,7 @@ from ..layers import BatchNorm2d, dilate
 
 
 class _Block(nn.Module):
-    """A residual block: ``relu(residual(x) + shortcut(x))``, the shortcut projected where the shapes differ."""
+    """A residual block: ``relu(residual(x) + shortcut(x))``, the shortcut projected if shapes differ."""
 
     expansion: ClassVar[int]  # output channels for each of ``channels``
 
@@ -138,7 +138,8 @@ class ResNet(_Trunk):
         self.channels = tuple(width * 2**i * block.expansion for i in range(4))
         in_channels = (128, *self.channels)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            _stage(block, in_channels[i], width * 2**i, depths[i], stride=1 if i == 0 else 2) for i in range(4)
+            _stage(block, in_channels[i], width * 2**i, depths[i], stride=1 if i == 0 else 2)
+            for i in range(4)
         )
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(self.channels[-1], num_classes)
@@ -153,7 +154,8 @@ class ResNet(_Trunk):
 class Resnet(_Trunk):
     """A ResNet's four stages as an encoder.
 
-    Shape: (N, 3, H, W) -> four maps at strides 4, 8, 16, 32, or ``[last map]`` without ``return_feature_maps``.
+    Shape: (N, 3, H, W) -> four maps at strides 4, 8, 16, 32, or ``[last map]`` without
+        ``return_feature_maps``.
     """
 
     strides: tuple[int, ...] = (4, 8, 16, 32)
