@@ -17,7 +17,7 @@ from .data.records import Records, read_records
 from .data.schedule import Schedule
 from .errors import UserError
 
-List = str | PathLike[str] | Iterable[Any]  # path of an .odgt file, or the records themselves
+Source = str | PathLike[str] | Iterable[Any]  # path of an .odgt file, or the records themselves
 
 
 class BaseDataset(Dataset[dict[str, Any]]):
@@ -35,7 +35,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, odgt: List, opt: Any, required: Sequence[str], max_sample: int, start_idx: int, end_idx: int
+        self, odgt: Source, opt: Any, required: Sequence[str], max_sample: int, start_idx: int, end_idx: int
     ) -> None:
         sizes = opt.imgSizes
         self.imgSizes: tuple[int, ...] = (sizes,) if isinstance(sizes, int) else tuple(sizes)
@@ -54,11 +54,14 @@ class BaseDataset(Dataset[dict[str, Any]]):
 
     @contextmanager
     def _placing(self, index: int) -> Iterator[None]:
-        """Adds to an error about a file where the list names it."""
+        """Adds to an error about a file which line of the list names it, if there is a list file."""
         try:
             yield
         except UserError as error:
-            raise UserError(f"{error} It stands in {self.records.place(index)}.") from error.__cause__
+            place = self.records.line(index)
+            if not place:
+                raise
+            raise UserError(f"{error} It stands in {place}.") from error.__cause__
 
     def _scales(self, image: Image.Image) -> list[torch.Tensor]:
         """The image at each short edge, stretched to multiples of padding_constant; (1, 3, h, w) each."""
@@ -95,7 +98,7 @@ class TrainDataset(BaseDataset):
     def __init__(
         self,
         root_dataset: str | PathLike[str],
-        odgt: List,
+        odgt: Source,
         opt: Any,
         batch_per_gpu: int = 1,
         *,
@@ -163,7 +166,7 @@ class ValDataset(BaseDataset):
     def __init__(
         self,
         root_dataset: str | PathLike[str],
-        odgt: List,
+        odgt: Source,
         opt: Any,
         *,
         max_sample: int = -1,
@@ -201,7 +204,7 @@ class TestDataset(BaseDataset):
     __test__ = False  # no test case, whatever pytest makes of the name
 
     def __init__(
-        self, odgt: List, opt: Any, *, max_sample: int = -1, start_idx: int = -1, end_idx: int = -1
+        self, odgt: Source, opt: Any, *, max_sample: int = -1, start_idx: int = -1, end_idx: int = -1
     ) -> None:
         super().__init__(odgt, opt, ("fpath_img",), max_sample, start_idx, end_idx)
 

@@ -172,8 +172,6 @@ def _naming(path: str | PathLike[str]) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except Image.DecompressionBombError:
         raise UserError(
             f"{path} claims to be larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. "
@@ -183,8 +181,10 @@ def _naming(path: str | PathLike[str]) -> Iterator[None]:
         empty = Path(path).stat().st_size == 0
         raise UserError(f"{path} is {'empty' if empty else 'not an image that Pillow can read'}.") from None
     except Exception as error:  # what a decoder raises for a damaged file is not limited to OSError
+        if isinstance(error, OSError) and error.errno:  # the system's, not a decoder's
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
         truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
         raise UserError(
-            f"{path} is {'truncated' if truncated else 'damaged'} ({error or type(error).__name__}). "
+            f"{path} is {'truncated' if truncated else 'damaged'} ({str(error) or type(error).__name__}). "
             f"Fetch it again or drop it."
         ) from error

@@ -34,17 +34,19 @@ class Records(Sequence[Record]):
     Python object writes its reference count, and so copies its page) nor when the dataset is pickled to it.
     """
 
-    def __init__(self, name: str, unit: str, text: torch.Tensor, bounds: torch.Tensor, numbers: torch.Tensor):
+    def __init__(
+        self, name: str, from_file: bool, text: torch.Tensor, bounds: torch.Tensor, numbers: torch.Tensor
+    ) -> None:
         """
         Args:
             name: of the list, for messages.
-            unit: what ``numbers`` counts in messages: "line" or "record".
+            from_file: whether ``numbers`` counts lines of a file.
             text: all paths one behind the other, UTF-8, (bytes,) uint8.
             bounds: start of the image's path, end of it, end of the label's path; (N, 3) int64.
             numbers: width, height, line number; (N, 3) int32.
         """
         self.name = name
-        self._unit = unit
+        self._from_file = from_file
         self._text = text
         self._bounds = bounds
         self._numbers = numbers
@@ -58,7 +60,7 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice) -> "Records": ...
     def __getitem__(self, index: int | slice) -> "Record | Records":
         if isinstance(index, slice):
-            return Records(self.name, self._unit, self._text, self._bounds[index], self._numbers[index])
+            return Records(self.name, self._from_file, self._text, self._bounds[index], self._numbers[index])
         start, middle, end = self._bounds[index].tolist()
         width, height, _ = self._numbers[index].tolist()
         return Record(self._path(start, middle), self._path(middle, end), width, height)
@@ -70,9 +72,9 @@ class Records(Sequence[Record]):
         """Whether each record is higher than wide; (N,) bool. A square counts as landscape."""
         return (self._numbers[:, 1] > self._numbers[:, 0]).numpy()
 
-    def place(self, index: int) -> str:
-        """Where a record stands, for messages: ``line 31 of training.odgt``."""
-        return f"{self._unit} {int(self._numbers[index, 2])} of {self.name}"
+    def line(self, index: int) -> str:
+        """Where a record stands, for messages: ``line 31 of training.odgt``. "" if it came from no file."""
+        return f"line {int(self._numbers[index, 2])} of {self.name}" if self._from_file else ""
 
 
 def read_records(
@@ -123,7 +125,7 @@ def read_records(
         raise UserError(f"{name} is empty. It needs one {unit} an image.")
     return Records(
         name,
-        unit,
+        unit == "line",
         torch.frombuffer(text, dtype=torch.uint8),
         torch.frombuffer(bounds, dtype=torch.int64).view(-1, 3),
         torch.frombuffer(numbers, dtype=torch.int32).view(-1, 3),
