@@ -1,0 +1,42 @@
+# Every target sets up what it needs: a virtual environment in .venv with the package and its tools.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := demo
+
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# Done again only when what it installs has changed.
+$(READY): pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is older than 3.10. Run: make PYTHON=python3.12"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv module is missing. On Debian and Ubuntu run: apt install python3-venv"; exit 2; }
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+setup: $(READY)  ## install the package and its tools into .venv
+
+demo: $(READY)  ## train, evaluate and predict on rendered scenes, on a CPU, in 3 minutes
+	$(BIN)/python -m mit_semseg.data.toy $(DEMO)/data
+	$(BIN)/python train.py --gpus cpu --cfg config/toy-resnet18-upernet.yaml
+	$(BIN)/python eval_multipro.py --gpus cpu --cfg config/toy-resnet18-upernet.yaml VAL.visualize True
+	$(BIN)/python test.py --gpu cpu --imgs $(DEMO)/data/images/validation --cfg config/toy-resnet18-upernet.yaml
+
+test: $(READY)  ## run the test suite
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:  ## remove the environment and what the demo wrote
+	rm -rf $(VENV) $(DEMO)
+
+.PHONY: help setup demo test lint clean
