@@ -1,0 +1,167 @@
+"""People: head and hair, torso, arms and legs in a walking or standing pose."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import labels
+from .canvas import Color, rgb
+from .stage import Stage, shadow_of
+
+Spot = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone who stands at (x, z), metres.
+
+    Attributes:
+        height: in metres.
+        stride: angle between each leg and the vertical, in radians; near 0 stands still.
+        heading: -1 walks to the left, 1 to the right; 0 faces the camera or turns their back.
+        away: whether the back is turned to the camera.
+        dress: "trousers", "skirt" or "coat".
+        bag: whether they carry a backpack.
+    """
+
+    x: float
+    z: float
+    height: float
+    stride: float
+    heading: int
+    away: bool
+    dress: str
+    bag: bool
+    top: np.ndarray
+    bottom: np.ndarray
+    skin: np.ndarray
+    hair: np.ndarray
+
+    @property
+    def depth(self) -> float:
+        """Distance, in metres."""
+        return self.z
+
+    def cast_shadow(self, stage: Stage) -> None:
+        """Darken the ground in one stroke from the feet."""
+        stage.canvas.shade([shadow_of(stage, self.x, self.z, 0.5, self.height)], stage.light.shadows)
+
+    def draw(self, stage: Stage) -> None:
+        """Draw from back to front: far arm, legs, torso, clothes, near arm, head."""
+        pen = _Pen(stage, self)
+        side_on = self.heading != 0
+        shoulder, hip = (0.16, 0.14) if side_on else (0.24, 0.18)
+        turn = self.heading or 1
+        swing = float(np.sin(self.stride)) * 0.55 * turn
+        far, near = ((0.0, -swing), (0.0, swing)) if side_on else ((-shoulder, -0.08), (shoulder, 0.08))
+        self._draw_legs(pen)
+        self._draw_arm(pen, far, shade=0.7 if side_on else 0.95)
+        strap = np.clip(self.bottom * 0.6 + 50, 0, 255)
+        if self.bag and side_on:
+            spots = [(0.1, 1.42), (0.34, 1.36), (0.34, 1.02), (0.1, 1.0)]
+            pen.patch([(-turn * x, y) for x, y in spots], strap)
+        pen.limb([(0, 1.44), (0, 1.52)], 0.12, self.skin * 0.85)
+        pen.patch(
+            [(-shoulder, 1.42), (-0.06, 1.49), (0.06, 1.49), (shoulder, 1.42), (hip, 0.86), (-hip, 0.86)],
+            self.top,
+        )
+        shady = -1 if stage.light.sun[0] > 0 else 1
+        spots = [(shoulder, 1.42), (0.05, 1.45), (0.06, 0.86), (hip, 0.86)]
+        pen.patch([(shady * x, y) for x, y in spots], self.top * 0.8)
+        if self.dress == "skirt":
+            pen.patch([(-hip, 0.95), (hip, 0.95), (hip + 0.14, 0.5), (-hip - 0.14, 0.5)], self.bottom)
+        elif self.dress == "coat":
+            pen.patch([(-hip, 0.95), (hip, 0.95), (hip + 0.08, 0.48), (-hip - 0.08, 0.48)], self.top * 0.94)
+        if self.bag and self.away:
+            pen.patch([(-0.17, 1.4), (0.17, 1.4), (0.18, 0.98), (-0.18, 0.98)], strap)
+        self._draw_arm(pen, near, shade=1.05)
+        self._draw_head(pen)
+
+    def _draw_legs(self, pen: "_Pen") -> None:
+        reach, lift = float(np.sin(self.stride)) * 0.8, 0.06 * abs(float(np.sin(self.stride)))
+        color = self.bottom if self.dress == "trousers" else self.skin
+        for sign, shade in ((-1, 0.72), (1, 1.0)):
+            if self.heading:
+                hip, foot = (0.0, 0.86), (sign * reach, 0.05 + lift * (sign != self.heading))
+            else:
+                hip, foot = (sign * 0.09, 0.86), (sign * (0.1 + 0.1 * reach), 0.05 + lift * (sign > 0))
+            knee = ((hip[0] + foot[0]) / 2 + 0.05 * self.heading, 0.47)
+            pen.limb([hip, knee], 0.18, color * shade)
+            pen.limb([knee, foot], 0.14, color * shade)
+            pen.limb([foot, (foot[0] + 0.12 * self.heading, 0.04)], 0.1, rgb(44, 36, 34))
+
+    def _draw_arm(self, pen: "_Pen", offset: Spot, shade: float) -> None:
+        """``offset``: where the shoulder is, and how far the hand swings from there."""
+        start, drift = offset
+        elbow, hand = (start + drift * 0.55, 1.14), (start + drift + 0.06 * self.heading, 0.9)
+        pen.limb([(start, 1.38), elbow], 0.12, self.top * shade)
+        pen.limb([elbow, hand], 0.105, self.top * shade)
+        pen.limb([hand, (hand[0], 0.87)], 0.1, self.skin)
+
+    def _draw_head(self, pen: "_Pen") -> None:
+        pen.ball((0.02 * self.heading, 1.615), (0.105, 0.135), self.skin)
+        pen.ball((-0.02 * self.heading, 1.675), (0.112, 0.085), self.hair)
+        if self.away:
+            pen.ball((0.0, 1.63), (0.105, 0.12), self.hair)
+        elif self.heading:
+            pen.ball((-0.06 * self.heading, 1.63), (0.055, 0.1), self.hair)
+
+
+class _Pen:
+    """Draws parts of one person, given as (aside, up) in metres of somebody 1.75 m tall."""
+
+    def __init__(self, stage: Stage, person: Person) -> None:
+        self._stage = stage
+        self._size = person.height / 1.75
+        self._x, self._z = person.x, person.z
+        self._scale = stage.camera.focal / person.z * self._size
+        self._normal = (0.3 if stage.light.sun[0] > 0 else -0.3, 0.5, -0.7)
+
+    def limb(self, spots: list[Spot], width: float, color: np.ndarray) -> None:
+        self._stage.canvas.line(self._pixels(spots), width * self._scale, self._lit(color), labels.PERSON)
+
+    def patch(self, spots: list[Spot], color: np.ndarray) -> None:
+        self._stage.canvas.polygon(self._pixels(spots), self._lit(color), labels.PERSON)
+
+    def ball(self, spot: Spot, radii: Spot, color: np.ndarray) -> None:
+        ((x, y),) = self._pixels([spot]).tolist()
+        rx, ry = radii
+        self._stage.canvas.ellipse(x, y, rx * self._scale, ry * self._scale, self._lit(color), labels.PERSON)
+
+    def _pixels(self, spots: list[Spot]) -> np.ndarray:
+        world = [(self._x + aside * self._size, up * self._size, self._z) for aside, up in spots]
+        return self._stage.camera.project(np.array(world))
+
+    def _lit(self, color: np.ndarray) -> Color:
+        return self._stage.light.lit(color, self._z, self._normal)
+
+
+def pick_person(rng: np.random.Generator, x: float, z: float) -> Person:
+    """A random person at (x, z)."""
+    heading = int(rng.choice([-1, 0, 1], p=[0.35, 0.3, 0.35]))
+    tan = rng.uniform(0, 1)
+    hair = rgb(60, 42, 30)
+    if rng.random() < 0.5:
+        hair = hair + rng.uniform(-0.4, 1) * rgb(110, 90, 50)
+    return Person(
+        x=x,
+        z=z,
+        height=rng.uniform(1.55, 1.9) if rng.random() < 0.85 else rng.uniform(1.2, 1.4),
+        stride=rng.uniform(0.25, 0.5) if rng.random() < 0.65 else 0.06,
+        heading=heading,
+        away=bool(heading == 0 and rng.random() < 0.5),
+        dress=str(rng.choice(["trousers", "skirt", "coat"], p=[0.6, 0.2, 0.2])),
+        bag=bool(rng.random() < 0.3),
+        top=_cloth(rng),
+        bottom=_cloth(rng) * 0.75,
+        skin=rgb(234, 190, 160) * (1 - tan) + rgb(110, 74, 52) * tan,
+        hair=np.clip(hair, 14, 230),
+    )
+
+
+def _cloth(rng: np.random.Generator) -> np.ndarray:
+    """A colour of clothes: often strong, sometimes dark or pale."""
+    hue = rng.uniform(0, 6)
+    pure = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
+    strength = rng.uniform(0.25, 0.9)
+    return (1 - strength + strength * pure) * rng.uniform(70, 240)
