@@ -38,7 +38,7 @@ def fetch(
     url: str,
     destination: str | Path,
     *,
-    timeout_s: float = 20.0,
+    timeout_s: float = 15.0,
     retries: int = 2,
     backoff_s: float = 1.0,
     check: Callable[[Path], object] | None = None,
