@@ -125,32 +125,22 @@ def _diagnosis(path: Path, first: bytes, error: Exception) -> str:
 def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -> None:
     """Loads a checkpoint's weights into a module: all of them, or none and an error.
 
-    Every name and shape has to agree. Only the bookkeeping of old synchronized BatchNorms is left out, and
-    steps that an old file did not count start at 0.
+    Every name and shape has to agree. Left out are only the bookkeeping of old synchronized BatchNorms and, for an
+    encoder, the head of the ImageNet classifier it comes from; steps that an old file did not count start at 0.
 
     Args:
-        part: what the module is, for the message: "encoder" or "decoder".
-        arch: its name.
+        part: what the module is: "encoder" or "decoder".
+        arch: its name, for the message.
 
     Raises: UserError if the file cannot be read or does not fit. The module is as it was, then.
     """
-    _load(module, read_state_dict(path), path, part, arch)
-
-
-def load_imagenet(module: nn.Module, path: str | Path, *, arch: str) -> None:
-    """As :func:`load_weights`, for an encoder and the weights of a whole ImageNet classifier."""
     wanted = module.state_dict()
+    head = _CLASSIFIER if part == "encoder" else ()
     weights = {
         name: value
         for name, value in read_state_dict(path).items()
-        if name in wanted or not name.startswith(_CLASSIFIER)
+        if name in wanted or not (name.startswith(head) or name.rpartition(".")[2] in _OLD_BOOKKEEPING)
     }
-    _load(module, weights, path, "encoder", arch)
-
-
-def _load(module: nn.Module, weights: dict[str, Tensor], path: str | Path, part: str, arch: str) -> None:
-    wanted = module.state_dict()
-    weights = {k: v for k, v in weights.items() if k.rpartition(".")[2] not in _OLD_BOOKKEEPING}
     for name, value in wanted.items():
         if name.rpartition(".")[2] == _STEPS:
             weights.setdefault(name, torch.zeros_like(value, device="cpu"))

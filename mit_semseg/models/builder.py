@@ -65,10 +65,9 @@ class ModelBuilder:
         """
         name, build = _look_up(arch, ENCODERS, "MODEL.arch_encoder", "encoder")
         net = build()
-        if weights:
-            checkpoint.load_weights(net, weights, part="encoder", arch=name)
-        elif imagenet:
-            _load_imagenet(net, name)
+        if weights or imagenet:
+            file = weights or pretrained.imagenet_weights(name)
+            checkpoint.load_weights(net, file, part="encoder", arch=name)
         else:
             net.apply(ModelBuilder.weights_init)
         return net
@@ -153,7 +152,3 @@ def _look_up(arch: str, table: Mapping[str, _T], key: str, kind: str) -> tuple[s
         hint = f"Did you mean {near[0]}? " if near else ""
         raise UserError(f"{key} is '{arch}', which is no {kind}. {hint}The {kind}s are {', '.join(table)}.")
     return name, table[name]
-
-
-def _load_imagenet(net: nn.Module, name: str) -> None:
-    checkpoint.load_imagenet(net, pretrained.imagenet_weights(name), arch=name)
