@@ -24,7 +24,7 @@ def draw_avenue(stage: Stage) -> None:
     draw_sky(stage)
     if rng.random() < 0.5:
         draw_hills(stage, stage.canvas.height * rng.uniform(0.06, 0.16), int(rng.integers(1, 3)))
-    draw_far_wood(stage, stage.canvas.height * rng.uniform(0.03, 0.06))
+    draw_far_wood(stage, stage.canvas.height * rng.uniform(0.05, 0.09))
     surfaces.lay(stage, surfaces.along_strip(-600, 600), surfaces.meadow(rng), labels.GROUND)
     surfaces.lay(stage, surfaces.along_strip(left - walk, right + walk), surfaces.paving(rng), labels.GROUND)
     surfaces.lay(stage, surfaces.along_strip(left, right), surfaces.asphalt(rng), labels.ROAD)
@@ -104,7 +104,7 @@ def _traffic(stage: Stage, left: float, middle: float, right: float) -> list[Thi
     cars: list[Thing] = []
     for lane, yaw in (((middle + right) / 2, 0.0), ((left + middle) / 2, np.pi)):
         z = rng.uniform(7, 13)
-        while z < 28:
+        while z < 22:
             if rng.random() < 0.7:
                 cars.append(pick_car(rng, lane + rng.uniform(-0.3, 0.3), z, yaw + rng.uniform(-0.04, 0.04)))
             z += rng.uniform(7, 14)
@@ -116,7 +116,7 @@ def _walkers(stage: Stage, walks: list[tuple[float, float]]) -> list[Thing]:
     rng = stage.rng
     crowd: list[Thing] = []
     for _ in range(few(stage)):
-        z = rng.uniform(4.4, 9.5)
+        z = rng.uniform(4.2, 7.5)
         low, high = stage.span(z, margin=-0.3)
         spots = [(max(a, low), min(b, high)) for a, b in walks if min(b, high) > max(a, low)]
         if spots:

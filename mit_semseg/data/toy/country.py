@@ -40,7 +40,7 @@ def draw_country(stage: Stage) -> None:
     rng = stage.rng
     draw_sky(stage)
     draw_hills(stage, stage.canvas.height * rng.uniform(0.08, 0.24), int(rng.integers(1, 4)))
-    draw_far_wood(stage, stage.canvas.height * rng.uniform(0.03, 0.07))
+    draw_far_wood(stage, stage.canvas.height * rng.uniform(0.05, 0.09))
     everywhere = surfaces.across_strip(stage, NEAREST, surfaces.FARTHEST)
     surfaces.lay(stage, everywhere, surfaces.meadow(rng), labels.GROUND)
     for near in np.cumsum(rng.uniform(5, 30, 4)) + 12:
@@ -48,8 +48,8 @@ def draw_country(stage: Stage) -> None:
             field = surfaces.across_strip(stage, near, near * 1.4)
             surfaces.lay(stage, field, surfaces.meadow(rng), labels.GROUND)
     road = _Bend(rng.uniform(-2.2, 2.2), rng.uniform(-5, 5), rng.uniform(18, 40), rng.uniform(2.2, 3.0))
-    near_bank = rng.uniform(9, 13)
-    far_bank = near_bank + rng.uniform(6, 14) if rng.random() < 0.62 else near_bank
+    near_bank = rng.uniform(8, 11)
+    far_bank = near_bank + rng.uniform(8, 20) if rng.random() < 0.62 else near_bank
 
     tar, first_dash = surfaces.asphalt(rng), rng.uniform(1, 4)
     _lay_road(stage, road, tar, first_dash, 200.0)
@@ -61,7 +61,7 @@ def draw_country(stage: Stage) -> None:
         _lay_road(stage, road, tar, first_dash, far_bank)
         things += _railings(road, near_bank, far_bank)
     things += _traffic(stage, road)
-    things += people(stage, few(stage), 4.4, 8.5)
+    things += people(stage, few(stage), 4.2, 7.2)
     draw_things(stage, things)
 
 
@@ -77,7 +77,7 @@ def _trees(stage: Stage, road: _Bend, near_bank: float, far_bank: float) -> list
     rng = stage.rng
     low, high = stage.span(26)
     trees: list[Thing] = []
-    for z in rng.uniform(9, 60, 16):
+    for z in rng.uniform(9, 40, 12):
         x = rng.uniform(low, high) * 1.3
         if abs(x - road.middle(z)) > road.half + 1.6 and not near_bank < z < far_bank:
             trees.append(pick_tree(rng, x, z, _WILD))
@@ -90,7 +90,7 @@ def _farms(stage: Stage, road: _Bend, nearest: float) -> list[Thing]:
     houses: list[Thing] = []
     for side in (-1, 1):
         if rng.random() < 0.65:
-            front = max(nearest, rng.uniform(13, 26))
+            front = max(nearest, rng.uniform(11, 20))
             reach = [road.middle(z) for z in np.linspace(front, front + 8, 5)]
             edge = (max(reach) if side > 0 else min(reach)) + side * (road.half + rng.uniform(1, 3.5))
             sides = (edge, edge + side * rng.uniform(6, 10))
@@ -114,7 +114,7 @@ def _traffic(stage: Stage, road: _Bend) -> list[Thing]:
     rng = stage.rng
     cars: list[Thing] = []
     z = rng.uniform(7, 10)
-    while z < 24:
+    while z < 19:
         if rng.random() < 0.75:
             lane = int(rng.choice([-1, 1]))
             heading = np.arctan(road.middle(z + 0.5) - road.middle(z - 0.5)) + (0.0 if lane > 0 else np.pi)

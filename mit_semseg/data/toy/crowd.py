@@ -57,4 +57,4 @@ def people(stage: Stage, count: int, near: float, far: float) -> list[Thing]:
 
 def few(stage: Stage) -> int:
     """How many people there are: mostly one to three."""
-    return int(stage.rng.choice(5, p=[0.1, 0.25, 0.3, 0.22, 0.13]))
+    return int(stage.rng.choice(5, p=[0.06, 0.22, 0.3, 0.25, 0.17]))

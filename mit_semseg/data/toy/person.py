@@ -10,6 +10,8 @@ from .stage import Stage, shadow_of
 
 Spot = tuple[float, float]
 
+_BREADTH = 1.2  # sturdier than life: a few pixels wide in small pictures too
+
 
 @dataclass(frozen=True)
 class Person:
@@ -118,7 +120,9 @@ class _Pen:
         self._normal = (0.3 if stage.light.sun[0] > 0 else -0.3, 0.5, -0.7)
 
     def limb(self, spots: list[Spot], width: float, color: np.ndarray) -> None:
-        self._stage.canvas.line(self._pixels(spots), width * self._scale, self._lit(color), labels.PERSON)
+        self._stage.canvas.line(
+            self._pixels(spots), width * _BREADTH * self._scale, self._lit(color), labels.PERSON
+        )
 
     def patch(self, spots: list[Spot], color: np.ndarray) -> None:
         self._stage.canvas.polygon(self._pixels(spots), self._lit(color), labels.PERSON)
@@ -126,10 +130,12 @@ class _Pen:
     def ball(self, spot: Spot, radii: Spot, color: np.ndarray) -> None:
         ((x, y),) = self._pixels([spot]).tolist()
         rx, ry = radii
-        self._stage.canvas.ellipse(x, y, rx * self._scale, ry * self._scale, self._lit(color), labels.PERSON)
+        self._stage.canvas.ellipse(
+            x, y, rx * _BREADTH * self._scale, ry * self._scale, self._lit(color), labels.PERSON
+        )
 
     def _pixels(self, spots: list[Spot]) -> np.ndarray:
-        world = [(self._x + aside * self._size, up * self._size, self._z) for aside, up in spots]
+        world = [(self._x + aside * _BREADTH * self._size, up * self._size, self._z) for aside, up in spots]
         return self._stage.camera.project(np.array(world))
 
     def _lit(self, color: np.ndarray) -> Color:

@@ -31,7 +31,7 @@ class Tree:
     @property
     def spread(self) -> float:
         """Width of the crown, in metres."""
-        return self.height * {"round": 0.68, "conifer": 0.46, "poplar": 0.27, "bush": 1.5}[self.kind]
+        return self.height * {"round": 0.72, "conifer": 0.5, "poplar": 0.32, "bush": 1.5}[self.kind]
 
     def cast_shadow(self, stage: Stage) -> None:
         """Darken the ground under trunk and crown."""
@@ -122,7 +122,7 @@ def pick_tree(
 ) -> Tree:
     """A random plant of one of ``kinds`` at (x, z); ``size`` scales its height."""
     kind = str(rng.choice(kinds))
-    height = {"round": 5.2, "conifer": 7.0, "poplar": 8.0, "bush": 1.1}[kind] * rng.uniform(0.75, 1.3) * size
+    height = {"round": 5.8, "conifer": 8.0, "poplar": 8.5, "bush": 1.3}[kind] * rng.uniform(0.75, 1.3) * size
     leaf = rgb(74, 116, 44) * rng.uniform(0.7, 1.15) + rng.uniform(-14, 14, 3)
     if kind == "conifer":
         leaf = rgb(44, 84, 52) * rng.uniform(0.8, 1.2)

@@ -44,10 +44,10 @@ def render_scene(seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     width, height = _pick_size(rng)
     camera = Camera(
-        focal=min(width, height) * rng.uniform(1.05, 1.3),
+        focal=min(width, height) * rng.uniform(1.1, 1.35),
         center=width * rng.uniform(0.42, 0.58),
         horizon=height * rng.uniform(0.38, 0.52),
-        eye=rng.uniform(1.5, 2.3),
+        eye=rng.uniform(1.6, 2.2),
     )
     stage = Stage(rng, camera, pick_light(rng), Canvas(width, height))
     draw = LAYOUTS[int(rng.integers(len(LAYOUTS)))]
@@ -72,5 +72,5 @@ def _expose(rng: np.random.Generator, picture: np.ndarray, label: np.ndarray) ->
     image = (image - 118) * np.float32(rng.uniform(0.88, 1.14)) + 118
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
     image *= (1 - np.float32(rng.uniform(0, 0.14)) * (x * x + y * y))[..., None]
-    image += rng.uniform(1.5, 6) * rng.standard_normal(image.shape, np.float32)
+    image += rng.uniform(1.5, 5) * rng.standard_normal(image.shape, np.float32)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)

@@ -17,11 +17,11 @@ def draw_lake(stage: Stage) -> None:
     rng = stage.rng
     draw_sky(stage)
     draw_hills(stage, stage.canvas.height * rng.uniform(0.12, 0.3), int(rng.integers(1, 4)))
-    draw_far_wood(stage, stage.canvas.height * rng.uniform(0.02, 0.06))
+    draw_far_wood(stage, stage.canvas.height * rng.uniform(0.04, 0.08))
     everywhere = surfaces.across_strip(stage, NEAREST, surfaces.FARTHEST)
     surfaces.lay(stage, everywhere, surfaces.meadow(rng), labels.GROUND)
     road_near, road_far = _road_depths(stage)
-    near, far = road_far + rng.uniform(1.5, 4), rng.uniform(28, 60)
+    near, far = road_far + rng.uniform(1.0, 2.5), rng.uniform(30, 60)
     low, high = stage.span((near * far) ** 0.5)
     center, reach = rng.uniform(low, high) * 0.4, (high - low) * rng.uniform(0.5, 0.9)
 
@@ -59,7 +59,7 @@ def draw_coast(stage: Stage) -> None:
     rng = stage.rng
     draw_sky(stage)
     road_near, road_far = _road_depths(stage)
-    start = road_far + rng.uniform(1.5, 5)
+    start = road_far + rng.uniform(1.0, 3)
     beach = surfaces.sand(rng) if rng.random() < 0.7 else surfaces.meadow(rng)
     surfaces.lay(stage, surfaces.across_strip(stage, NEAREST, surfaces.FARTHEST), beach, labels.GROUND)
     if rng.random() < 0.6:
@@ -89,8 +89,8 @@ def draw_coast(stage: Stage) -> None:
 
 def _road_depths(stage: Stage) -> tuple[float, float]:
     """Near and far edge of the road in front."""
-    near = stage.rng.uniform(6.2, 8.0)
-    return near, near + stage.rng.uniform(3.2, 4.8)
+    near = stage.rng.uniform(5.6, 7.2)
+    return near, near + stage.rng.uniform(3.2, 4.4)
 
 
 def _hamlet(stage: Stage, front: float) -> list[Thing]:
@@ -110,7 +110,7 @@ def _hamlet(stage: Stage, front: float) -> list[Thing]:
 def _foreground(stage: Stage, road_near: float) -> list[Thing]:
     """People between the viewer and the road, sometimes a plant at the picture's edge."""
     rng = stage.rng
-    things = people(stage, few(stage), 4.3, road_near - 0.2)
+    things = people(stage, few(stage), 4.1, road_near - 0.2)
     if rng.random() < 0.35:
         z = rng.uniform(5, road_near - 0.2)
         x = float(rng.choice(stage.span(z))) * rng.uniform(0.6, 1.0)

@@ -16,7 +16,7 @@ _STREET_TREES = ("round", "round", "poplar")
 def draw_terrace(stage: Stage) -> None:
     """Houses, pavement, road, and the near pavement with or without water in front."""
     rng = stage.rng
-    house_front = rng.uniform(12.5, 18)
+    house_front = rng.uniform(11.5, 15)
     far_curb = house_front - rng.uniform(1.8, 2.8)
     near_curb = far_curb - rng.uniform(4.2, 5.4)
     draw_sky(stage)
@@ -41,7 +41,7 @@ def draw_terrace(stage: Stage) -> None:
         surfaces.flood(stage, surfaces.across_strip(stage, NEAREST, quay))
         things = []
     else:
-        quay = 4.4
+        quay = 4.0
         if rng.random() < 0.4:
             x = float(rng.choice(stage.span(near_curb))) * rng.uniform(0.6, 0.95)
             things.append(pick_tree(rng, x, near_curb - 0.6, _STREET_TREES, 0.8))
