@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def _train(place: Place, cfg: CfgNode, weights: tuple[str, str]) -> None:
     net: nn.Module = module
     if place.size > 1:
         ids = [place.device.index] if place.device.type == "cuda" else None
-        net = DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False)
+        net = DistributedDataParallel(module, device_ids=ids)
     log.info(
         "Training %s + %s on %s: %d epochs of %d iterations, %d images each",
         cfg.MODEL.arch_encoder,
@@ -117,10 +117,10 @@ def _train_epoch(
             progress.loaded()
             iteration = (epoch - 1) * settings.epoch_iters + i
             set_poly_lr(optimizer, iteration, settings.num_epoch * settings.epoch_iters, settings.lr_pow)
-            loss, accuracy = _forward(net, batch, place)
-            if not math.isfinite(loss.item()):
+            loss, shown = _forward(net, batch, place)
+            if not math.isfinite(shown.loss):
                 raise FloatingPointError(
-                    f"The loss is {loss.item()} at epoch {epoch}, iteration {i + 1}, learning rate "
+                    f"The loss is {shown.loss} at epoch {epoch}, iteration {i + 1}, learning rate "
                     f"{optimizer.param_groups[0]['lr']:.3g}; the weights were not updated. "
                     f"Images: {', '.join(batch['info'])}"
                 )
@@ -129,19 +129,29 @@ def _train_epoch(
                 loss * place.size
             ).backward()  # DistributedDataParallel divides the summed gradients by the processes
             optimizer.step()
-            progress.step(loss.item(), accuracy.item(), images=len(batch["img_data"]) * place.size)
+            progress.step(shown.loss, shown.accuracy, images=len(batch["img_data"]) * place.size)
             if (i + 1) % settings.disp_iter == 0 or i + 1 == settings.epoch_iters:
                 loss_shown, accuracy_shown = progress.show(group["lr"] for group in optimizer.param_groups)
                 history.add(epoch - 1 + (i + 1) / settings.epoch_iters, loss_shown, accuracy_shown)
 
 
-def _forward(net: nn.Module, batch: dict[str, Any], place: Place) -> tuple[Tensor, Tensor]:
-    """This process's part of the loss, and its part of the pixel accuracy.
+class _Shown(NamedTuple):
+    """Means over the pixels that have a label, of all processes; accuracy as a share."""
 
-    Summed over the processes they are the means over all pixels that have a label: each process's sum is
-    divided by the count of all. A batch without any such pixel has loss 0.
+    loss: float
+    accuracy: float
+
+
+def _forward(net: nn.Module, batch: dict[str, Any], place: Place) -> tuple[Tensor, _Shown]:
+    """What this process backpropagates, and what is shown of the iteration.
+
+    The loss of an iteration is the sum over the pixels that have a label, of all processes, divided by their
+    number; 0 where there are none. DistributedDataParallel averages gradients, so that each process
+    multiplies its share by the number of processes.
     """
     loss_sum, accuracy = net(batch)
     valid = (batch["seg_label"] >= 0).sum()
-    total = sum_over_processes(valid.clone()).clamp(min=1)
-    return loss_sum / total, accuracy * valid / total
+    sums = sum_over_processes(torch.stack([loss_sum.detach(), accuracy * valid, valid.float()]).double())
+    total = sums[2].clamp(min=1)
+    mean_loss, mean_accuracy = (sums[:2] / total).tolist()
+    return loss_sum * (place.size / total).to(loss_sum.dtype), _Shown(mean_loss, mean_accuracy)
