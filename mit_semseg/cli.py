@@ -81,14 +81,18 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             metavar="PATH",
             help="images, or folders (searched recursively)",
         )
-    parser.add_argument(
-        "--gpu" if command == "test" else "--gpus",
-        dest="gpus",
-        metavar="DEVICES",
-        help="such as 0, gpu1 or cpu"
-        if command == "test"
-        else "such as 0-3, 0,2, gpu1 or cpu" + "; left out: all GPUs there are, else the CPU",
-    )
+        parser.add_argument(
+            "--gpu",
+            dest="gpus",
+            metavar="DEVICE",
+            help="0, gpu1 or cpu; left out: the first GPU, else the CPU",
+        )
+    else:
+        parser.add_argument(
+            "--gpus",
+            metavar="DEVICES",
+            help="0-3, 0,2, gpu1 or cpu; left out: all GPUs there are, else the CPU",
+        )
     parser.add_argument(
         "--cfg",
         default=_DEFAULT_CONFIG,
