@@ -20,8 +20,8 @@ def draw_lake(stage: Stage) -> None:
     draw_far_wood(stage, stage.canvas.height * rng.uniform(0.04, 0.08))
     everywhere = surfaces.across_strip(stage, NEAREST, surfaces.FARTHEST)
     surfaces.lay(stage, everywhere, surfaces.meadow(rng), labels.GROUND)
-    road_near, road_far = _road_depths(stage)
-    near, far = road_far + rng.uniform(1.0, 2.5), rng.uniform(30, 60)
+    road = _road_depths(stage)
+    near, far = road[1] + rng.uniform(1.0, 2.5), rng.uniform(30, 60)
     low, high = stage.span((near * far) ** 0.5)
     center, reach = rng.uniform(low, high) * 0.4, (high - low) * rng.uniform(0.5, 0.9)
 
@@ -47,10 +47,7 @@ def draw_lake(stage: Stage) -> None:
         across = np.sqrt(max(1 - ((z_tree - (near + far) / 2) / ((far - near) / 2)) ** 2, 0))
         x_tree = center + side * (reach * (across * 1.1 + 0.06) + rng.uniform(0.5, 3))
         things.append(pick_tree(rng, x_tree, z_tree, _WILD))
-    if rng.random() < 0.85:
-        lay_cross_road(stage, road_near, road_far)
-        things += passing_cars(stage, road_near, road_far)
-    things += _foreground(stage, road_near)
+    things += _lay_foreground(stage, road)
     draw_things(stage, things)
 
 
@@ -58,8 +55,8 @@ def draw_coast(stage: Stage) -> None:
     """The sea up to the horizon, a beach or a meadow, and mostly a road along it, with a house."""
     rng = stage.rng
     draw_sky(stage)
-    road_near, road_far = _road_depths(stage)
-    start = road_far + rng.uniform(1.0, 3)
+    road = _road_depths(stage)
+    start = road[1] + rng.uniform(1.0, 3)
     beach = surfaces.sand(rng) if rng.random() < 0.7 else surfaces.meadow(rng)
     surfaces.lay(stage, surfaces.across_strip(stage, NEAREST, surfaces.FARTHEST), beach, labels.GROUND)
     if rng.random() < 0.6:
@@ -75,22 +72,19 @@ def draw_coast(stage: Stage) -> None:
     things: list[Thing] = []
     edge = float(rng.choice(stage.span(start * 0.9)))
     if rng.random() < 0.75:
-        sides, depths = (edge * rng.uniform(0.35, 0.7), edge * 2.2), (road_far + 0.8, road_far + 6.8)
+        sides, depths = (edge * rng.uniform(0.35, 0.7), edge * 2.2), (road[1] + 0.8, road[1] + 6.8)
         things.append(pick_house(rng, sides, depths, rng.uniform(3, 6), ("flat", "side", "front")))
     for _ in range(int(rng.integers(1, 4))):
-        z = road_far + rng.uniform(0.3, 1.2)
+        z = road[1] + rng.uniform(0.3, 1.2)
         things.append(pick_tree(rng, edge * rng.uniform(-1.0, 1.0), z, ("round", "poplar", "bush"), 0.75))
-    if rng.random() < 0.8:
-        lay_cross_road(stage, road_near, road_far)
-        things += passing_cars(stage, road_near, road_far)
-    things += _foreground(stage, road_near)
+    things += _lay_foreground(stage, road)
     draw_things(stage, things)
 
 
 def _road_depths(stage: Stage) -> tuple[float, float]:
-    """Near and far edge of the road in front."""
+    """Near and far edge of the road in front of the water; the same depth twice where there is none."""
     near = stage.rng.uniform(5.6, 7.2)
-    return near, near + stage.rng.uniform(3.2, 4.4)
+    return near, near + (stage.rng.uniform(3.2, 4.4) if stage.rng.random() < 0.75 else 0.0)
 
 
 def _hamlet(stage: Stage, front: float) -> list[Thing]:
@@ -107,12 +101,17 @@ def _hamlet(stage: Stage, front: float) -> list[Thing]:
     return houses
 
 
-def _foreground(stage: Stage, road_near: float) -> list[Thing]:
-    """People between the viewer and the road, sometimes a plant at the picture's edge."""
+def _lay_foreground(stage: Stage, road: tuple[float, float]) -> list[Thing]:
+    """The road, its cars, people between the viewer and it, sometimes a plant at the picture's edge."""
     rng = stage.rng
-    things = people(stage, few(stage), 4.1, road_near - 0.2)
+    near, far = road
+    things: list[Thing] = []
+    if far > near:
+        lay_cross_road(stage, near, far)
+        things += passing_cars(stage, near, far)
+    things += people(stage, few(stage), 4.1, near - 0.2)
     if rng.random() < 0.35:
-        z = rng.uniform(5, road_near - 0.2)
+        z = rng.uniform(5, near - 0.2)
         x = float(rng.choice(stage.span(z))) * rng.uniform(0.6, 1.0)
         things.append(pick_tree(rng, x, z, ("bush", "round", "conifer"), 0.7))
     return things

@@ -35,7 +35,7 @@ def draw_terrace(stage: Stage) -> None:
     if rng.random() < 0.55:
         for x in np.arange(low + rng.uniform(0, 4), high, rng.uniform(5, 9)):
             things.append(pick_tree(rng, x, far_curb + 0.5, _STREET_TREES, 0.75))
-    if rng.random() < 0.42:
+    if rng.random() < 0.5:
         quay = near_curb - rng.uniform(1.2, 2.0)
         draw_things(stage, things)
         surfaces.flood(stage, surfaces.across_strip(stage, NEAREST, quay))
