@@ -1,11 +1,14 @@
 """Devices and processes: which there are, one process on each, and sums over them."""
 
+import logging
 import os
 import re
-import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +20,8 @@ from .errors import UserError
 _TIMEOUT = timedelta(
     minutes=10
 )  # for one exchange between processes; a broken one ends the run at the latest then
+
+_AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def parse_devices(input_devices: str) -> list[str]:
         if part == "cpu":
             devices.append("cpu")
             continue
-        match = re.fullmatch(r"(?:gpu)?(\d+)(?:-(?:gpu)?(\d+))?", part)
+        match = re.fullmatch(r"(?:gpu)?(\d{1,4})(?:-(?:gpu)?(\d{1,4}))?", part)
         if match is None:
             raise UserError(
                 f"'{input_devices}' names no devices. Write GPU numbers such as 0-3, 0,2 or gpu1, or cpu."
@@ -89,7 +94,7 @@ def run(entry: Callable[..., Any], devices: Sequence[torch.device], *args: Any) 
     Args:
         entry: a function at the top level of a module, since it is sent to the processes by name.
 
-    Raises: UserError if that is what a process ended with; its message has been printed.
+    Raises: UserError with the messages of the processes that ended with one.
     """
     if len(devices) == 1:
         return entry(Place(0, 1, devices[0]), *args)
@@ -106,17 +111,35 @@ def run(entry: Callable[..., Any], devices: Sequence[torch.device], *args: Any) 
         max_restarts=0,
         start_method="spawn",
     )
+    with tempfile.TemporaryDirectory() as folder, _quiet_agent():
+        try:
+            return elastic_launch(config, _start)(entry, list(devices), args, folder)[0]
+        except ChildFailedError:
+            # The same mistake may meet several processes, so that each leaves its message, to be told once.
+            messages = {file.read_text(encoding="utf-8") for file in Path(folder).iterdir()}
+            if messages:
+                raise UserError("\n".join(sorted(messages))) from None
+            raise
+
+
+@contextmanager
+def _quiet_agent() -> Iterator[None]:
+    """Inside the block torch does not log the end of its processes; the exception tells all of it."""
+    loggers = [logging.getLogger(name) for name in _AGENT_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        return elastic_launch(config, _start)(entry, list(devices), args)[0]
-    except ChildFailedError as error:
-        _, first = error.get_first_failure()
-        if first.exitcode == 2:
-            raise SystemExit(2) from None
-        raise
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
-def _start(entry: Callable[..., Any], devices: list[torch.device], args: tuple[Any, ...]) -> Any:
-    """What each process of :func:`run` begins with."""
+def _start(
+    entry: Callable[..., Any], devices: list[torch.device], args: tuple[Any, ...], messages: str
+) -> Any:
+    """What each process of :func:`run` begins with; a UserError's text goes into the folder ``messages``."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = devices[int(os.environ["LOCAL_RANK"])]
     if device.type == "cuda":
@@ -125,7 +148,7 @@ def _start(entry: Callable[..., Any], devices: list[torch.device], args: tuple[A
     try:
         return entry(Place(rank, size, device), *args)
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        Path(messages, str(rank)).write_text(str(error), encoding="utf-8", errors="backslashreplace")
         raise SystemExit(2) from None
     finally:
         dist.destroy_process_group()

@@ -18,17 +18,22 @@ def find(path: str | Path, *, suffix: str = "", folder: str = "") -> Path:
 
     Raises: UserError if there is no such file.
     """
+    if not str(path):
+        raise UserError(f"'' names no file.{_shipped_names(suffix, folder)}")
     given = Path(path)
-    if given.is_file():
-        return given
-    names = [given, given.with_name(given.name + suffix)] if suffix else [given]
-    for root in _SHIPPED:
-        for name in names:
-            for candidate in (root / name, root / folder / name):
-                if not given.is_absolute() and candidate.is_file():
-                    return candidate
-    if given.is_dir():
-        raise UserError(f"{path} is a folder, not a file.")
+    try:
+        if given.is_file():
+            return given
+        if given.is_dir():
+            raise UserError(f"{path} is a folder, not a file.{_shipped_names(suffix, folder)}")
+        if not given.is_absolute():
+            for name in (given, given.with_name(given.name + suffix)):
+                for root in _SHIPPED:
+                    for candidate in (root / name, root / folder / name):
+                        if candidate.is_file():
+                            return candidate
+    except OSError as error:  # a folder on the way that may not be searched, a name too long
+        raise UserError(f"{path} can't be read: {error.strerror}.") from error
     raise UserError(f"{path} does not exist.{_shipped_names(suffix, folder)}")
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-_AT_LEAST: dict[str, float] = {
+_LARGEST = 2**31 - 1  # of whole numbers, so that no product of two overflows 64 bits
+_AT_LEAST: dict[str, int] = {
     "DATASET.num_class": 2,
     "DATASET.imgMaxSize": 1,
     "DATASET.padding_constant": 1,
@@ -29,16 +30,18 @@ _AT_LEAST: dict[str, float] = {
 
 def check_values(cfg: CfgNode) -> list[str]:
     """A sentence for each value that is out of its limits, and for each pair that contradicts itself."""
-    problems = [
-        f"{key} is {_get(cfg, key)}, but must be at least {limit:g}."
-        for key, limit in _AT_LEAST.items()
-        if not (math.isfinite(_get(cfg, key)) and _get(cfg, key) >= limit)
-    ]
+    problems = []
+    for key, limit in _AT_LEAST.items():
+        value = _get(cfg, key)
+        if isinstance(value, int) and not limit <= value <= _LARGEST:
+            problems.append(f"{key} is {value}, but takes whole numbers from {limit} to {_LARGEST}.")
+        elif not (math.isfinite(value) and value >= limit):
+            problems.append(f"{key} is {value}, but takes a number from {limit} up.")
     data, train = cfg.DATASET, cfg.TRAIN
     if train.beta1 >= 1:
         problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
     sizes = data.imgSizes
-    if not sizes or any(type(size) is not int or size < 1 for size in sizes):
+    if not sizes or any(type(size) is not int or not 1 <= size <= _LARGEST for size in sizes):
         problems.append(f"DATASET.imgSizes is {sizes}, but takes one or more whole numbers above 0.")
     if problems:
         return problems

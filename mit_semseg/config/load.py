@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,12 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file} can't be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not a YAML file: {error}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
+        raise UserError(f"{file} is not a YAML file:{place} {error.problem or error.context}.") from error
+    except (yaml.YAMLError, ValueError) as error:  # not a text, a date that does not exist, ...
+        raise UserError(f"{file} is not a YAML file: {' '.join(str(error).split())}.") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -121,8 +126,10 @@ def _coerce(value: Any, default: Any) -> Any:
     wanted = type(default)
     if isinstance(value, str) and wanted is not str:
         try:
-            value = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Python's parser warns about "1or 2"
+                value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # what the parser raises
             raise ValueError(_TYPE_NAMES[wanted]) from None
     if wanted is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)  # a folder called 2024, say
@@ -132,6 +139,6 @@ def _coerce(value: Any, default: Any) -> Any:
         return tuple(value)
     if wanted is tuple and type(value) is int:
         return (value,)  # DATASET.imgSizes 300
-    if type(value) is not wanted:
+    if type(value) is not wanted or (wanted is str and "\0" in value):  # no path holds a zero byte
         raise ValueError(_TYPE_NAMES[wanted])
     return value
