@@ -18,7 +18,7 @@ from ..log import setup_logger
 from ..metrics import METRICS, ConfusionMatrix
 from ..visualize import Image, colorEncode, save_picture, side_by_side
 from .loading import load, raise_errors
-from .setup import build_module, check_model, class_table, make_folder, trained_weights
+from .setup import build_module, check_model, check_writable, class_table, trained_weights
 
 
 def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
@@ -33,7 +33,7 @@ def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
     table = class_table(cfg)
     dataset = _dataset(cfg)
     weights = trained_weights(cfg, "VAL")
-    pictures = make_folder(Path(cfg.DIR) / "result", "DIR") if cfg.VAL.visualize else None
+    pictures = check_writable(Path(cfg.DIR) / "result", "DIR") if cfg.VAL.visualize else None
     matrix = ConfusionMatrix(cfg.DATASET.num_class)
     matrix.counts += run(_evaluate, devices, cfg, weights, table, pictures)
     sys.stdout.write(summary(matrix, table, images=len(dataset)))

@@ -45,6 +45,7 @@ def load(
         num_workers=min(workers, os.cpu_count() or 1, len(indices)),
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # otherwise it draws from the one that dropout draws from
     )
 
 

@@ -18,7 +18,7 @@ from ..log import setup_logger
 from ..visualize import colorEncode, save_picture, side_by_side
 from .loading import load
 from .outputs import output_paths
-from .setup import build_module, check_model, class_table, make_folder, trained_weights
+from .setup import build_module, check_model, check_writable, class_table, trained_weights
 
 _SMALLEST_SHARE = 0.001  # of an image; classes below it are not printed
 
@@ -39,7 +39,7 @@ def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str])
     table = class_table(cfg)
     images = find_images(paths)
     weights = trained_weights(cfg, "TEST")
-    folder = make_folder(cfg.TEST.result, "TEST.result")
+    folder = check_writable(cfg.TEST.result, "TEST.result")
     outputs = output_paths(images, paths, folder)
     device = devices[0]
     module = build_module(cfg, weights, training=False).to(device)

@@ -1,6 +1,7 @@
 """From a config to the things that a run needs: model, weights, class table, output folder."""
 
-import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from ..errors import UserError
 from ..log import get_logger
 from ..losses import pixel_loss_sum
 from ..models import ModelBuilder, SegmentationModule, check_pair
+from ..models.builder import DECODERS
 from ..models.pretrained import PUBLISHED, fetch_published
 from ..optim import OPTIMIZERS
 
@@ -33,6 +35,20 @@ def check_model(cfg: CfgNode) -> None:
     )
     if cfg.TRAIN.optim not in OPTIMIZERS:
         raise UserError(f"TRAIN.optim is '{cfg.TRAIN.optim}', but takes one of {', '.join(OPTIMIZERS)}.")
+
+
+def check_batch(cfg: CfgNode, processes: int) -> None:
+    """Refuse to train with fewer images at a time than the decoder's BatchNorms need.
+
+    Raises: UserError with the number to set.
+    """
+    needed = DECODERS[cfg.MODEL.arch_decoder.lower()].min_batch
+    if cfg.TRAIN.batch_size_per_gpu * processes < needed and not cfg.TRAIN.fix_bn:
+        raise UserError(
+            f"TRAIN.batch_size_per_gpu is {cfg.TRAIN.batch_size_per_gpu}, but {cfg.MODEL.arch_decoder} pools "
+            f"an image to one value a channel, and BatchNorm needs {needed}. Set TRAIN.batch_size_per_gpu "
+            f"{needed}, or TRAIN.fix_bn True."
+        )
 
 
 def build_module(cfg: CfgNode, weights: tuple[str, str], *, training: bool) -> SegmentationModule:
@@ -100,21 +116,27 @@ def class_table(cfg: CfgNode) -> ClassTable:
     return load_classes(cfg.DATASET.classes, cfg.DATASET.num_class)
 
 
-def make_folder(path: str | Path, key: str) -> Path:
-    """The folder, made if it does not exist, and known to be writable.
+def check_writable(path: str | Path, key: str) -> Path:
+    """The folder, after a trial of making it and writing into it, of which nothing is left.
 
-    Raises: UserError that names ``key`` if it can't be written into.
+    Whoever writes the first file makes the folder, so that a run that fails before leaves nothing behind.
+
+    Raises: UserError that names ``key``, the config key of the folder.
     """
     folder = Path(path)
+    made: list[Path] = []
     try:
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))  # a full disk may still take an empty file
     except OSError as error:
-        raise UserError(
-            f"{folder} can't be written into: {error.strerror}. Set {key} to another folder."
-        ) from error
+        reason = "a file has that name" if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(f"{folder} can't be written into: {reason}. Set {key} to another folder.") from error
+    finally:
+        for parent in made:
+            with suppress(OSError):  # not made after all, or in use by now
+                parent.rmdir()
     return folder
 
 

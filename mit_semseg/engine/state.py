@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from yacs.config import CfgNode
 
+from ..atomic import replacing
 from ..checkpoint import epoch_path, read, save_atomically
 from ..errors import UserError
 from ..log import get_logger
@@ -43,31 +44,46 @@ def resume_state(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> History:
     file = epoch_path(cfg.DIR, "state", epoch)
     if file.is_file():
         state = read(file)
-        if state.get("name") != cfg.TRAIN.optim:
+        if not isinstance(state, dict) or not {"name", "groups", "state"} <= state.keys():
+            raise UserError(f"{file} holds no optimizer state. Delete it to go on with a fresh optimizer.")
+        if state["name"] != cfg.TRAIN.optim:
             raise UserError(
-                f"{file} holds the state of {state.get('name')}, but TRAIN.optim is {cfg.TRAIN.optim}. "
-                f"Set TRAIN.optim {state.get('name')}, or delete the file to go on with a fresh optimizer."
+                f"{file} holds the state of {state['name']}, but TRAIN.optim is {cfg.TRAIN.optim}. "
+                f"Set TRAIN.optim {state['name']}, or delete the file to go on with a fresh optimizer."
             )
         # The groups stay as the config has them, so that a changed learning rate counts.
         groups = optimizer.state_dict()["param_groups"]
-        if [len(group["params"]) for group in groups] != state.get("groups"):
+        if [len(group["params"]) for group in groups] != state["groups"]:
             raise UserError(f"{file} is of another model. Delete it to go on with a fresh optimizer.")
         optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
     else:
         get_logger().warning("%s does not exist: the optimizer starts afresh", file)
-    history = epoch_path(cfg.DIR, "history", epoch)
-    return History.from_dict(read(history)) if history.is_file() else History()
+    return _read_history(epoch_path(cfg.DIR, "history", epoch))
+
+
+def _read_history(file: Path) -> History:
+    if not file.is_file():
+        return History()
+    try:
+        return History.from_dict(read(file))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{file} holds no history of a training. Delete it to begin a new one.") from None
 
 
 def save_epoch(
-    folder: Path, epoch: int, module: nn.Module, optimizer: torch.optim.Optimizer, name: str, history: History
+    cfg: CfgNode, epoch: int, module: nn.Module, optimizer: torch.optim.Optimizer, history: History
 ) -> None:
-    """Write encoder, decoder, history and optimizer state of an epoch; the decoder comes last.
+    """Write config, encoder, decoder, history and optimizer state of an epoch; the decoder comes last.
+
+    With the first of these files ``DIR`` is made: a run that ends before leaves nothing behind.
 
     The optimizer state is only kept for the newest epoch, because it is as large as the weights.
     """
+    folder = Path(cfg.DIR)
+    with replacing(folder / "config.yaml") as file:
+        file.write(cfg.dump().encode())
     state = {
-        "name": name,
+        "name": cfg.TRAIN.optim,
         "groups": [len(group["params"]) for group in optimizer.param_groups],
         "state": optimizer.state_dict()["state"],
     }

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from ..optim import build_optimizer, set_poly_lr
 from .history import History
 from .loading import load, raise_errors, to_device
 from .progress import Progress
-from .setup import build_module, check_model, freeze_batch_norm, make_folder
+from .setup import build_module, check_batch, check_model, check_writable, class_table, freeze_batch_norm
 from .state import resume_state, resume_weights, save_epoch
 
 
@@ -31,12 +30,12 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
         FloatingPointError: when the loss is not finite; the weights have not been touched by it.
     """
     check_model(cfg)
-    TrainDataset(
-        cfg.DATASET.root_dataset, cfg.DATASET.list_train, cfg.DATASET
-    )  # a bad list is refused before a start
-    folder = make_folder(cfg.DIR, "DIR")
+    check_batch(cfg, len(devices))
+    # Files that only the processes, or the evaluation, will need: a bad one is refused before a start.
+    class_table(cfg)
+    TrainDataset(cfg.DATASET.root_dataset, cfg.DATASET.list_train, cfg.DATASET)
     weights = resume_weights(cfg)
-    (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+    check_writable(cfg.DIR, "DIR")
     run(_train, devices, cfg, weights)
 
 
@@ -79,7 +78,7 @@ def _train(place: Place, cfg: CfgNode, weights: tuple[str, str]) -> None:
         )
         _train_epoch(epoch, net, optimizer, batches, cfg, place, history)
         if place.is_first:
-            save_epoch(Path(cfg.DIR), epoch, module, optimizer, settings.optim, history)
+            save_epoch(cfg, epoch, module, optimizer, history)
             log.info("Saved %s", epoch_path(cfg.DIR, "encoder", epoch))
 
 

@@ -18,11 +18,13 @@ class Decoder(nn.Module):
 
     Attributes:
         min_maps: how many maps of the encoder it needs at least.
+        min_batch: how many images, over all devices, its BatchNorms need at least in training.
         output_map: index of the map whose stride its scores have.
         deep_supervision: whether it has an auxiliary output.
     """
 
     min_maps = 1
+    min_batch = 1
     output_map = -1
     deep_supervision = False
 

@@ -19,6 +19,8 @@ class PPM(Decoder):
     Shape: features[-1] (N, channels[-1], H, W) -> logits (N, num_class, H, W).
     """
 
+    min_batch = 2  # the coarsest grid has one cell an image, and one value has no variance
+
     def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool = False) -> None:
         super().__init__(channels, num_class, use_softmax)
         last = channels[-1]
