@@ -468,7 +468,7 @@ def test_a_folder_that_no_one_can_make(call, tiny, target):
 
 @contextmanager
 def full_disk(room):
-    """No file can grow beyond ``room`` bytes; what is told apart from a full disk by its error number only."""
+    """No file can grow beyond ``room`` bytes, which a program meets as it meets a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
@@ -499,13 +499,15 @@ def test_a_disk_that_fills_up_leaves_no_half_checkpoint(call, tiny, trained, tmp
 
 
 def test_a_disk_that_fills_up_leaves_no_half_picture(call, tiny, trained, tmp_path):
-    with full_disk(room=5000):
+    noise = np.random.Generator(np.random.Philox(1)).integers(0, 256, (90, 90, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    with full_disk(room=10_000):
         outcome = call(
-            *("test", "--imgs", tiny.folder / "validation", "--gpu", "cpu", "--cfg", tiny.config),
-            *("DIR", trained, "TEST.result", tmp_path / "out", "TEST.result", tmp_path / "out"),
+            *("test", "--imgs", tmp_path / "a.png", "--gpu", "cpu", "--cfg", tiny.config, "DIR", trained),
+            *("TEST.result", tmp_path / "out"),
         )
     assert outcome.code == 2
-    assert "0.jpg.png cannot be written: File too large." in outcome.err
+    assert outcome.err.startswith(f"{tmp_path / 'out' / 'a.png'} cannot be written: File too large.")
     assert tree(tmp_path / "out") == {}
 
 

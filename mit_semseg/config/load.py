@@ -107,14 +107,15 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
 
 
 def _suggestion(key: str, known: dict[str, Any]) -> str:
-    """The nearest real key: first by the whole dotted name, then by its last part (a forgotten section)."""
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.6)
-    if not near:
-        leaves = {name.rsplit(".", 1)[-1].lower(): name for name in known}
-        near_leaf = difflib.get_close_matches(key.rsplit(".", 1)[-1].lower(), leaves, n=1, cutoff=0.75)
-        return f" Did you mean {leaves[near_leaf[0]]}?" if near_leaf else ""
-    return f" Did you mean {by_lower[near[0]]}?"
+    """The nearest real key: the same name in another section, else by the whole name, else by its end."""
+    last = [name.rsplit(".", 1)[-1].lower() for name in known]
+    by_last = {leaf: name for leaf, name in zip(last, known, strict=True) if last.count(leaf) == 1}
+    by_whole = {name.lower(): name for name in known}
+    leaf = key.rsplit(".", 1)[-1].lower()
+    near = [by_last[leaf]] if leaf in by_last else []
+    near += [by_whole[name] for name in difflib.get_close_matches(key.lower(), by_whole, n=1)]
+    near += [by_last[name] for name in difflib.get_close_matches(leaf, by_last, n=1, cutoff=0.75)]
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _coerce(value: Any, default: Any) -> Any:
