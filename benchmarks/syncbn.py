@@ -1,0 +1,178 @@
+"""What does synchronizing BatchNorm cost? Step times with it over step times with plain BatchNorm.
+
+Both models train on the same shards, of different image sizes, in the same run and taking turns, so that
+other load on the machine hits both alike: as replicas in one process, and as processes under
+DistributedDataParallel.
+
+    python benchmarks/syncbn.py --devices 2 --steps 20 > benchmarks/results/syncbn.md
+
+On a machine with GPUs, ``--kind cuda`` takes one GPU a device and NCCL.
+"""
+
+import argparse
+import copy
+import datetime
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mit_semseg.lib.nn import UserScatteredDataParallel, convert_model
+
+IMAGES = [(2, 3, 152, 200), (2, 3, 168, 176), (2, 3, 144, 208), (2, 3, 160, 192)]
+
+
+class Bottleneck(nn.Module):
+    """ResNet's block of three convolutions and three BatchNorms."""
+
+    def __init__(self, channels: int, width: int, dilation: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, 4 * width, 1, bias=False),
+            nn.BatchNorm2d(4 * width),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(channels, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu_(self.body(x) + self.shortcut(x))
+
+
+def resnet_stages() -> nn.Module:
+    """The stem and one block of each stage of ResNet50dilated: its shapes, a third of its depth."""
+    stem = nn.Sequential(
+        nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)
+    )
+    blocks = [Bottleneck(64, 64, 1), nn.MaxPool2d(2), Bottleneck(256, 128, 1)]
+    blocks += [Bottleneck(512, 256, 2), Bottleneck(1024, 512, 4)]
+    return nn.Sequential(stem, nn.MaxPool2d(2), *blocks)
+
+
+class WithLoss(nn.Module):
+    """A net that returns a scalar for a dict, as SegmentationModule does."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, feed_dict: dict[str, Tensor]) -> Tensor:
+        return self.net(feed_dict["img_data"]).square().mean()
+
+
+def plain_and_synchronized() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    plain = WithLoss(resnet_stages())
+    return plain, convert_model(copy.deepcopy(plain))
+
+
+def shard(rank: int) -> dict[str, Tensor]:
+    shape = IMAGES[rank % len(IMAGES)]
+    return {"img_data": torch.randn(shape, generator=torch.Generator().manual_seed(rank))}
+
+
+def seconds(
+    steps: list[Callable[[], None]], number: int, finish: Callable[[], None]
+) -> list[tuple[float, float]]:
+    """Median and fastest time of each kind of step, run in turns."""
+    times: list[list[float]] = [[] for _ in steps]
+    for turn in range(number + 2):
+        for step, taken in zip(steps, times, strict=True):
+            finish()
+            start = time.perf_counter()
+            step()
+            finish()
+            if turn >= 2:  # the first two warm up
+                taken.append(time.perf_counter() - start)
+    return [(statistics.median(taken), min(taken)) for taken in times]
+
+
+def training_step(model: nn.Module, batch: object) -> Callable[[], None]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(batch).mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def time_replicas(kind: str, devices: int, number: int) -> list[tuple[float, float]]:
+    ids = ["cpu"] * devices if kind == "cpu" else list(range(devices))
+    batch = [shard(rank) for rank in range(devices)]
+    models = [UserScatteredDataParallel(model.to(kind), ids) for model in plain_and_synchronized()]
+    finish = torch.cuda.synchronize if kind == "cuda" else lambda: None
+    return seconds([training_step(model, batch) for model in models], number, finish)
+
+
+def time_one_process(rank: int, kind: str, devices: int, number: int, folder: str) -> None:
+    device = torch.device(kind, rank) if kind == "cuda" else torch.device("cpu")
+    torch.set_num_threads(max(1, torch.get_num_threads() // devices))
+    if kind == "cuda":
+        torch.cuda.set_device(device)
+    store = dist.FileStore(f"{folder}/store", devices)
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", store=store, rank=rank, world_size=devices)
+    batch = {key: value.to(device) for key, value in shard(rank).items()}
+    models = [DistributedDataParallel(model.to(device)) for model in plain_and_synchronized()]
+    taken = seconds([training_step(model, batch) for model in models], number, dist.barrier)
+    if rank == 0:
+        torch.save(taken, f"{folder}/times.pt")
+    dist.destroy_process_group()
+
+
+def time_processes(kind: str, devices: int, number: int) -> list[tuple[float, float]]:
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(time_one_process, (kind, devices, number, folder), nprocs=devices)
+        return torch.load(f"{folder}/times.pt")
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kind", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20)
+    args = parser.parse_args()
+    rows = {
+        "replicas in one process": time_replicas(args.kind, args.devices, args.steps),
+        "processes (DistributedDataParallel)": time_processes(args.kind, args.devices, args.steps),
+    }
+    hardware = torch.cuda.get_device_name() if args.kind == "cuda" else processor()
+    write = sys.stdout.write
+    write("# Step time with synchronized against plain BatchNorm\n\n")
+    write(f"{args.devices} devices of kind {args.kind}, {hardware}; torch {torch.__version__}, ")
+    write(
+        f"Python {platform.python_version()}; {datetime.date.today()}; {args.steps} steps of each, in turns; "
+    )
+    write(f"shards {IMAGES[: args.devices]}.\n`python benchmarks/syncbn.py {' '.join(sys.argv[1:])}`\n\n")
+    write("| devices are | | BatchNorm, ms | synchronized, ms | ratio |\n|---|---|---|---|---|\n")
+    for name, times in rows.items():
+        for kind, (plain, synchronized) in zip(("median", "fastest"), zip(*times, strict=True), strict=True):
+            write(f"| {name} | {kind} | {1000 * plain:.0f} | {1000 * synchronized:.0f} ")
+            write(f"| {synchronized / plain:.3f} |\n")
+
+
+if __name__ == "__main__":
+    main()
