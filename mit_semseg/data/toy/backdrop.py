@@ -43,7 +43,7 @@ def draw_hills(stage: Stage, height: float, ridges: int) -> None:
         shape = fractal_noise(rng, 2, 48, rng.uniform(14, 40), octaves=4)[0]
         rise = height * (1.25 - 0.8 * nearness) * (0.75 + 0.45 * shape)
         rocky = ridge == 0 and ridges > 1 and rng.random() < 0.5
-        color = rgb(104, 98, 92) if rocky else rgb(70, 102, 52)
+        color = rgb(140, 130, 120) if rocky else rgb(112, 134, 72)
         grain = 0.22 * fractal_noise(rng, _floor(stage), stage.canvas.width, 9, octaves=3, squash=1.6)
         haze = min(float(light.haze(500 * (1.15 - nearness))), 0.72)
         _draw_ridge(stage, rise, color + rng.uniform(-18, 18, 3), grain, haze, labels.GROUND)

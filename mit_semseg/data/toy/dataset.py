@@ -13,8 +13,8 @@ from ..classes import ClassTable, write_classes
 from . import labels
 from .scene import render_scene
 
-NUM_TRAIN = 320
-NUM_VAL = 64
+NUM_TRAIN = 480
+NUM_VAL = 48
 SEED = 304
 
 _RECIPE = "toy.json"

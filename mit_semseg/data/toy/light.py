@@ -78,11 +78,11 @@ def pick_light(rng: np.random.Generator) -> Light:
     kind = rng.choice(["clear", "low", "overcast", "dusk"], p=[0.5, 0.22, 0.2, 0.08])
     azimuth = rng.uniform(-np.pi, np.pi)
     if kind == "clear":
-        elevation, clouds, shadows = rng.uniform(0.6, 1.2), rng.uniform(0.05, 0.6), rng.uniform(0.4, 0.55)
+        elevation, clouds, shadows = rng.uniform(0.6, 1.2), rng.uniform(0.05, 0.6), rng.uniform(0.3, 0.45)
         direct, ambient = rgb(0.62, 0.59, 0.52), rgb(0.58, 0.6, 0.64)
         zenith, horizon = rgb(62, 122, 205), rgb(178, 208, 236)
     elif kind == "low":
-        elevation, clouds, shadows = rng.uniform(0.2, 0.4), rng.uniform(0.2, 0.7), rng.uniform(0.35, 0.5)
+        elevation, clouds, shadows = rng.uniform(0.2, 0.4), rng.uniform(0.2, 0.7), rng.uniform(0.28, 0.42)
         direct, ambient = rgb(0.8, 0.6, 0.38), rgb(0.58, 0.54, 0.55)
         zenith, horizon = rgb(94, 122, 180), rgb(246, 202, 150)
     elif kind == "overcast":
