@@ -1,7 +1,7 @@
 """What one device computes on its own shard (N, C, ...), in as few passes over memory as torch allows.
 
-On CUDA these are the fused kernels behind ``torch.nn.SyncBatchNorm``. Elsewhere they are plain torch operations,
-of which ``batch_norm`` with given statistics is the one-pass ``a x + b`` per channel.
+On CUDA these are the fused kernels behind ``torch.nn.SyncBatchNorm``. Elsewhere they are plain torch
+operations, of which ``batch_norm`` with given statistics is the one-pass ``a x + b`` per channel.
 """
 
 import torch
