@@ -125,8 +125,9 @@ def _diagnosis(path: Path, first: bytes, error: Exception) -> str:
 def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -> None:
     """Loads a checkpoint's weights into a module: all of them, or none and an error.
 
-    Every name and shape has to agree. Left out are only the bookkeeping of old synchronized BatchNorms and, for an
-    encoder, the head of the ImageNet classifier it comes from; steps that an old file did not count start at 0.
+    Every name and shape has to agree. Left out are only the bookkeeping of old synchronized BatchNorms and,
+    for an encoder, the head of the ImageNet classifier it comes from; steps that an old file did not count
+    start at 0.
 
     Args:
         part: what the module is: "encoder" or "decoder".

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .errors import UserError
+from .errors import ProcessError, UserError
 
 _DEFAULT_CONFIG = "config/ade20k-resnet50dilated-ppm_deepsup.yaml"
 _COMMANDS = {
@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except ProcessError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     except ModuleNotFoundError as error:
         if error.name not in _DEPENDENCIES:
             raise
@@ -93,6 +96,7 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             metavar="DEVICES",
             help="0-3, 0,2, gpu1 or cpu; left out: all GPUs there are, else the CPU",
         )
+        parser.add_argument("--procs", type=_count, metavar="N", help="processes on the CPU; left out: 1")
     parser.add_argument(
         "--cfg",
         default=_DEFAULT_CONFIG,
@@ -105,6 +109,12 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 def _run(command: str, args: argparse.Namespace) -> int:
     overrides = args.opts
     if command == "test":
@@ -115,7 +125,7 @@ def _run(command: str, args: argparse.Namespace) -> int:
     cfg = load_config(args.cfg, overrides)
     from .distributed import find_devices  # imports torch
 
-    devices = find_devices(args.gpus)
+    devices = find_devices(args.gpus, getattr(args, "procs", None))
     from .engine.evaluate import evaluate
     from .engine.predict import predict
     from .engine.train import train

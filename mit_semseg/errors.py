@@ -1,4 +1,4 @@
-"""The one error type that a user sees without a traceback."""
+"""The errors whose message is all that the command line shows."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
     The message says what is wrong, where it stands and what to do. The command line prints it on stderr and
     ends with exit code 2; code that imports the package may catch it.
     """
+
+
+class ProcessError(Exception):
+    """One of the processes of a run has failed; the message is its own error. Exit code 1."""

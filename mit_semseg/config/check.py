@@ -22,6 +22,7 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.beta1": 0,
     "TRAIN.weight_decay": 0,
     "TRAIN.deep_sup_scale": 0,
+    "TRAIN.timeout": 1,
     "TRAIN.workers": 0,
     "TRAIN.disp_iter": 1,
     "TRAIN.seed": 0,
@@ -40,6 +41,8 @@ def check_values(cfg: CfgNode) -> list[str]:
     data, train = cfg.DATASET, cfg.TRAIN
     if train.beta1 >= 1:
         problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
+    if train.parallel not in ("ddp", "dp"):
+        problems.append(f"TRAIN.parallel is '{train.parallel}', but takes ddp or dp.")
     sizes = data.imgSizes
     if not sizes or any(type(size) is not int or not 1 <= size <= _LARGEST for size in sizes):
         problems.append(f"DATASET.imgSizes is {sizes}, but takes one or more whole numbers above 0.")

@@ -12,8 +12,9 @@ from yacs.config import CfgNode
 
 from ..data.classes import ClassTable
 from ..dataset import ValDataset
-from ..distributed import Place, run, sum_over_processes
+from ..distributed import Place, sum_over_processes
 from ..inference import predict_probabilities
+from ..launch import is_first_process, run
 from ..log import setup_logger
 from ..metrics import METRICS, ConfusionMatrix
 from ..visualize import Image, colorEncode, save_picture, side_by_side
@@ -35,10 +36,11 @@ def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
     weights = trained_weights(cfg, "VAL")
     pictures = check_writable(Path(cfg.DIR) / "result", "DIR") if cfg.VAL.visualize else None
     matrix = ConfusionMatrix(cfg.DATASET.num_class)
-    matrix.counts += run(_evaluate, devices, cfg, weights, table, pictures)
-    sys.stdout.write(summary(matrix, table, images=len(dataset)))
-    if pictures is not None:
-        sys.stdout.write(f"Pictures: {pictures}\n")
+    matrix.counts += run(_evaluate, devices, cfg, weights, table, pictures, timeout_s=cfg.TRAIN.timeout)
+    if is_first_process():
+        sys.stdout.write(summary(matrix, table, images=len(dataset)))
+        if pictures is not None:
+            sys.stdout.write(f"Pictures: {pictures}\n")
     return matrix
 
 

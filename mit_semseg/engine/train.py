@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,10 @@ from yacs.config import CfgNode
 
 from ..checkpoint import epoch_path
 from ..dataset import TrainDataset
-from ..distributed import Place, run, sum_over_processes
+from ..distributed import Place, sum_over_processes
+from ..errors import UserError
+from ..launch import count_processes, run, started_by_torchrun
+from ..lib.nn import UserScatteredDataParallel
 from ..log import setup_logger
 from ..optim import build_optimizer, set_poly_lr
 from .history import History
@@ -27,20 +31,31 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
 
     Raises:
         UserError: for a config, a list or a file that can't be used.
+        ProcessError: when one of several processes fails.
         FloatingPointError: when the loss is not finite; the weights have not been touched by it.
     """
     check_model(cfg)
-    check_batch(cfg, len(devices))
+    check_batch(cfg, count_processes(devices))
     # Files that only the processes, or the evaluation, will need: a bad one is refused before a start.
     class_table(cfg)
     TrainDataset(cfg.DATASET.root_dataset, cfg.DATASET.list_train, cfg.DATASET)
     weights = resume_weights(cfg)
     check_writable(cfg.DIR, "DIR")
-    run(_train, devices, cfg, weights)
+    if cfg.TRAIN.parallel == "ddp":
+        run(_train, devices, cfg, weights, timeout_s=cfg.TRAIN.timeout)
+    elif started_by_torchrun():
+        raise UserError(
+            "TRAIN.parallel is dp, which is one process, but torchrun starts many. Set it to ddp."
+        )
+    else:
+        _train(Place(0, 1, devices[0]), cfg, weights, devices)
 
 
-def _train(place: Place, cfg: CfgNode, weights: tuple[str, str]) -> None:
-    """One process's share of the training."""
+def _train(
+    place: Place, cfg: CfgNode, weights: tuple[str, str], devices: Sequence[torch.device] | None = None
+) -> None:
+    """One process's share of the training, on several devices if it is given them."""
+    devices = devices or [place.device]
     settings = cfg.TRAIN
     log = setup_logger(place.rank)
     torch.manual_seed(settings.seed)
@@ -57,33 +72,45 @@ def _train(place: Place, cfg: CfgNode, weights: tuple[str, str]) -> None:
         weight_decay=settings.weight_decay,
     )
     history = resume_state(cfg, optimizer)
-    net: nn.Module = module
-    if place.size > 1:
-        ids = [place.device.index] if place.device.type == "cuda" else None
-        net = DistributedDataParallel(module, device_ids=ids)
+    net = _parallel(module, place, devices)
+    all_devices = place.size * len(devices)
     log.info(
         "Training %s + %s on %s: %d epochs of %d iterations, %d images each",
         cfg.MODEL.arch_encoder,
         cfg.MODEL.arch_decoder,
-        f"{place.size} x {place.device.type}" if place.size > 1 else place.device,
+        place.device if all_devices == 1 else f"{all_devices} x {place.device.type}",
         settings.num_epoch - settings.start_epoch,
         settings.epoch_iters,
-        settings.batch_size_per_gpu * place.size,
+        settings.batch_size_per_gpu * all_devices,
     )
-    batches = _batches(cfg, place)
+    batches = _batches(cfg, place, len(devices))
     for epoch in range(settings.start_epoch + 1, settings.num_epoch + 1):
         # Dropout draws from here, so that a resumed run draws what the uninterrupted one did.
         torch.manual_seed(
             int(np.random.SeedSequence([settings.seed, epoch, place.rank]).generate_state(1)[0])
         )
-        _train_epoch(epoch, net, optimizer, batches, cfg, place, history)
+        _train_epoch(epoch, net, optimizer, batches, cfg, place, devices, history)
         if place.is_first:
             save_epoch(cfg, epoch, module, optimizer, history)
             log.info("Saved %s", epoch_path(cfg.DIR, "encoder", epoch))
 
 
-def _batches(cfg: CfgNode, place: Place) -> Iterator[dict[str, Any]]:
-    """This process's sub-batches of all epochs: number r, r + n, r + 2n, ... for rank r of n."""
+def _parallel(module: nn.Module, place: Place, devices: Sequence[torch.device]) -> nn.Module:
+    """``module`` as it is trained: over processes, over replicas in this process, or alone."""
+    if len(devices) > 1:
+        return UserScatteredDataParallel(module, devices)
+    if place.size == 1:
+        return module
+    ids = [place.device.index] if place.device.type == "cuda" else None
+    # A static graph: what an iteration uses never changes, so that parameters it does not use are found once.
+    return DistributedDataParallel(module, device_ids=ids, static_graph=True)
+
+
+def _batches(cfg: CfgNode, place: Place, devices: int) -> Iterator[list[dict[str, Any]]]:
+    """What this process trains on, iteration by iteration: a sub-batch for each of its devices.
+
+    Of n devices in all, device r takes sub-batches r, r + n, r + 2n, ... of the schedule.
+    """
     settings = cfg.TRAIN
     dataset = TrainDataset(
         cfg.DATASET.root_dataset,
@@ -93,26 +120,31 @@ def _batches(cfg: CfgNode, place: Place) -> Iterator[dict[str, Any]]:
         seed=settings.seed,
     )
     first, last = (
-        epoch * settings.epoch_iters * place.size for epoch in (settings.start_epoch, settings.num_epoch)
+        epoch * settings.epoch_iters * place.size * devices
+        for epoch in (settings.start_epoch, settings.num_epoch)
     )
     indices = range(first + place.rank, last, place.size)
-    return raise_errors(load(dataset, indices, workers=settings.workers, device=place.device))
+    items = raise_errors(load(dataset, indices, workers=settings.workers, device=place.device))
+    while batch := list(islice(items, devices)):
+        yield batch
 
 
 def _train_epoch(
     epoch: int,
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Iterator[dict[str, Any]],
+    batches: Iterator[list[dict[str, Any]]],
     cfg: CfgNode,
     place: Place,
+    devices: Sequence[torch.device],
     history: History,
 ) -> None:
     settings = cfg.TRAIN
+    images = settings.batch_size_per_gpu * place.size * len(devices)
     progress = Progress(epoch, settings.num_epoch, settings.epoch_iters, enabled=place.is_first)
     with progress:
         for i in range(settings.epoch_iters):
-            batch = to_device(next(batches), place.device)
+            batch = [to_device(shard, device) for shard, device in zip(next(batches), devices, strict=True)]
             progress.loaded()
             iteration = (epoch - 1) * settings.epoch_iters + i
             set_poly_lr(optimizer, iteration, settings.num_epoch * settings.epoch_iters, settings.lr_pow)
@@ -121,36 +153,34 @@ def _train_epoch(
                 raise FloatingPointError(
                     f"The loss is {shown.loss} at epoch {epoch}, iteration {i + 1}, learning rate "
                     f"{optimizer.param_groups[0]['lr']:.3g}; the weights were not updated. "
-                    f"Images: {', '.join(batch['info'])}"
+                    f"Images: {', '.join(file for shard in batch for file in shard['info'])}"
                 )
             optimizer.zero_grad(set_to_none=True)
-            (
-                loss * place.size
-            ).backward()  # DistributedDataParallel divides the summed gradients by the processes
+            loss.backward()
             optimizer.step()
-            progress.step(shown.loss, shown.accuracy, images=len(batch["img_data"]) * place.size)
+            progress.step(shown.loss, shown.accuracy, images=images)
             if (i + 1) % settings.disp_iter == 0 or i + 1 == settings.epoch_iters:
                 loss_shown, accuracy_shown = progress.show(group["lr"] for group in optimizer.param_groups)
                 history.add(epoch - 1 + (i + 1) / settings.epoch_iters, loss_shown, accuracy_shown)
 
 
 class _Shown(NamedTuple):
-    """Means over the pixels that have a label, of all processes; accuracy as a share."""
+    """Means over the pixels that have a label, on all devices; accuracy as a share."""
 
     loss: float
     accuracy: float
 
 
-def _forward(net: nn.Module, batch: dict[str, Any], place: Place) -> tuple[Tensor, _Shown]:
+def _forward(net: nn.Module, batch: list[dict[str, Any]], place: Place) -> tuple[Tensor, _Shown]:
     """What this process backpropagates, and what is shown of the iteration.
 
-    The loss of an iteration is the sum over the pixels that have a label, of all processes, divided by their
+    The loss of an iteration is the sum over the pixels that have a label, on all devices, divided by their
     number; 0 where there are none. DistributedDataParallel averages gradients, so that each process
     multiplies its share by the number of processes.
     """
-    loss_sum, accuracy = net(batch)
-    valid = (batch["seg_label"] >= 0).sum()
-    sums = sum_over_processes(torch.stack([loss_sum.detach(), accuracy * valid, valid.float()]).double())
-    total = sums[2].clamp(min=1)
-    mean_loss, mean_accuracy = (sums[:2] / total).tolist()
-    return loss_sum * (place.size / total).to(loss_sum.dtype), _Shown(mean_loss, mean_accuracy)
+    loss, accuracy = net(batch)  # 0-dim, or one value a replica
+    valid = torch.stack([(shard["seg_label"] >= 0).sum().to(place.device) for shard in batch])
+    sums = torch.stack([loss.detach().sum(), (accuracy * valid).sum(), valid.sum()]).double()
+    loss_sum, correct, total = sum_over_processes(sums).tolist()
+    total = max(total, 1)
+    return loss.sum() * (place.size / total), _Shown(loss_sum / total, correct / total)
