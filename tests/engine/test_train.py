@@ -129,14 +129,14 @@ def test_another_seed_draws_another_order_of_the_data(train, tiny, tmp_path):
 
 
 def test_random_flip_is_obeyed(train):
-    """Without a step, the losses of the first iterations differ by what they were shown, and by nothing else."""
+    """Without a step, the losses differ by what was shown, and by nothing else."""
     keys = {"TRAIN__lr_encoder": 0, "TRAIN__lr_decoder": 0, "TRAIN__epoch_iters": 4, "TRAIN__num_epoch": 1}
     flipped, plain = train("flipped", **keys), train("plain", DATASET__random_flip=False, **keys)
     assert history(flipped, 1)["loss"] != history(plain, 1)["loss"]
 
 
 def test_the_optimizer_is_obeyed(train):
-    """Adam's first step moves every weight by its rate, whatever the gradient; SGD's by rate times gradient."""
+    """Adam's first step moves a weight by its rate, whatever the gradient; SGD's by rate times gradient."""
     keys = {"TRAIN__epoch_iters": 1, "TRAIN__num_epoch": 1, "TRAIN__weight_decay": 0}
     rate = {"TRAIN__lr_encoder": 1e-3, "TRAIN__lr_decoder": 1e-3}
     start = weights(train("start", TRAIN__lr_encoder=0, TRAIN__lr_decoder=0, **keys), 1)
@@ -193,11 +193,9 @@ def test_a_loss_that_is_not_finite_names_the_place_and_the_images_before_it_move
 
     monkeypatch.setitem(optim.OPTIMIZERS, "Counting", lambda groups, lr, beta1: Counting(groups, lr=lr))
     words = tiny.overrides(TRAIN__lr_encoder=1e30, TRAIN__lr_decoder=1e30, TRAIN__epoch_iters=9)
+    words += tiny.overrides(TRAIN__optim="Counting", DIR=tmp_path / "run")
     with pytest.raises(FloatingPointError) as caught:
-        main(
-            ["train", "--gpus", "cpu", "--cfg", str(tiny.config), *words, "TRAIN.optim", "Counting"]
-            + ["DIR", str(tmp_path / "run")]
-        )
+        main(["train", "--gpus", "cpu", "--cfg", str(tiny.config), *words])
     message = str(caught.value)
     assert f"at epoch 1, iteration {len(steps) + 1}, learning rate" in message
     assert "nan" in message or "inf" in message

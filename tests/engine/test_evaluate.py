@@ -1,0 +1,107 @@
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mit_semseg.config import load_config
+from mit_semseg.data.classes import ClassTable, palette
+from mit_semseg.engine.evaluate import evaluate, summary
+from mit_semseg.metrics import ConfusionMatrix
+
+CPU = [torch.device("cpu")]
+
+
+@pytest.fixture
+def score(tiny, trained, capsys):
+    """The confusion matrix of the trained model, and what was printed."""
+
+    def run(**keys):
+        config = load_config(str(tiny.config), tiny.overrides(**{"DIR": trained, **keys}))
+        capsys.readouterr()
+        counts = evaluate(config, CPU).counts
+        return counts, capsys.readouterr().out
+
+    return run
+
+
+def test_the_table_has_a_line_a_class_and_then_the_means():
+    matrix = ConfusionMatrix(3)
+    matrix.update(pred=np.array([0, 0, 1, 1, 0]), label=np.array([0, 0, 0, 1, -1]))
+    table = ClassTable(("sky", "car", "train"), palette(3))
+    # sky: 2 of 3 right, union 3; car: 1 of 1 right, union 2; train occurs nowhere.
+    assert summary(matrix, table, images=2).splitlines() == [
+        "class              IoU  accuracy        pixels",
+        "sky             0.6667    0.6667             3",
+        "car             0.5000    1.0000             1",
+        "train                -         -             0",
+        "",
+        "mean_iou        0.5833",
+        "mean_iou_all    0.3889",
+        "pixel_accuracy  0.7500",
+        "mean_accuracy   0.8333",
+        "",
+        "[Eval Summary]: 2 images",
+        "Mean IoU: 0.5833, Accuracy: 75.00%",
+    ]
+
+
+def test_every_labelled_pixel_is_counted_once(score, tiny):
+    counts, out = score()
+    labels = [Image.open(tiny.folder / record["fpath_segm"]) for record in tiny.records("validation")]
+    pixels = np.concatenate([np.asarray(label).ravel() for label in labels])
+    for label in labels:
+        label.close()
+    np.testing.assert_array_equal(counts.sum(1), np.bincount(pixels, minlength=4)[1:])
+    assert "[Eval Summary]: 3 images" in out
+
+
+def test_the_scores_are_printed_under_the_names_of_the_classes(score):
+    _, out = score()
+    for name in ("brick", "lawn", "pool", "mean_iou", "mean_iou_all", "pixel_accuracy", "mean_accuracy"):
+        assert re.search(rf"^{name} +(0\.\d{{4}}|1\.0000|-)", out, re.MULTILINE), name
+    assert re.search(r"^Mean IoU: 0\.\d{4}, Accuracy: \d+\.\d\d%$", out, re.MULTILINE)
+
+
+def test_the_newest_epoch_is_scored_unless_another_is_named(score):
+    newest, second = score()[0], score(VAL__checkpoint="epoch_2.pth")[0]
+    first = score(VAL__checkpoint="epoch_1.pth")[0]
+    np.testing.assert_array_equal(newest, second)
+    assert (first != second).any()
+
+
+def test_workers_change_nothing(score):
+    np.testing.assert_array_equal(score(TRAIN__workers=2)[0], score()[0])
+
+
+def test_scales_are_averaged(score):
+    one, other, both = (score(DATASET__imgSizes=sizes)[0] for sizes in ("(32,)", "(40,)", "(32, 40)"))
+    assert one.sum() == other.sum() == both.sum()
+    assert (one != both).any() or (other != both).any()
+
+
+def test_visualize_draws_image_truth_and_prediction_below_the_paths_of_the_list(own_tiny, trained, call):
+    run = shutil.copytree(trained, own_tiny.folder / "own")
+    outcome = call(
+        *("eval", "--gpus", "cpu", "--cfg", own_tiny.config, "DIR", run, "VAL.visualize", True),
+    )
+    assert outcome.code == 0
+    assert f"Pictures: {run / 'result'}\n" in outcome.out
+    for record in own_tiny.records("validation"):
+        name = record["fpath_img"].replace(".jpg", ".png")
+        with Image.open(run / "result" / name) as picture:
+            assert picture.size == (3 * record["width"], record["height"])
+            image, truth, prediction = np.split(np.asarray(picture), 3, axis=1)
+        with Image.open(own_tiny.folder / record["fpath_img"]) as original:
+            np.testing.assert_array_equal(image, np.asarray(original))
+        colors = {(0, 0, 0), (200, 60, 40), (60, 180, 60), (40, 80, 200)}
+        assert {tuple(color) for color in truth.reshape(-1, 3).tolist()} <= colors
+        assert {tuple(color) for color in prediction.reshape(-1, 3).tolist()} <= colors - {(0, 0, 0)}
+
+
+def test_evaluating_writes_nothing_by_itself(score, trained):
+    before = sorted(trained.rglob("*"))
+    score()
+    assert sorted(trained.rglob("*")) == before

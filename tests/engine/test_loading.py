@@ -1,0 +1,66 @@
+import os
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from mit_semseg.engine.loading import load, raise_errors, to_device
+from mit_semseg.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+class Squares(Dataset):
+    """Item i holds i squared and the process that read it; item 3 can't be read."""
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise UserError("three.jpg is empty.")
+        if index == 99:
+            raise ZeroDivisionError("a mistake of ours")
+        return {"x": torch.tensor(index**2), "info": str(os.getpid())}
+
+
+def values(items):
+    return [item["x"].item() if isinstance(item, dict) else str(item) for item in items]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_items_come_in_the_order_asked_for_with_errors_in_their_places(workers):
+    items = load(Squares(), [5, 1, 3, 2, 1], workers=workers, device=CPU)
+    assert values(items) == [25, 1, "three.jpg is empty.", 4, 1]
+
+
+def test_workers_are_other_processes_and_no_more_than_there_are_items():
+    pids = {item["info"] for item in load(Squares(), [1, 2], workers=0, device=CPU)}
+    assert pids == {str(os.getpid())}
+    pids = {item["info"] for item in load(Squares(), [1], workers=50, device=CPU)}
+    assert str(os.getpid()) not in pids
+    assert len(pids) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_users_mistake_is_raised_in_its_turn_without_a_worker_in_its_message(workers):
+    items = raise_errors(load(Squares(), [1, 3, 2], workers=workers, device=CPU))
+    assert next(items)["x"] == 1
+    with pytest.raises(UserError, match=r"^three\.jpg is empty\.$"):
+        next(items)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_of_ours_is_not_taken_for_the_users(workers):
+    with pytest.raises(ZeroDivisionError):
+        list(load(Squares(), [99], workers=workers, device=CPU))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_draws_nothing_from_the_generator_of_the_training(workers):
+    before = torch.random.get_rng_state()
+    values(load(Squares(), [1, 2], workers=workers, device=CPU))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_tensors_go_to_the_device_and_the_rest_stays():
+    batch = to_device({"x": torch.ones(2), "info": ["a.jpg"]}, torch.device("meta"))
+    assert batch["x"].is_meta
+    assert batch["info"] == ["a.jpg"]

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from mit_semseg.engine.outputs import output_paths
+
+OUT = Path("out")
+
+
+def names(images, asked, folder=OUT):
+    return [path.as_posix() for path in output_paths(images, asked, folder)]
+
+
+def test_a_picture_has_the_name_of_its_image():
+    assert names(["in/a.jpg"], ["in/a.jpg"]) == ["out/a.png"]
+
+
+def test_a_picture_of_a_searched_folder_keeps_its_subfolder():
+    assert names(["in/a.jpg", "in/b/a.jpg"], ["in"]) == ["out/a.png", "out/b/a.png"]
+    assert names(["a.jpg", "b/a.jpg"], ["."]) == ["out/a.png", "out/b/a.png"]
+    assert names(["../in/b/a.jpg"], [".."]) == ["out/in/b/a.png"]
+
+
+def test_names_that_differ_in_their_extension_alone_keep_it():
+    assert names(["in/a.jpg", "in/a.png"], ["in"]) == ["out/a.jpg.png", "out/a.png.png"]
+
+
+@pytest.mark.parametrize(
+    ("images", "asked"),
+    [
+        (["p/a.jpg", "q/a.jpg"], ["p/a.jpg", "q/a.jpg"]),
+        (["p/a.jpg", "q/a.jpg"], ["p", "q"]),
+        (["p/a.jpg", "q/a.jpg", "r/a.jpg", "r/a.jpg.jpg"], ["p", "q", "r"]),
+        (["p/a.jpg", "p/a.png", "q/a.jpg.png"], ["p", "q"]),
+        (["p/a.jpg", "p/a_segmented.jpg", "q/a.jpg", "q/a_segmented.jpg"], ["p", "q"]),
+    ],
+)
+def test_no_two_images_share_a_picture(images, asked):
+    outputs = names(images, asked)
+    assert len(set(outputs)) == len(images)
+    assert all(path.endswith(".png") for path in outputs)
+
+
+def test_no_picture_takes_the_place_of_an_image(tmp_path):
+    images = [str(tmp_path / name) for name in ("a.png", "a_segmented.png", "b.jpg", "b.jpg.png", "b.png")]
+    outputs = output_paths(images, [str(tmp_path)], tmp_path)
+    assert len(set(outputs)) == len(images)
+    assert not set(map(str, outputs)) & set(images)
+    assert outputs[0].name == "a_segmented_2.png"
+
+
+def test_an_image_is_known_under_another_path_to_it(tmp_path, monkeypatch):
+    """The output folder is named absolutely, the images relatively: still no image is overwritten."""
+    monkeypatch.chdir(tmp_path)
+    assert output_paths(["a.png"], ["a.png"], tmp_path) == [tmp_path / "a_segmented.png"]
+
+
+def test_an_image_behind_a_link_is_known_too(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").touch()
+    (tmp_path / "results").symlink_to(tmp_path / "photos")
+    image = str(tmp_path / "photos" / "a.png")
+    assert output_paths([image], [image], tmp_path / "results")[0].name == "a_segmented.png"
