@@ -50,8 +50,8 @@ class Decoder(nn.Module):
             segSize: (height, width) of the result of inference; None keeps the size of the scores.
 
         Returns: with ``use_softmax``, probabilities (N, num_class, *segSize) that sum to 1 over the classes;
-            otherwise log-probabilities (N, num_class, h, w), a pair of them (main, auxiliary) with deep
-            supervision.
+            otherwise log-probabilities (N, num_class, h, w), a pair of them (main, auxiliary), of the same
+            size, with deep supervision.
         """
         scores = self.logits(conv_out)
         if self.use_softmax:
@@ -59,4 +59,7 @@ class Decoder(nn.Module):
         main = F.log_softmax(scores, dim=1)
         if not self.deep_supervision:
             return main
-        return main, F.log_softmax(self.aux_logits(conv_out), dim=1)
+        aux = self.aux_logits(conv_out)
+        if aux.shape[-2:] != scores.shape[-2:]:  # of a finer map, in an encoder without dilation
+            aux = resize(aux, scores.shape[-2:])
+        return main, F.log_softmax(aux, dim=1)
