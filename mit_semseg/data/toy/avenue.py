@@ -103,8 +103,8 @@ def _traffic(stage: Stage, left: float, middle: float, right: float) -> list[Thi
     rng = stage.rng
     cars: list[Thing] = []
     for lane, yaw in (((middle + right) / 2, 0.0), ((left + middle) / 2, np.pi)):
-        z = rng.uniform(7, 13)
-        while z < 22:
+        z = rng.uniform(7.5, 12)
+        while z < 20:
             if rng.random() < 0.7:
                 cars.append(pick_car(rng, lane + rng.uniform(-0.3, 0.3), z, yaw + rng.uniform(-0.04, 0.04)))
             z += rng.uniform(7, 14)
@@ -116,7 +116,7 @@ def _walkers(stage: Stage, walks: list[tuple[float, float]]) -> list[Thing]:
     rng = stage.rng
     crowd: list[Thing] = []
     for _ in range(few(stage)):
-        z = rng.uniform(4.2, 7.5)
+        z = rng.uniform(4.8, 7.5)
         low, high = stage.span(z, margin=-0.3)
         spots = [(max(a, low), min(b, high)) for a, b in walks if min(b, high) > max(a, low)]
         if spots:

@@ -61,7 +61,7 @@ def draw_country(stage: Stage) -> None:
         _lay_road(stage, road, tar, first_dash, far_bank)
         things += _railings(road, near_bank, far_bank)
     things += _traffic(stage, road)
-    things += people(stage, few(stage), 4.2, 7.2)
+    things += people(stage, few(stage), 4.8, 7.2)
     draw_things(stage, things)
 
 

@@ -40,7 +40,7 @@ def passing_cars(stage: Stage, near: float, far: float) -> list[Thing]:
         while x < high:
             if rng.random() < 0.6:
                 cars.append(pick_car(rng, x, z, yaw + rng.uniform(-0.05, 0.05)))
-            x += rng.uniform(5.5, 11)
+            x += rng.uniform(6.5, 12)
     return cars
 
 

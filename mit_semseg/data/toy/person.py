@@ -10,7 +10,7 @@ from .stage import Stage, shadow_of
 
 Spot = tuple[float, float]
 
-_BREADTH = 1.2  # sturdier than life: a few pixels wide in small pictures too
+_BREADTH = 1.35  # sturdier than life: a few pixels wide in small pictures too
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Pen:
         ((x, y),) = self._pixels([spot]).tolist()
         rx, ry = radii
         self._stage.canvas.ellipse(
-            x, y, rx * _BREADTH * self._scale, ry * self._scale, self._lit(color), labels.PERSON
+            x, y, rx * (1 + _BREADTH) / 2 * self._scale, ry * self._scale, self._lit(color), labels.PERSON
         )
 
     def _pixels(self, spots: list[Spot]) -> np.ndarray:

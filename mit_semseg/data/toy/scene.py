@@ -44,10 +44,10 @@ def render_scene(seed: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     width, height = _pick_size(rng)
     camera = Camera(
-        focal=min(width, height) * rng.uniform(1.1, 1.35),
+        focal=min(width, height) * rng.uniform(1.25, 1.5),
         center=width * rng.uniform(0.42, 0.58),
         horizon=height * rng.uniform(0.38, 0.52),
-        eye=rng.uniform(1.6, 2.2),
+        eye=rng.uniform(1.6, 2.0),
     )
     stage = Stage(rng, camera, pick_light(rng), Canvas(width, height))
     draw = LAYOUTS[int(rng.integers(len(LAYOUTS)))]

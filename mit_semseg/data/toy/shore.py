@@ -26,9 +26,9 @@ def draw_lake(stage: Stage) -> None:
     center, reach = rng.uniform(low, high) * 0.4, (high - low) * rng.uniform(0.5, 0.9)
 
     behind: list[Thing] = []
-    for z in rng.uniform(far + 1, far + 18, int(rng.integers(5, 14))):
+    for z in rng.uniform(far + 1, far + 12, int(rng.integers(3, 9))):
         left, right = stage.span(z)
-        behind.append(pick_tree(rng, rng.uniform(left, right), z, _WILD, 1.5))
+        behind.append(pick_tree(rng, rng.uniform(left, right), z, _WILD, 1.9))
     if rng.random() < 0.7:
         behind += _hamlet(stage, far + 2)
     draw_things(stage, behind)
@@ -83,7 +83,7 @@ def draw_coast(stage: Stage) -> None:
 
 def _road_depths(stage: Stage) -> tuple[float, float]:
     """Near and far edge of the road in front of the water; the same depth twice where there is none."""
-    near = stage.rng.uniform(5.6, 7.2)
+    near = stage.rng.uniform(6.0, 7.4)
     return near, near + (stage.rng.uniform(3.2, 4.4) if stage.rng.random() < 0.75 else 0.0)
 
 
@@ -109,9 +109,9 @@ def _lay_foreground(stage: Stage, road: tuple[float, float]) -> list[Thing]:
     if far > near:
         lay_cross_road(stage, near, far)
         things += passing_cars(stage, near, far)
-    things += people(stage, few(stage), 4.1, near - 0.2)
+    things += people(stage, few(stage), 4.7, near - 0.2)
     if rng.random() < 0.35:
         z = rng.uniform(5, near - 0.2)
         x = float(rng.choice(stage.span(z))) * rng.uniform(0.6, 1.0)
-        things.append(pick_tree(rng, x, z, ("bush", "round", "conifer"), 0.7))
+        things.append(pick_tree(rng, x, z, ("bush", "round"), 0.7))
     return things

@@ -16,7 +16,7 @@ _STREET_TREES = ("round", "round", "poplar")
 def draw_terrace(stage: Stage) -> None:
     """Houses, pavement, road, and the near pavement with or without water in front."""
     rng = stage.rng
-    house_front = rng.uniform(11.5, 15)
+    house_front = rng.uniform(11.5, 14)
     far_curb = house_front - rng.uniform(1.8, 2.8)
     near_curb = far_curb - rng.uniform(4.2, 5.4)
     draw_sky(stage)
@@ -30,7 +30,7 @@ def draw_terrace(stage: Stage) -> None:
 
     things = _houses(stage, house_front)
     things += passing_cars(stage, near_curb, far_curb)
-    things += people(stage, int(rng.integers(0, 3)), far_curb + 0.3, house_front - 0.4)
+    things += people(stage, int(rng.integers(0, 2)), far_curb + 0.3, house_front - 0.4)
     low, high = stage.span(house_front)
     if rng.random() < 0.55:
         for x in np.arange(low + rng.uniform(0, 4), high, rng.uniform(5, 9)):
@@ -45,7 +45,7 @@ def draw_terrace(stage: Stage) -> None:
         if rng.random() < 0.4:
             x = float(rng.choice(stage.span(near_curb))) * rng.uniform(0.6, 0.95)
             things.append(pick_tree(rng, x, near_curb - 0.6, _STREET_TREES, 0.8))
-    things += people(stage, int(rng.integers(1, 4)), quay + 0.2, near_curb - 0.2)
+    things += people(stage, int(rng.integers(1, 4)), quay + 0.4, near_curb - 0.2)
     if rng.random() < 0.4:
         low, high = stage.span(near_curb, margin=-1)
         height, arm = (4.6, 1.2) if rng.random() < 0.5 else (2.4, 0.0)
