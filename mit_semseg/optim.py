@@ -30,7 +30,11 @@ def build_optimizer(
         lr: at iteration 0, of the encoder and of the decoder; kept in each group as ``initial_lr``.
         beta1: momentum of SGD, beta1 of Adam.
         weight_decay: of the weights of convolutions and linear layers; biases and norms are not decayed.
+
+    Raises: ValueError for another name.
     """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"name is {name!r}, but takes one of {', '.join(OPTIMIZERS)}")
     groups = [
         group
         for net, rate in zip((encoder, decoder), lr, strict=True)

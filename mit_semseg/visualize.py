@@ -31,7 +31,7 @@ def colorEncode(labelmap: ArrayLike, colors: ArrayLike, mode: str = "RGB") -> Im
     if mode == "BGR":
         table = table[:, ::-1]
     with_black = np.concatenate([table, np.zeros((1, 3), np.uint8)])  # its last row, that is index -1
-    return with_black[np.maximum(labels, -1).astype(np.int64)]
+    return with_black[np.maximum(labels.astype(np.int64), -1)]
 
 
 def side_by_side(pictures: Sequence[Image]) -> Image:
