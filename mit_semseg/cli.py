@@ -5,6 +5,7 @@ once.
 """
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
         argv: the command and its arguments; those of this process if left out.
         prog: what to call the program in its help, instead of ``mit-semseg COMMAND``.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the console can't show
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] not in _COMMANDS:
         _overview().parse_args(words[:1])  # answers --help and --version, refuses the rest
@@ -42,6 +45,12 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     except ProcessError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except OSError as error:
+        if error.filename is None or isinstance(error, FileNotFoundError):
+            raise
+        # Even asking whether a file exists may be refused: by a folder on the way, or for the name's length.
+        sys.stderr.write(f"{error.filename} can't be used: {error.strerror}.\n")
+        return 2
     except ModuleNotFoundError as error:
         if error.name not in _DEPENDENCIES:
             raise

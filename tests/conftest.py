@@ -54,11 +54,6 @@ def blots(width, height, rng):
     return label, np.clip(COLORS[label] + noise, 0, 255).astype(np.uint8)
 
 
-def write_list(path, records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
 def write_dataset(folder):
     rng = np.random.Generator(np.random.Philox(7))
     for name, sizes in (("training", TRAINING), ("validation", VALIDATION)):
@@ -70,7 +65,7 @@ def write_dataset(folder):
             Image.fromarray(image).save(folder / files[0], quality=95)
             Image.fromarray(label).save(folder / files[1])
             records.append({"fpath_img": files[0], "fpath_segm": files[1], "width": width, "height": height})
-        write_list(folder / f"{name}.odgt", records)
+        (folder / f"{name}.odgt").write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / "classes.csv").write_text(
         "index,name,red,green,blue\n1,brick,200,60,40\n2,lawn,60,180,60\n3,pool,40,80,200\n"
     )

@@ -8,13 +8,19 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from conftest import write_list
 from PIL import Image
+
+LONG = "x" * 300
 
 
 def tree(folder):
     """Every path below a folder with its size."""
     return {str(path): path.stat().st_size for path in sorted(folder.rglob("*"))} if folder.exists() else {}
+
+
+def write_list(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
 
 
 @pytest.fixture
@@ -509,6 +515,38 @@ def test_a_disk_that_fills_up_leaves_no_half_picture(call, tiny, trained, tmp_pa
     assert outcome.code == 2
     assert outcome.err.startswith(f"{tmp_path / 'out' / 'a.png'} cannot be written: File too large.")
     assert tree(tmp_path / "out") == {}
+
+
+# A path that the system refuses even to look at, as it does below a folder of somebody else's
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train", ["DIR", LONG, "TRAIN.start_epoch", 1]),
+        ("train", ["DATASET.list_train", LONG]),
+        ("train", ["DATASET.classes", LONG]),
+        ("train", ["MODEL.weights_encoder", LONG]),
+        ("eval", ["DIR", LONG]),
+        ("eval", ["VAL.checkpoint", LONG]),
+        ("eval", ["DATASET.root_dataset", LONG]),
+        ("test", ["TEST.checkpoint", LONG]),
+        ("test", ["TEST.result", LONG]),
+    ],
+)
+def test_a_path_that_the_system_refuses(call, tiny, trained, tmp_path, command, words):
+    folder = tmp_path / "run" if command == "train" else trained
+    first = ("--imgs", tiny.folder / "validation", "--gpu") if command == "test" else ("--gpus",)
+    outcome = call(command, *first, "cpu", "--cfg", tiny.config, "DIR", folder, *words)
+    assert outcome.code == 2
+    assert LONG in outcome.err
+    assert "File name too long" in outcome.err or "holds no checkpoint" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_an_image_that_the_system_refuses(call, tiny, trained):
+    outcome = call("test", "--imgs", LONG, "--gpu", "cpu", "--cfg", tiny.config, "DIR", trained)
+    assert (outcome.code, outcome.err) == (2, f"{LONG} can't be used: File name too long.\n")
 
 
 # Through the scripts themselves

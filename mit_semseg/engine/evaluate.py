@@ -34,7 +34,9 @@ def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
     table = class_table(cfg)
     dataset = _dataset(cfg)
     weights = trained_weights(cfg, "VAL")
-    pictures = check_writable(Path(cfg.DIR) / "result", "DIR") if cfg.VAL.visualize else None
+    pictures = Path(cfg.DIR) / "result" if cfg.VAL.visualize else None
+    if pictures is not None and is_first_process():
+        check_writable(pictures, "DIR")
     matrix = ConfusionMatrix(cfg.DATASET.num_class)
     matrix.counts += run(_evaluate, devices, cfg, weights, table, pictures, timeout_s=cfg.TRAIN.timeout)
     if is_first_process():

@@ -116,8 +116,8 @@ def class_table(cfg: CfgNode) -> ClassTable:
     return load_classes(cfg.DATASET.classes, cfg.DATASET.num_class)
 
 
-def check_writable(path: str | Path, key: str) -> Path:
-    """The folder, after a trial of making it and writing into it, of which nothing is left.
+def check_writable(path: str | Path, key: str) -> None:
+    """Refuse a folder that can't be made or written into, by a trial of which nothing is left.
 
     Whoever writes the first file makes the folder, so that a run that fails before leaves nothing behind.
 
@@ -137,7 +137,6 @@ def check_writable(path: str | Path, key: str) -> Path:
         for parent in made:
             with suppress(OSError):  # not made after all, or in use by now
                 parent.rmdir()
-    return folder
 
 
 def freeze_batch_norm(module: nn.Module) -> None:

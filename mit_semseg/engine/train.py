@@ -15,7 +15,7 @@ from ..checkpoint import epoch_path
 from ..dataset import TrainDataset
 from ..distributed import Place, sum_over_processes
 from ..errors import UserError
-from ..launch import count_processes, run, started_by_torchrun
+from ..launch import count_processes, is_first_process, run, started_by_torchrun
 from ..lib.nn import UserScatteredDataParallel
 from ..log import setup_logger
 from ..optim import build_optimizer, set_poly_lr
@@ -40,7 +40,8 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     class_table(cfg)
     TrainDataset(cfg.DATASET.root_dataset, cfg.DATASET.list_train, cfg.DATASET)
     weights = resume_weights(cfg)
-    check_writable(cfg.DIR, "DIR")
+    if is_first_process():
+        check_writable(cfg.DIR, "DIR")
     if cfg.TRAIN.parallel == "ddp":
         run(_train, devices, cfg, weights, timeout_s=cfg.TRAIN.timeout)
     elif started_by_torchrun():

@@ -1,15 +1,9 @@
-import logging
 import re
 
 import pytest
 
 from mit_semseg.engine.progress import Progress
 from mit_semseg.log import get_logger, setup_logger
-
-
-@pytest.fixture(autouse=True)
-def logger(capsys):
-    return setup_logger()
 
 
 def steps(progress, losses):
@@ -19,6 +13,7 @@ def steps(progress, losses):
 
 
 def test_a_line_shows_the_means_since_the_last_one(capsys):
+    setup_logger()
     with Progress(2, 5, 4, enabled=True) as progress:
         steps(progress, [1.0, 3.0])
         assert progress.show([0.1, 0.1]) == (2.0, pytest.approx(0.2))
@@ -42,8 +37,9 @@ def test_other_processes_than_the_first_stay_silent(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_error_leaves_the_logger_as_it_was(logger, capsys):
-    before = list(get_logger().handlers)
+def test_an_error_leaves_the_logger_as_it_was(capsys):
+    logger = setup_logger()
+    before = list(logger.handlers)
     with pytest.raises(ZeroDivisionError), Progress(1, 1, 1, enabled=True):
         raise ZeroDivisionError
     assert get_logger().handlers == before
@@ -52,6 +48,6 @@ def test_an_error_leaves_the_logger_as_it_was(logger, capsys):
 
 
 def test_a_logger_that_is_set_up_twice_prints_once(capsys):
+    setup_logger()
     setup_logger().info("once")
     assert capsys.readouterr().out.count("once") == 1
-    assert logging.getLogger().handlers is not get_logger().handlers
