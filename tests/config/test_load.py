@@ -116,9 +116,7 @@ def test_what_a_run_leaves_as_config_yaml_loads_as_the_same_config(tmp_path):
 
 def test_the_nearest_name_is_found_whatever_the_case_and_section():
     with pytest.raises(UserError) as caught:
-        load_config(
-            None, ["train.Num_Epochs", "1", "MODEL.optim", "SGD", "imgsizes", "3"]
-        )
+        load_config(None, ["train.Num_Epochs", "1", "MODEL.optim", "SGD", "imgsizes", "3"])
     assert str(caught.value).splitlines() == [
         "unknown key train.Num_Epochs. Did you mean TRAIN.num_epoch?",
         "unknown key MODEL.optim. Did you mean TRAIN.optim?",
