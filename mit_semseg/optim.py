@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 
-# Each takes (parameter groups, lr, beta1).
+# Each takes (parameter groups, lr, beta1). Fused: one pass over the weights, on CPU and GPU.
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float, float], torch.optim.Optimizer]] = {
-    "SGD": lambda groups, lr, beta1: torch.optim.SGD(groups, lr=lr, momentum=beta1),
-    "Adam": lambda groups, lr, beta1: torch.optim.Adam(groups, lr=lr, betas=(beta1, 0.999)),
-    "AdamW": lambda groups, lr, beta1: torch.optim.AdamW(groups, lr=lr, betas=(beta1, 0.999)),
+    "SGD": lambda groups, lr, beta1: torch.optim.SGD(groups, lr=lr, momentum=beta1, fused=True),
+    "Adam": lambda groups, lr, beta1: torch.optim.Adam(groups, lr=lr, betas=(beta1, 0.999), fused=True),
+    "AdamW": lambda groups, lr, beta1: torch.optim.AdamW(groups, lr=lr, betas=(beta1, 0.999), fused=True),
 }
 
 

@@ -12,7 +12,7 @@ from . import pretrained
 from .decoders.base import Decoder
 from .decoders.c1 import C1, C1DeepSup
 from .decoders.ppm import PPM, PPMDeepsup
-from .decoders.upernet import UPerNet, UPerNetLite
+from .decoders.upernet import UPerNet, UPerNetLite, UPerNetTiny
 from .encoders.hrnet import hrnetv2
 from .encoders.mobilenet import MobileNetV2Dilated, mobilenetv2
 from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50, resnet101, resnext101
@@ -40,6 +40,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "ppm_deepsup": PPMDeepsup,
     "upernet": UPerNet,
     "upernet_lite": UPerNetLite,
+    "upernet_tiny": UPerNetTiny,
 }
 
 

@@ -80,7 +80,7 @@ MODELS = (HATCHBACK, SEDAN, ESTATE, VAN)
 
 _PAINTS = [
     rgb(198, 28, 32), rgb(232, 232, 234), rgb(40, 42, 50), rgb(150, 156, 164), rgb(34, 74, 160),
-    rgb(236, 186, 30), rgb(50, 120, 80), rgb(214, 104, 30), rgb(130, 190, 220), rgb(110, 34, 60),
+    rgb(236, 186, 30), rgb(224, 60, 30), rgb(214, 104, 30), rgb(50, 110, 214), rgb(240, 206, 60),
 ]  # fmt: skip
 _WHEEL = 0.34  # radius in metres
 _AXLES = (-1.3, 1.3)

@@ -75,7 +75,7 @@ class Light:
 
 def pick_light(rng: np.random.Generator) -> Light:
     """A random time of day and weather: clear, low sun, overcast or dusk."""
-    kind = rng.choice(["clear", "low", "overcast", "dusk"], p=[0.5, 0.22, 0.2, 0.08])
+    kind = rng.choice(["clear", "low", "overcast", "dusk"], p=[0.55, 0.22, 0.19, 0.04])
     azimuth = rng.uniform(-np.pi, np.pi)
     if kind == "clear":
         elevation, clouds, shadows = rng.uniform(0.6, 1.2), rng.uniform(0.05, 0.6), rng.uniform(0.3, 0.45)

@@ -144,10 +144,10 @@ def flood(stage: Stage, points: np.ndarray) -> None:
     source = np.clip(shore - below * 0.9 - ripple * below * 0.25 * choppy, 0, height - 1).astype(np.int64)
     aside = np.clip(columns + ripple * 2 * choppy, 0, width - 1).astype(np.int64)
     mirrored = seen[source, aside]
-    body = (rgb(24, 96, 146) + rng.uniform(-16, 16, 3)) * light.gain(light.sun[1] * 0.8)
+    body = (rgb(14, 116, 140) + rng.uniform(-14, 14, 3)) * light.gain(light.sun[1] * 0.8)
     # Grazing sight mirrors, steep sight looks into the water (Schlick's approximation, made gentle).
-    grazing = np.clip(depth / (depth + stage.camera.eye * 3.5), 0.2, 0.62)
-    mirror = (grazing * rng.uniform(0.65, 0.9))[..., None]
+    grazing = np.clip(depth / (depth + stage.camera.eye * 3.5), 0.15, 0.5)
+    mirror = (grazing * rng.uniform(0.6, 0.9))[..., None]
     water = mirrored * mirror + body * (1 - mirror)
     water *= (1 + 0.2 * choppy * ripple)[..., None]
     crest = np.clip(ripple - 0.42, 0, 1)[..., None] * choppy

@@ -60,3 +60,9 @@ class UPerNetLite(UPerNet):
     """UPerNet with a pyramid of half the width."""
 
     fpn_dim = 256
+
+
+class UPerNetTiny(UPerNet):
+    """UPerNet with a pyramid of an eighth of the width, for few classes and for CPUs."""
+
+    fpn_dim = 64
