@@ -87,6 +87,8 @@ def read(path: str | Path) -> Any:
         raise UserError(f"{path} cannot be read: {error.strerror or error}. Name another file.") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file makes torch raise almost anything
         raise UserError(f"{path} {_diagnosis(path, first, error)}") from error
 

@@ -99,11 +99,20 @@ def accuracy(preds: ArrayLike, label: ArrayLike) -> tuple[float, int]:
 def intersectionAndUnion(
     imPred: ArrayLike, imLab: ArrayLike, numClass: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pixels in intersection and union of each class, two (numClass,) arrays; negative labels are ignored."""
-    matrix = ConfusionMatrix(numClass)
-    matrix.update(imPred, imLab)
-    hits, truth, guess = matrix._margins()
-    return hits.copy(), truth + guess - hits
+    """Pixels in intersection and union of each class, two (numClass,) arrays.
+
+    Pixels with a negative label are ignored. A class outside 0 to numClass - 1 counts for none, but its pixel
+    does count for the class that it was taken for.
+    """
+    pred, label = np.asarray(imPred), np.asarray(imLab)
+    pred, label = pred[label >= 0], label[label >= 0]
+
+    def areas(classes: NDArray[Any]) -> NDArray[np.int64]:
+        inside = classes[(classes >= 0) & (classes < numClass)]
+        return np.bincount(inside.astype(np.int64), minlength=numClass)
+
+    intersection = areas(pred[pred == label])
+    return intersection, areas(pred) + areas(label) - intersection
 
 
 class AverageMeter:

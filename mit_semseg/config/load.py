@@ -125,6 +125,8 @@ def _coerce(value: Any, default: Any) -> Any:
     literal where the default isn't text. A whole number is fine for a float, nothing else changes its type.
     """
     wanted = type(default)
+    if value is None and default == "":
+        return ""  # a tree that was printed leaves the place behind an empty text empty
     if isinstance(value, str) and wanted is not str:
         try:
             with warnings.catch_warnings():

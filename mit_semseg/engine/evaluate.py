@@ -19,6 +19,7 @@ from ..log import setup_logger
 from ..metrics import METRICS, ConfusionMatrix
 from ..visualize import Image, colorEncode, save_picture, side_by_side
 from .loading import load, raise_errors
+from .outputs import output_paths
 from .setup import build_module, check_model, check_writable, class_table, trained_weights
 
 
@@ -59,6 +60,7 @@ def _evaluate(
     indices = range(place.rank, len(dataset), place.size)
     matrix = ConfusionMatrix(cfg.DATASET.num_class)
     items = raise_errors(load(dataset, indices, workers=cfg.TRAIN.workers, device=place.device))
+    targets = iter(_targets(dataset, pictures)[place.rank :: place.size] if pictures is not None else ())
     with tqdm(
         items, total=len(indices), desc="Evaluating", unit="img", disable=None if place.is_first else True
     ) as bar:
@@ -69,19 +71,23 @@ def _evaluate(
             matrix.update(prediction, label)
             bar.set_postfix(mean_iou=f"{matrix.mean_iou():.4f}", refresh=False)
             if pictures is not None:
-                _draw(item, label, prediction, table, pictures)
+                _draw(item, label, prediction, table, next(targets))
     return sum_over_processes(torch.from_numpy(matrix.counts).to(place.device)).cpu().numpy()
 
 
 def _draw(
-    item: dict[str, Any], label: np.ndarray, prediction: np.ndarray, table: ClassTable, folder: Path
+    item: dict[str, Any], label: np.ndarray, prediction: np.ndarray, table: ClassTable, target: Path
 ) -> None:
     original: Image = item["img_ori"]
     row = [original, colorEncode(label, table.colors), colorEncode(prediction, table.colors)]
-    # The path in the list keeps two images of one name in two folders apart; it must not lead out of the
-    # folder.
-    parts = [part for part in Path(item["info"]).parts if part not in ("/", "..")]
-    save_picture(side_by_side(row), folder.joinpath(*parts).with_suffix(".png"))
+    save_picture(side_by_side(row), target)
+
+
+def _targets(dataset: ValDataset, folder: Path) -> list[Path]:
+    """The picture of each image, in the subfolder that the list gives it; none leads out of ``folder``."""
+    parts = [Path(record.fpath_img).parts for record in dataset.records]
+    names = ["/".join(part for part in path if part not in ("/", "..")) for path in parts]
+    return output_paths([f"./{name}" for name in names], ["."], folder)
 
 
 def summary(matrix: ConfusionMatrix, table: ClassTable, images: int) -> str:

@@ -14,6 +14,7 @@ from ..data.images import find_images
 from ..dataset import TestDataset
 from ..errors import UserError
 from ..inference import predict_probabilities
+from ..launch import started_by_torchrun
 from ..log import setup_logger
 from ..visualize import colorEncode, save_picture, side_by_side
 from .loading import load
@@ -35,6 +36,8 @@ def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str])
         have been done, for images that can't be read.
     """
     setup_logger()
+    if started_by_torchrun():
+        raise UserError("test.py is one process. Call it without torchrun.")
     check_model(cfg)
     table = class_table(cfg)
     images = find_images(paths)

@@ -54,7 +54,10 @@ def resume_state(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> History:
         # The groups stay as the config has them, so that a changed learning rate counts.
         groups = optimizer.state_dict()["param_groups"]
         if [len(group["params"]) for group in groups] != state["groups"]:
-            raise UserError(f"{file} is of another model. Delete it to go on with a fresh optimizer.")
+            raise UserError(
+                f"{file} is of another model, or of another TRAIN.fix_bn. "
+                "Delete it to go on with a fresh optimizer."
+            )
         optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
     else:
         get_logger().warning("%s does not exist: the optimizer starts afresh", file)

@@ -6,9 +6,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from .. import checkpoint
+from ..checkpoint import load_weights
 from ..errors import UserError
-from . import pretrained
 from .decoders.base import Decoder
 from .decoders.c1 import C1, C1DeepSup
 from .decoders.ppm import PPM, PPMDeepsup
@@ -16,6 +15,7 @@ from .decoders.upernet import UPerNet, UPerNetLite, UPerNetTiny
 from .encoders.hrnet import hrnetv2
 from .encoders.mobilenet import MobileNetV2Dilated, mobilenetv2
 from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50, resnet101, resnext101
+from .pretrained import imagenet_weights
 
 # Each builds an encoder with random weights, which publishes `channels` and `strides` of its maps, finest
 # first.
@@ -67,8 +67,8 @@ class ModelBuilder:
         name, build = _look_up(arch, ENCODERS, "MODEL.arch_encoder", "encoder")
         net = build()
         if weights or imagenet:
-            file = weights or pretrained.imagenet_weights(name)
-            checkpoint.load_weights(net, file, part="encoder", arch=name)
+            file = weights or imagenet_weights(name)
+            load_weights(net, file, part="encoder", arch=name)
         else:
             net.apply(ModelBuilder.weights_init)
         return net
@@ -99,7 +99,7 @@ class ModelBuilder:
             channels = (fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim)
         net = build(channels, num_class, use_softmax)
         if weights:
-            checkpoint.load_weights(net, weights, part="decoder", arch=name)
+            load_weights(net, weights, part="decoder", arch=name)
         else:
             net.apply(ModelBuilder.weights_init)
         return net

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from torch import nn
 
-from ..checkpoint import epoch_path, read_state_dict
+from ..checkpoint import epoch_path, load_weights, read_state_dict
 from ..errors import UserError
 from .download import fetch
 
@@ -35,6 +37,9 @@ PUBLISHED: dict[str, int] = {
 }
 
 
+Net = TypeVar("Net", bound=nn.Module)
+
+
 def imagenet_weights(arch: str) -> Path:
     """The file with an encoder's ImageNet weights, fetched into torch's cache if it is not there yet.
 
@@ -57,6 +62,13 @@ def imagenet_weights(arch: str) -> Path:
         check=read_state_dict,
         otherwise=f"Or set {_MIRROR} to a mirror's URL, or MODEL.pretrained False for random weights.",
     )
+
+
+def with_imagenet(net: Net, arch: str, pretrained: bool) -> Net:
+    """``net`` itself, with the ImageNet weights of ``arch`` if ``pretrained``."""
+    if pretrained:
+        load_weights(net, imagenet_weights(arch), part="encoder", arch=arch)
+    return net
 
 
 def fetch_published(folder_name: str, directory: str | Path) -> tuple[Path, Path]:

@@ -49,7 +49,7 @@ class SegmentationModule(nn.Module):
             raise ValueError("crit is None: this SegmentationModule was built for inference, so pass segSize")
         prediction = self.decoder(features)
         auxiliary = None
-        if isinstance(prediction, tuple):
+        if isinstance(prediction, (tuple, list)):
             prediction, auxiliary = prediction
         label = feed_dict["seg_label"]
         loss = self.crit(prediction, label)

@@ -9,10 +9,9 @@ from . import dataset
 
 
 def _at_least(least: int, text: str) -> int:
-    value = int(text)
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text} is below {least}")
-    return value
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} up")
+    return int(text)
 
 
 def _count(text: str) -> int:
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         dataset.write_dataset(args.folder, args.train, args.val, args.seed, progress=True)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(
         f"{args.folder}: {args.train} training and {args.val} validation scenes, seed {args.seed}.\n"

@@ -166,7 +166,7 @@ def pick_person(rng: np.random.Generator, x: float, z: float) -> Person:
 
 
 def _cloth(rng: np.random.Generator) -> np.ndarray:
-    """A colour of clothes, from violet to crimson: strong ones that little else has, as small pictures need."""
+    """A colour of clothes, from violet to crimson: strong ones that little else has."""
     hue = rng.uniform(4.3, 5.7)  # of 6 around the circle, where 4 is blue and 6 is red
     pure = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     strength = rng.uniform(0.55, 0.95)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import BatchNorm2d, resize
+from ..pretrained import with_imagenet
 from .resnet import BasicBlock, Bottleneck
 
 _WIDTH = 48  # channels of the branch at stride 4; each further branch doubles them
@@ -111,5 +112,5 @@ def _new_branch(widths: list[int]) -> nn.ModuleList:
     return nn.ModuleList([*kept, nn.Sequential(_conv_bn(widths[-2], widths[-1], stride=2))])
 
 
-def hrnetv2() -> HRNetV2:
-    return HRNetV2()
+def hrnetv2(pretrained: bool = False) -> HRNetV2:
+    return with_imagenet(HRNetV2(), "hrnetv2", pretrained)

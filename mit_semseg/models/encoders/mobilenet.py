@@ -6,6 +6,7 @@ Source: Sandler et al. 2018, MobileNetV2: Inverted Residuals and Linear Bottlene
 from torch import Tensor, nn
 
 from ..layers import BatchNorm2d, dilate
+from ..pretrained import with_imagenet
 
 # (expansion, channels, repeats, stride of the first) of each row of table 2
 _ROWS = (
@@ -107,5 +108,5 @@ class MobileNetV2Dilated(nn.Module):
         return [*maps, x] if return_feature_maps else [x]
 
 
-def mobilenetv2() -> MobileNetV2:
-    return MobileNetV2()
+def mobilenetv2(pretrained: bool = False) -> MobileNetV2:
+    return with_imagenet(MobileNetV2(), "mobilenetv2", pretrained)

@@ -4,12 +4,14 @@ Source: He et al. 2016, Deep Residual Learning for Image Recognition; Xie et al.
 Transformations for Deep Neural Networks; the stem as in Zhao et al. 2017, Pyramid Scene Parsing Network.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..layers import BatchNorm2d, dilate
+from ..pretrained import with_imagenet
 
 
 class _Block(nn.Module):
@@ -121,7 +123,7 @@ class ResNet(_Trunk):
     """
 
     def __init__(
-        self, block: type[_Block], depths: tuple[int, int, int, int], width: int = 64, num_classes: int = 1000
+        self, block: type[_Block], depths: Sequence[int], num_classes: int = 1000, *, width: int = 64
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)
@@ -203,21 +205,21 @@ def _stage(block: type[_Block], in_channels: int, channels: int, depth: int, str
     return nn.Sequential(first, *(block(channels * block.expansion, channels, 1) for _ in range(depth - 1)))
 
 
-def resnet18() -> ResNet:
-    return ResNet(BasicBlock, (2, 2, 2, 2))
+def resnet18(pretrained: bool = False) -> ResNet:
+    return with_imagenet(ResNet(BasicBlock, (2, 2, 2, 2)), "resnet18", pretrained)
 
 
-def resnet34() -> ResNet:
-    return ResNet(BasicBlock, (3, 4, 6, 3))
+def resnet34(pretrained: bool = False) -> ResNet:
+    return with_imagenet(ResNet(BasicBlock, (3, 4, 6, 3)), "resnet34", pretrained)
 
 
-def resnet50() -> ResNet:
-    return ResNet(Bottleneck, (3, 4, 6, 3))
+def resnet50(pretrained: bool = False) -> ResNet:
+    return with_imagenet(ResNet(Bottleneck, (3, 4, 6, 3)), "resnet50", pretrained)
 
 
-def resnet101() -> ResNet:
-    return ResNet(Bottleneck, (3, 4, 23, 3))
+def resnet101(pretrained: bool = False) -> ResNet:
+    return with_imagenet(ResNet(Bottleneck, (3, 4, 23, 3)), "resnet101", pretrained)
 
 
-def resnext101() -> ResNet:
-    return ResNet(GroupBottleneck, (3, 4, 23, 3), width=128)
+def resnext101(pretrained: bool = False) -> ResNet:
+    return with_imagenet(ResNet(GroupBottleneck, (3, 4, 23, 3), width=128), "resnext101", pretrained)
