@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from .distributed import Place
 from .errors import ProcessError, UserError
 
 _AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+_AGENT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _POLL_S = 0.1  # how often the agent looks after its processes
 _GRACE_S = 3.0  # how long one that has lost a peer waits, so that the agent finds the peer first
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -110,7 +112,7 @@ def _launch(
         monitor_interval=_POLL_S,
         start_method="spawn",
     )
-    with tempfile.TemporaryDirectory() as reports, _quiet_agent():
+    with tempfile.TemporaryDirectory() as reports, _quiet_agent(), _own_signals():
         try:
             return elastic_launch(config, _start)(entry, list(devices), args, timeout, reports)[0]
         except ChildFailedError as error:
@@ -176,6 +178,18 @@ def _explain(folder: Path, rank: int, exitcode: int, devices: Sequence[torch.dev
     return ProcessError(
         f"Process {first['rank']} on {devices[first['rank']]} failed.\n{first['text'].rstrip()}"
     )
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """The handlers of before, after the block: the agent leaves its own behind."""
+    handlers = {number: signal.getsignal(number) for number in _AGENT_SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # elsewhere the agent sets none
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

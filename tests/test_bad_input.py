@@ -447,7 +447,7 @@ def test_a_state_of_another_optimizer_or_model(refused, tiny, trained):
     refused(
         *("train", "--cfg", tiny.config, *resume, "TRAIN.fix_bn", True),
         folder=trained,
-        says=["state_epoch_2.pth is of another model."],
+        says=["state_epoch_2.pth is of another model, or of another TRAIN.fix_bn."],
     )
 
 

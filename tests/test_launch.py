@@ -57,6 +57,12 @@ def test_each_process_has_its_rank_and_sums_reach_all(processes):
     assert run(add_ranks, [CPU] * processes, 10, timeout_s=60) == [0, processes, expected]
 
 
+def test_afterwards_signals_do_what_they_did_before():
+    before = signal.getsignal(signal.SIGINT)
+    run(add_ranks, [CPU] * 2, 1, timeout_s=60)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_process_that_raises_ends_the_run_with_its_own_error():
     with pytest.raises(
         ProcessError, match=r"(?s)^Process 1 on cpu failed.*ValueError: the last one stumbles$"

@@ -250,7 +250,7 @@ def test_the_command_refuses_numbers_below_the_least(tmp_path, capsys, flag):
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path), flag, "-1"])
     assert stop.value.code == 2
-    assert "-1 is below" in capsys.readouterr().err
+    assert "'-1' is no whole number from" in capsys.readouterr().err
 
 
 def test_rendering_does_not_import_torch():

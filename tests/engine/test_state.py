@@ -103,7 +103,8 @@ def test_a_state_that_does_not_fit_is_refused_with_its_file(config, content):
     file = epoch_path(config().DIR, "state", 1)
     save_atomically(content, file)
     with pytest.raises(
-        UserError, match=r"state_epoch_1\.pth (holds no optimizer state|is of another model)\. D"
+        UserError,
+        match=r"state_epoch_1\.pth (holds no optimizer state|is of another model, or of another TRAIN.fix_bn)\. D",
     ):
         resume_state(config(start_epoch=1), optimizer_of(Pair()))
 

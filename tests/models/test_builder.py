@@ -40,7 +40,7 @@ def test_names_are_known_in_any_case(name):
     assert without_numbers(name).strides == (4, 8, 8, 8)
 
 
-@pytest.mark.parametrize(("name", "fpn_dim"), [("UPerNet", 512), ("upernet_LITE", 256)])
+@pytest.mark.parametrize(("name", "fpn_dim"), [("UPerNet", 512), ("upernet_LITE", 256), ("upernet_tiny", 64)])
 def test_names_of_decoders_are_known_in_any_case(name, fpn_dim):
     with torch.device("meta"):
         assert ModelBuilder.build_decoder(name).fpn_dim == fpn_dim
@@ -53,7 +53,7 @@ def test_an_unknown_name_is_told_with_the_nearest_and_with_all():
     )
     assert refusal(ModelBuilder.build_decoder, "xyz") == (
         "MODEL.arch_decoder is 'xyz', which is no decoder. "
-        "The decoders are c1, c1_deepsup, ppm, ppm_deepsup, upernet, upernet_lite."
+        "The decoders are c1, c1_deepsup, ppm, ppm_deepsup, upernet, upernet_lite, upernet_tiny."
     )
 
 
