@@ -109,6 +109,7 @@ def test_under_torchrun_a_process_takes_the_place_that_the_environment_gives_it(
     environment = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     for name, value in (environment | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "cpu_count", torch.get_num_threads)  # the tests after this one keep their threads
     assert run(add_ranks, [CPU, CPU], 7, timeout_s=60) == [0, 1, 7]
     assert not dist.is_initialized()
 
