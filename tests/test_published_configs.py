@@ -1,5 +1,6 @@
 """The configs that the project ships."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,11 @@ def test_camvid_has_its_eleven_classes():
     assert table.names[:4] == ("sky", "building", "pole", "road")
     assert table.colors[3].tolist() == [128, 64, 128]
     assert len(table.names) == 11
+
+
+@pytest.mark.parametrize("name", ["README.md", "Makefile", "docs/adding.md", "docs/results.md"])
+def test_the_configs_that_a_text_names_are_there(name):
+    text = (FOLDER.parent / name).read_text(encoding="utf-8")
+    named = set(re.findall(r"config/([\w-]+)\.yaml", text))
+    assert named
+    assert named <= set(CONFIGS)

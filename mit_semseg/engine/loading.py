@@ -57,13 +57,5 @@ def raise_errors(items: Iterable[dict[str, Any] | UserError]) -> Iterator[dict[s
         yield item
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """The batch with its tensors on ``device``; pinned ones are copied while others compute."""
-    return {
-        key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
-        for key, value in batch.items()
-    }
-
-
 def _as_it_is(item: Any) -> Any:
     return item

@@ -21,6 +21,8 @@ def resume_weights(cfg: CfgNode) -> tuple[str, str]:
     epoch = cfg.TRAIN.start_epoch
     if not epoch:
         return cfg.MODEL.weights_encoder, cfg.MODEL.weights_decoder
+    if cfg.MODEL.weights_encoder or cfg.MODEL.weights_decoder:
+        get_logger().warning("MODEL.weights_* have no effect, because TRAIN.start_epoch is %d", epoch)
     files = [epoch_path(cfg.DIR, part, epoch) for part in ("encoder", "decoder")]
     for file in files:
         if not file.is_file():

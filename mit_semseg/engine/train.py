@@ -16,11 +16,11 @@ from ..dataset import TrainDataset
 from ..distributed import Place, sum_over_processes
 from ..errors import UserError
 from ..launch import count_processes, is_first_process, run, started_by_torchrun
-from ..lib.nn import UserScatteredDataParallel
+from ..lib.nn import UserScatteredDataParallel, async_copy_to
 from ..log import setup_logger
 from ..optim import build_optimizer, set_poly_lr
 from .history import History
-from .loading import load, raise_errors, to_device
+from .loading import load, raise_errors
 from .progress import Progress
 from .setup import build_module, check_batch, check_model, check_writable, class_table, freeze_batch_norm
 from .state import resume_state, resume_weights, save_epoch
@@ -145,7 +145,9 @@ def _train_epoch(
     progress = Progress(epoch, settings.num_epoch, settings.epoch_iters, enabled=place.is_first)
     with progress:
         for i in range(settings.epoch_iters):
-            batch = [to_device(shard, device) for shard, device in zip(next(batches), devices, strict=True)]
+            batch = [
+                async_copy_to(shard, device) for shard, device in zip(next(batches), devices, strict=True)
+            ]
             progress.loaded()
             iteration = (epoch - 1) * settings.epoch_iters + i
             set_poly_lr(optimizer, iteration, settings.num_epoch * settings.epoch_iters, settings.lr_pow)

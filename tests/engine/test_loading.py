@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from mit_semseg.engine.loading import load, raise_errors, to_device
+from mit_semseg.engine.loading import load, raise_errors
 from mit_semseg.errors import UserError
 
 CPU = torch.device("cpu")
@@ -58,9 +58,3 @@ def test_loading_draws_nothing_from_the_generator_of_the_training(workers):
     before = torch.random.get_rng_state()
     values(load(Squares(), [1, 2], workers=workers, device=CPU))
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_tensors_go_to_the_device_and_the_rest_stays():
-    batch = to_device({"x": torch.ones(2), "info": ["a.jpg"]}, torch.device("meta"))
-    assert batch["x"].is_meta
-    assert batch["info"] == ["a.jpg"]
