@@ -15,7 +15,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from mit_semseg.checkpoint import epoch_path
-from mit_semseg.config import cfg, get_defaults
+from mit_semseg.config import cfg, get_defaults, load_config
 from mit_semseg.dataset import TestDataset, TrainDataset, ValDataset
 from mit_semseg.lib.nn import UserScatteredDataParallel, async_copy_to, user_scattered_collate
 from mit_semseg.lib.utils import as_numpy
@@ -25,6 +25,7 @@ from mit_semseg.utils import (
     accuracy,
     colorEncode,
     find_recursive,
+    intersectionAndUnion,
     parse_devices,
     setup_logger,
     unique,
@@ -308,3 +309,43 @@ def test_the_logger_prints_on_standard_output(capsys):
         assert not Path("log.txt").exists()
     finally:
         logger.handlers = handlers
+
+
+# What forks of the old package do besides
+
+
+def test_classifiers_are_built_without_their_weights_as_the_old_builder_did():
+    from mit_semseg.models import resnet
+    from mit_semseg.models.models import ResnetDilated
+
+    with torch.device("meta"):
+        net = ResnetDilated(resnet.__dict__["resnet18"](pretrained=False), dilate_scale=8)
+        ten = resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], 10)
+    assert net.channels == (64, 128, 256, 512)
+    assert ten.fc.out_features == 10
+
+
+def test_a_config_as_the_old_scripts_printed_it_loads(tmp_path):
+    (tmp_path / "config.yaml").write_text(str(cfg))
+    assert load_config(str(tmp_path / "config.yaml")) == cfg
+
+
+def test_classes_that_do_not_exist_count_for_none():
+    intersection, union = intersectionAndUnion(np.array([-1, 0, 1, 1]), np.array([0, 0, 255, -1]), 2)
+    assert intersection.tolist() == [1, 0]
+    assert union.tolist() == [2, 1]
+
+
+def test_a_decoder_of_ones_own_may_return_a_list():
+    class Pair(torch.nn.Module):
+        def forward(self, features):
+            return [features[0].log_softmax(1), features[0].log_softmax(1)]
+
+    class Plain(torch.nn.Module):
+        def forward(self, x, return_feature_maps=False):
+            return [x]
+
+    module = SegmentationModule(Plain(), Pair(), torch.nn.NLLLoss(ignore_index=-1), 0.5)
+    batch = {"img_data": torch.zeros(1, 3, 2, 2), "seg_label": torch.zeros(1, 2, 2, dtype=torch.int64)}
+    loss, _ = module(batch)
+    torch.testing.assert_close(loss, 1.5 * torch.tensor(3.0).log())
