@@ -1,5 +1,6 @@
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from PIL import Image
 
 from mit_semseg.config import load_config
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.evaluate import evaluate, summary
+from mit_semseg.dataset import ValDataset
+from mit_semseg.engine.evaluate import _targets, evaluate, summary
 from mit_semseg.metrics import ConfusionMatrix
 
 CPU = [torch.device("cpu")]
@@ -105,3 +107,12 @@ def test_evaluating_writes_nothing_by_itself(score, trained):
     before = sorted(trained.rglob("*"))
     score()
     assert sorted(trained.rglob("*")) == before
+
+
+def test_no_two_images_of_a_list_share_a_picture_and_none_leads_out(tmp_path):
+    names = ["x/a.jpg", "x/a.png", "../x/a.jpg", "/y/b.jpg"]
+    records = [{"fpath_img": name, "fpath_segm": "l.png"} for name in names]
+    options = SimpleNamespace(imgSizes=(32,), imgMaxSize=64, padding_constant=8)
+    targets = _targets(ValDataset("", records, options), tmp_path)
+    assert len(set(targets)) == len(names)
+    assert all(target.resolve().is_relative_to(tmp_path.resolve()) for target in targets)

@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from mit_semseg.distributed import Place
+from mit_semseg.engine.train import _forward
+from mit_semseg.lib.nn import UserScatteredDataParallel
+from mit_semseg.losses import pixel_loss_sum
+from mit_semseg.models import SegmentationModule
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PARTS = ("encoder_epoch_1.pth", "decoder_epoch_1.pth")
 # A small rate: large ones multiply the rounding errors by which two orders of summation differ.
@@ -100,3 +106,33 @@ def test_a_killed_process_ends_the_training_with_its_name(tiny, tmp_path):
     assert train.returncode == 1
     assert "Process 1 on cpu was ended by SIGKILL" in err
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+class Scores(torch.nn.Module):
+    """An encoder whose only map is the image itself."""
+
+    def forward(self, x, return_feature_maps=False):
+        return [x]
+
+
+class LogProbabilities(torch.nn.Module):
+    def forward(self, features):
+        return features[0].log_softmax(1)
+
+
+def test_the_loss_is_the_sum_over_valid_pixels_of_all_shards_over_their_number():
+    module = SegmentationModule(Scores(), LogProbabilities(), pixel_loss_sum())
+    first = {"img_data": torch.randn(1, 2, 3, 3), "seg_label": torch.ones(1, 3, 3, dtype=torch.int64)}
+    second = {"img_data": torch.randn(1, 2, 3, 3), "seg_label": torch.full((1, 3, 3), -1)}
+    second["seg_label"][0, 0, 0] = 0  # one valid pixel beside nine
+    net, place = UserScatteredDataParallel(module, ["cpu", "cpu"]), Place(0, 1, torch.device("cpu"))
+    loss, shown = _forward(net, [first, second], place)
+    everything = torch.cat(
+        [-first["img_data"].log_softmax(1)[:, 1].ravel(), -second["img_data"].log_softmax(1)[:, 0, 0, 0]]
+    )
+    torch.testing.assert_close(loss, everything.mean())
+    assert shown.loss == pytest.approx(everything.mean().item())
+    second["seg_label"].fill_(-1)
+    first["seg_label"].fill_(-1)
+    loss, shown = _forward(net, [first, second], place)
+    assert (loss.item(), shown.loss, shown.accuracy) == (0, 0, 0)
