@@ -1,8 +1,9 @@
 """Lists of images and labels (.odgt: one JSON object a line), packed so that a million of them stay small."""
 
 import json
+import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
@@ -74,21 +75,34 @@ class Records(Sequence[Record]):
 
     def line(self, index: int) -> str:
         """Where a record stands, for messages: ``line 31 of training.odgt``. "" if it came from no file."""
-        return f"line {int(self._numbers[index, 2])} of {self.name}" if self._from_file else ""
+        return f"line {self.number(index)} of {self.name}" if self._from_file else ""
+
+    def number(self, index: int) -> int:
+        """The number of a record's line, or its place in a list that came from no file; from 1."""
+        return int(self._numbers[index, 2])
 
 
 def read_records(
     odgt: str | PathLike[str] | Iterable[Any],
     *,
     required: Sequence[str] = ("fpath_img", "fpath_segm", "width", "height"),
+    optional: Sequence[str] = (),
+    inside_root: bool = False,
+    on_unusable: Callable[[int, str], None] | None = None,
 ) -> Records:
     """The records of a list.
 
     Args:
         odgt: path of an .odgt file, or the records themselves: dicts, or paths of images.
-        required: the keys that each record must have. Others are ignored.
+        required: the keys that each record must have.
+        optional: keys that are read where a record has them. Others are ignored.
+        inside_root: whether paths are relative to a root folder. Then one that leaves it (``../a.png``) makes
+            its line unusable; absolute paths are fine, they name their file outright.
+        on_unusable: called with the number of each unusable line and what is wrong with it, as the end of a
+            sentence ("has no ..."). The other lines are returned, maybe none.
 
-    Raises: UserError if the file cannot be read, is empty, or has unusable lines (all are counted in it).
+    Raises: UserError if the file cannot be read, is empty, or, without ``on_unusable``, has unusable lines
+        (all are counted in it).
     """
     if isinstance(odgt, str | PathLike):
         name, unit = fspath(odgt), "line"
@@ -105,12 +119,14 @@ def read_records(
     for number, entry in entries:
         total += 1
         try:
-            record = _record(entry, required)
+            record = _record(entry, required, optional, inside_root)
             image = record.fpath_img.encode("utf-8", "surrogatepass")
             label = record.fpath_segm.encode("utf-8", "surrogatepass")
         except _UnusableError as problem:
             bad += 1
-            if bad <= _SHOWN:
+            if on_unusable:
+                on_unusable(number, str(problem))
+            elif bad <= _SHOWN:
                 problems.append(f"{unit} {number} {problem}")
             continue
         start = len(text)
@@ -118,7 +134,7 @@ def read_records(
         text += label
         bounds.extend((start, start + len(image), len(text)))
         numbers.extend((record.width, record.height, number))
-    if bad:
+    if bad and not on_unusable:
         more = f"; ... and {bad - _SHOWN} more" if bad > _SHOWN else ""
         raise UserError(f"{name}: {bad} of {total} {unit}s unusable: {'; '.join(problems)}{more}.")
     if not total:
@@ -126,10 +142,15 @@ def read_records(
     return Records(
         name,
         unit == "line",
-        torch.frombuffer(text, dtype=torch.uint8),
-        torch.frombuffer(bounds, dtype=torch.int64).view(-1, 3),
-        torch.frombuffer(numbers, dtype=torch.int32).view(-1, 3),
+        _tensor(text, torch.uint8),
+        _tensor(bounds, torch.int64).view(-1, 3),
+        _tensor(numbers, torch.int32).view(-1, 3),
     )
+
+
+def _tensor(buffer: "bytearray | array[int]", dtype: torch.dtype) -> torch.Tensor:
+    """The buffer itself as a tensor, without a copy; torch refuses empty ones."""
+    return torch.frombuffer(buffer, dtype=dtype) if len(buffer) else torch.empty(0, dtype=dtype)
 
 
 class _UnusableError(Exception):
@@ -149,7 +170,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _record(entry: Any, required: Sequence[str]) -> Record:
+def _record(entry: Any, required: Sequence[str], optional: Sequence[str], inside_root: bool) -> Record:
     if isinstance(entry, bytes):
         entry = _parse(entry)
     elif isinstance(entry, str | PathLike):
@@ -159,7 +180,24 @@ def _record(entry: Any, required: Sequence[str]) -> Record:
     for key in required:
         if key not in entry:
             raise _UnusableError(f'has no "{key}"')
-    return Record(**{key: _value(entry[key], key) for key in required})
+    keys = [*required, *(key for key in optional if key in entry)]
+    record = Record(**{key: _value(entry[key], key) for key in keys})
+    if inside_root:
+        for key, path in (("fpath_img", record.fpath_img), ("fpath_segm", record.fpath_segm)):
+            if _leaves_root(path):
+                raise _UnusableError(f'has {path!r} for "{key}", which leads out of the root folder')
+    return record
+
+
+def _leaves_root(path: str) -> bool:
+    """Whether a relative path climbs above where it starts, by its text alone.
+
+    >>> _leaves_root("a/../../b"), _leaves_root("a/../b"), _leaves_root("/b")
+    (True, False, False)
+    """
+    if ".." not in path or Path(path).is_absolute():
+        return False
+    return Path(os.path.normpath(path)).parts[0] == os.pardir
 
 
 def _parse(line: bytes) -> Any:

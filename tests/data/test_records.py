@@ -1,9 +1,13 @@
 import json
 import pickle
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mit_semseg.data.records import Record, read_records
 from mit_semseg.errors import UserError
@@ -134,3 +138,93 @@ def test_missing_and_empty_lists_are_named(tmp_path):
 def test_something_else_than_a_list_is_a_programming_error(odgt):
     with pytest.raises(TypeError, match="odgt is a"):
         read_records(odgt)
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "a/../../x", "..", "./../x", "a/b/../../../c.png"])
+@pytest.mark.parametrize("key", ["fpath_img", "fpath_segm"])
+def test_a_path_that_leaves_the_root_makes_its_line_unusable(tmp_path, path, key):
+    odgt = write(tmp_path / "t.odgt", [line(1), line(2, **{key: path}), line(3), {"fpath_img": "x.jpg"}])
+    with pytest.raises(UserError) as caught:
+        read_records(odgt, inside_root=True)
+    assert str(caught.value) == (
+        f"{odgt}: 2 of 4 lines unusable: line 2 has '{path}' for \"{key}\", which leads out of the root "
+        'folder; line 4 has no "fpath_segm".'
+    )
+
+
+@pytest.mark.parametrize("path", ["a/../b.jpg", "..a/b.jpg", "a../b.jpg", "a/..b", "/data/../b.jpg"])
+def test_paths_that_stay_inside_or_are_absolute_are_fine(path):
+    assert read_records([line(1, fpath_img=path)], inside_root=True)[0].fpath_img == path
+
+
+def test_without_a_root_any_path_is_fine():
+    assert read_records(["../x.jpg"], required=("fpath_img",))[0].fpath_img == "../x.jpg"
+
+
+def test_unusable_lines_can_be_collected_instead_and_the_others_are_returned(tmp_path):
+    path = write(tmp_path / "t.odgt", ["{not json", line(1), "", {"fpath_img": "x.jpg"}, line(5)])
+    found = []
+    records = read_records(path, on_unusable=lambda number, what: found.append((number, what)))
+    assert found == [(1, "is not JSON"), (4, 'has no "fpath_segm"')]
+    assert [records.number(index) for index in range(len(records))] == [2, 5]
+    assert len(read_records(write(path, ["{"]), on_unusable=lambda number, what: None)) == 0
+
+
+def test_optional_keys_are_read_where_they_are_and_checked():
+    paths = {"fpath_img": "x.jpg", "fpath_segm": "x.png"}
+    keys = {"required": tuple(paths), "optional": ("width", "height")}
+    assert list(read_records([paths, {**paths, "width": 4, "height": 3}], **keys)) == [
+        Record("x.jpg", "x.png"),
+        Record("x.jpg", "x.png", 4, 3),
+    ]
+    with pytest.raises(UserError, match="record 1 has 0 for"):
+        read_records([{**paths, "width": 0}], **keys)
+
+
+def test_a_long_list_costs_little_more_memory_than_its_paths(tmp_path):
+    path = tmp_path / "long.odgt"
+    with path.open("w") as file:
+        for k in range(100_000):
+            file.write(json.dumps(line(k % 1000, fpath_img=f"images/training/ADE_train_{k:08}.jpg")) + "\n")
+    # In a process of its own, whose peak is that of nothing else. 30 MB: 300 for a million.
+    code = f"""
+import resource
+from mit_semseg.data.records import read_records
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+records = read_records({str(path)!r}, inside_root=True)
+assert len(records) == 100_000
+assert peak() - before < 30, f"{{peak() - before:.0f}} MB"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def share_of_own_memory(records, connection):
+    """Reads all records; sends how many MB of this process's memory are its own, before and after."""
+
+    def private():
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+    before = private()
+    total = sum(records[index].width for index in range(len(records)))
+    connection.send((before, private(), total))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from Linux's /proc")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_share_the_records_instead_of_copying_them(method):
+    records = read_records(line(k, fpath_img="x" * 1000) for k in range(30_000))  # 30 MB of paths
+    context = torch.multiprocessing.get_context(method)
+    ours, theirs = context.Pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forking beside threads
+        process = context.Process(target=share_of_own_memory, args=(records, theirs))
+        process.start()
+    assert ours.poll(60)
+    before, after, total = ours.recv()
+    process.join(60)
+    assert total == sum(40 + k for k in range(30_000))
+    assert after - before < 8
+    # When it starts, a forked process owns next to nothing; a spawned one what importing torch takes.
+    assert before < 8 or method == "spawn"
