@@ -1,6 +1,6 @@
 """What does synchronizing BatchNorm cost? Step times with it over step times with plain BatchNorm.
 
-Both models train on the same shards, of different image sizes, in the same run and taking turns, so that
+Both models, the encoder ResNet50dilated, train on the same shards, of different image sizes, in the same run and taking turns, so that
 other load on the machine hits both alike: as replicas in one process, and as processes under
 DistributedDataParallel.
 
@@ -26,41 +26,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mit_semseg.lib.nn import UserScatteredDataParallel, convert_model
+from mit_semseg.models import ModelBuilder
 
 IMAGES = [(2, 3, 152, 200), (2, 3, 168, 176), (2, 3, 144, 208), (2, 3, 160, 192)]
-
-
-class Bottleneck(nn.Module):
-    """ResNet's block of three convolutions and three BatchNorms."""
-
-    def __init__(self, channels: int, width: int, dilation: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(width, 4 * width, 1, bias=False),
-            nn.BatchNorm2d(4 * width),
-        )
-        self.shortcut = nn.Sequential(
-            nn.Conv2d(channels, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu_(self.body(x) + self.shortcut(x))
-
-
-def resnet_stages() -> nn.Module:
-    """The stem and one block of each stage of ResNet50dilated: its shapes, a third of its depth."""
-    stem = nn.Sequential(
-        nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)
-    )
-    blocks = [Bottleneck(64, 64, 1), nn.MaxPool2d(2), Bottleneck(256, 128, 1)]
-    blocks += [Bottleneck(512, 256, 2), Bottleneck(1024, 512, 4)]
-    return nn.Sequential(stem, nn.MaxPool2d(2), *blocks)
 
 
 class WithLoss(nn.Module):
@@ -71,12 +39,13 @@ class WithLoss(nn.Module):
         self.net = net
 
     def forward(self, feed_dict: dict[str, Tensor]) -> Tensor:
-        return self.net(feed_dict["img_data"]).square().mean()
+        return self.net(feed_dict["img_data"])[0].square().mean()
 
 
 def plain_and_synchronized() -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
-    plain = WithLoss(resnet_stages())
+    encoder = ModelBuilder.build_encoder("resnet50dilated", imagenet=False)
+    plain = WithLoss(convert_model(encoder, synchronized=False))
     return plain, convert_model(copy.deepcopy(plain))
 
 

@@ -20,7 +20,7 @@ _COMMANDS = {
     "eval": "Score a trained model on the validation list.",
     "test": "Segment images with a trained model.",
 }
-_DEPENDENCIES = ("torch", "numpy", "PIL", "yacs", "yaml", "tqdm")
+_DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "yacs", "yaml", "tqdm")
 _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
 
 

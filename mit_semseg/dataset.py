@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,9 +13,16 @@ from torch.utils.data import Dataset
 
 from .data.geometry import fit_size, round_up
 from .data.images import normalize, open_image, open_pair
+from .data.labels import LabelCoding
 from .data.records import Records, read_records
+from .data.resample import as_pixels, pick_nearest, resize
 from .data.schedule import Schedule
 from .errors import UserError
+
+if TYPE_CHECKING:  # torchvision takes a second to import, and most runs do without
+    from .data.augment import Transform
+
+_ATTEMPTS = 10  # of finding a usable file in place of one that is not
 
 Source = str | PathLike[str] | Iterable[Any]  # path of an .odgt file, or the records themselves
 
@@ -26,8 +33,9 @@ class BaseDataset(Dataset[dict[str, Any]]):
     Args:
         odgt: path of the list, or a list of records (dicts).
         opt: anything with the attributes ``imgSizes`` (short edges in pixels), ``imgMaxSize`` (limit of the
-            long edge) and ``padding_constant`` (sides are rounded up to multiples of it). With
-            ``num_class``, labels are checked against it.
+            long edge) and ``padding_constant`` (sides are rounded up to multiples of it). Optional:
+            ``num_class``, against which labels are checked, ``label_offset`` and ``ignore_label``, see
+            `LabelCoding`.
         max_sample: keep only the first so many records; 0 or less: all.
         start_idx, end_idx: keep only this range of them; -1: all.
 
@@ -41,7 +49,12 @@ class BaseDataset(Dataset[dict[str, Any]]):
         self.imgSizes: tuple[int, ...] = (sizes,) if isinstance(sizes, int) else tuple(sizes)
         self.imgMaxSize: int = opt.imgMaxSize
         self.padding_constant: int = opt.padding_constant
-        self.num_class: int | None = getattr(opt, "num_class", None)
+        ignored: int = getattr(opt, "ignore_label", -1)
+        self.coding = LabelCoding(
+            num_class=getattr(opt, "num_class", None),
+            offset=getattr(opt, "label_offset", 1),
+            ignore=ignored if ignored >= 0 else None,
+        )
         records = read_records(odgt, required=required)
         if max_sample > 0:
             records = records[:max_sample]
@@ -69,7 +82,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
         for short_edge in self.imgSizes:
             width, height = fit_size(*image.size, short_edge, self.imgMaxSize)
             size = (round_up(width, self.padding_constant), round_up(height, self.padding_constant))
-            scaled.append(normalize(image.resize(size, Image.Resampling.BILINEAR))[None])
+            scaled.append(normalize(as_pixels(image.resize(size, Image.Resampling.BILINEAR))[None]))
         return scaled
 
 
@@ -86,10 +99,12 @@ class TrainDataset(BaseDataset):
 
     Args:
         root_dataset: folder that the paths in the list are relative to.
-        opt: as for BaseDataset, and ``segm_downsampling_rate``, the rate at which labels are compared, and
-            ``random_flip`` (True if absent), whether each image is mirrored with probability 1/2.
+        opt: as for BaseDataset, and ``segm_downsampling_rate``, the rate at which labels are compared.
+            Optional, see config/defaults.py: ``random_flip``, ``augment`` and what belongs to it,
+            ``on_error``.
         batch_per_gpu: images in a sub-batch.
-        seed: of the order, the sizes and the flips; 0 or more.
+        seed: of the order, the sizes and the augmentation; 0 or more.
+        transform: augments in place of what ``opt`` says; see data/augment.py for what it gets and returns.
 
     Raises: ValueError if the rate does not divide ``padding_constant``; else as BaseDataset. Items: UserError
         for a file that cannot be used.
@@ -106,51 +121,109 @@ class TrainDataset(BaseDataset):
         max_sample: int = -1,
         start_idx: int = -1,
         end_idx: int = -1,
+        transform: "Transform | None" = None,
     ) -> None:
         required = ("fpath_img", "fpath_segm", "width", "height")
         super().__init__(odgt, opt, required, max_sample, start_idx, end_idx)
         self.root_dataset = Path(root_dataset)
         self.segm_downsampling_rate: int = opt.segm_downsampling_rate
         self.random_flip: bool = getattr(opt, "random_flip", True)
+        self.skips_errors: bool = getattr(opt, "on_error", "raise") == "skip"
         self.batch_per_gpu = batch_per_gpu
         if self.padding_constant % self.segm_downsampling_rate:
             raise ValueError(
                 f"padding_constant {self.padding_constant} is no multiple of "
                 f"segm_downsampling_rate {self.segm_downsampling_rate}."
             )
+        augment = getattr(opt, "augment", "published")
+        if transform is None and augment != "published":
+            from .data.augment import build_augmentation
+
+            transform = build_augmentation(augment, opt)
+        self.transform = transform
         self.schedule = Schedule(self.records.is_portrait(), batch_per_gpu, self.imgSizes, seed)
 
     def __len__(self) -> int:
         return max(1, self.schedule.start_of_pass(1))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        sub_batch = self.schedule[index]
-        images, labels, files = [], [], []
-        for row, flip in zip(sub_batch.records.tolist(), sub_batch.flips, strict=True):
-            record = self.records[row]
-            image_path = self.root_dataset / record.fpath_img
-            with self._placing(row):
-                image, label = open_pair(image_path, self.root_dataset / record.fpath_segm, self.num_class)
-            if self.random_flip and flip:
-                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-                label = label.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            # The file's own size counts, not the list's, which may be that of another version of the file.
-            size = fit_size(*image.size, sub_batch.short_edge, self.imgMaxSize)
-            images.append(image.resize(size, Image.Resampling.BILINEAR))
-            labels.append(label.resize(size, Image.Resampling.NEAREST))
-            files.append(str(image_path))
+        item = self._assemble(index, reduced=False)
+        return {
+            "img_data": normalize(item["img_data"], item["sizes"]),
+            "seg_label": item["seg_label"],
+            "info": item["info"],
+        }
+
+    def sub_batch(self, index: int) -> dict[str, Any]:
+        """An item that is cheap to make and to move, for training: normalized where it is used.
+
+        Of the item's keys ``img_data`` is uint8, to be given to `normalize` with ``sizes``, (width, height)
+        of each image. Photos much larger than they will be are decoded at reduced size, so that values may
+        differ from those of ``dataset[index]``. ``skipped`` holds a message for each file that another
+        one stands in for, because it cannot be used (with ``on_error`` "skip").
+        """
+        return self._assemble(index, reduced=True)
+
+    def _assemble(self, index: int, reduced: bool) -> dict[str, Any]:
+        drawn = self.schedule[index]
+        images, labels, files, skipped = [], [], [], []
+        for position, (row, flip) in enumerate(zip(drawn.records.tolist(), drawn.flips, strict=True)):
+            for attempt in range(_ATTEMPTS):
+                try:
+                    image, label = self._example(row, index, position, drawn.short_edge, bool(flip), reduced)
+                    break
+                except UserError as error:
+                    if not self.skips_errors or attempt == _ATTEMPTS - 1:
+                        raise
+                    skipped.append(str(error))
+                    row = self.schedule.substitute(row, index, position, attempt)
+            images.append(image)
+            labels.append(label)
+            files.append(str(self.root_dataset / self.records[row].fpath_img))
 
         rate = self.segm_downsampling_rate
-        width = round_up(max(image.width for image in images), self.padding_constant)
-        height = round_up(max(image.height for image in images), self.padding_constant)
-        img_data = torch.zeros(len(images), 3, height, width)
+        height = round_up(max(image.size(1) for image in images), self.padding_constant)
+        width = round_up(max(image.size(2) for image in images), self.padding_constant)
+        pixels = torch.zeros(len(images), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
         seg_label = np.full((len(labels), height // rate, width // rate), -1, np.int64)
         for b, (image, label) in enumerate(zip(images, labels, strict=True)):
-            normalize(image, out=img_data[b, :, : image.height, : image.width])
-            # Nearest reduction takes the pixel in the middle of each rate x rate cell of the padded label.
-            reduced = np.asarray(label)[rate // 2 :: rate, rate // 2 :: rate]
-            np.subtract(reduced, 1, out=seg_label[b, : reduced.shape[0], : reduced.shape[1]], dtype=np.int64)
-        return {"img_data": img_data, "seg_label": torch.from_numpy(seg_label), "info": files}
+            pixels[b, :, : image.size(1), : image.size(2)] = image
+            np.subtract(label, 1, out=seg_label[b, : label.shape[0], : label.shape[1]], dtype=np.int64)
+        return {
+            "img_data": pixels,
+            "seg_label": torch.from_numpy(seg_label),
+            "info": files,
+            "sizes": [(image.size(2), image.size(1)) for image in images],
+            "skipped": skipped,
+        }
+
+    def _example(
+        self, row: int, index: int, position: int, short_edge: int, flip: bool, reduced: bool
+    ) -> tuple[torch.Tensor, np.ndarray]:
+        """An augmented image, (3, h, w) uint8, and its label's standard values at the rate of comparison."""
+        record = self.records[row]
+        rate = self.segm_downsampling_rate
+        with self._placing(row):
+            image, label = open_pair(
+                self.root_dataset / record.fpath_img,
+                self.root_dataset / record.fpath_segm,
+                self.coding,
+                at_least=short_edge if reduced and self.transform is None else None,
+            )
+        if self.transform is None:
+            # The file's own size counts, not the list's, which may be that of another version of the file.
+            size = fit_size(label.shape[1], label.shape[0], short_edge, self.imgMaxSize)
+            if self.random_flip and flip:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            else:
+                flip = False
+            return resize(image, *size), pick_nearest(label, *size, rate, flip)
+        from .data.augment import augmented
+
+        with self._placing(row):
+            seed = self.schedule.transform_seed(index, position)
+            pixels, values = augmented(self.transform, as_pixels(image), label, seed)
+        return pixels, values[rate // 2 :: rate, rate // 2 :: rate]
 
 
 class ValDataset(BaseDataset):
@@ -183,12 +256,12 @@ class ValDataset(BaseDataset):
         record = self.records[index]
         with self._placing(index):
             image, label = open_pair(
-                self.root_dataset / record.fpath_img, self.root_dataset / record.fpath_segm, self.num_class
+                self.root_dataset / record.fpath_img, self.root_dataset / record.fpath_segm, self.coding
             )
         return {
             "img_ori": np.array(image),
             "img_data": self._scales(image),
-            "seg_label": torch.from_numpy(np.asarray(label).astype(np.int64) - 1)[None],
+            "seg_label": torch.from_numpy(label.astype(np.int64) - 1)[None],
             "info": record.fpath_img,
         }
 

@@ -1,5 +1,6 @@
 """The devices there are, the place of a process among others, and sums over all processes."""
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -68,6 +69,16 @@ def find_devices(text: str | None, processes: int | None = None) -> list[torch.d
             "Leave the option out to use what is there, or pass cpu."
         )
     return [torch.device("cuda", int(name[3:])) for name in names]
+
+
+def count_cores() -> int:
+    """The processor's cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count_processes_here() -> int:
+    """How many processes of the run share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

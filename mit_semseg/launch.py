@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from .distributed import Place
+from .distributed import Place, count_cores, count_processes_here
 from .errors import ProcessError, UserError
 
 _AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
@@ -87,8 +87,7 @@ def _process_group(device: torch.device, timeout: timedelta) -> Iterator[Place]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
-        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // beside))
+        torch.set_num_threads(max(1, count_cores() // count_processes_here()))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     yield Place(dist.get_rank(), dist.get_world_size(), device)
     dist.destroy_process_group()  # only after a success: after a failure it may wait for peers that are gone

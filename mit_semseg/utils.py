@@ -2,7 +2,7 @@
 
 from numpy import unique
 
-from .data.images import find_recursive
+from .data.files import find_recursive
 from .distributed import parse_devices
 from .log import setup_logger
 from .metrics import AverageMeter, accuracy, intersectionAndUnion

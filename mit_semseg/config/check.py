@@ -11,6 +11,8 @@ _AT_LEAST: dict[str, int] = {
     "DATASET.imgMaxSize": 1,
     "DATASET.padding_constant": 1,
     "DATASET.segm_downsampling_rate": 1,
+    "DATASET.label_offset": 0,
+    "DATASET.ignore_label": -1,
     "MODEL.fc_dim": 1,
     "TRAIN.batch_size_per_gpu": 1,
     "TRAIN.num_epoch": 1,
@@ -23,7 +25,7 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.weight_decay": 0,
     "TRAIN.deep_sup_scale": 0,
     "TRAIN.timeout": 1,
-    "TRAIN.workers": 0,
+    "TRAIN.workers": -1,
     "TRAIN.disp_iter": 1,
     "TRAIN.seed": 0,
 }
@@ -43,6 +45,18 @@ def check_values(cfg: CfgNode) -> list[str]:
         problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
     if train.parallel not in ("ddp", "dp"):
         problems.append(f"TRAIN.parallel is '{train.parallel}', but takes ddp or dp.")
+    if data.on_error not in ("raise", "skip"):
+        problems.append(f"DATASET.on_error is '{data.on_error}', but takes raise or skip.")
+    if len(data.crop_size) != 2 or any(type(side) is not int or side < 1 for side in data.crop_size):
+        problems.append(f"DATASET.crop_size is {data.crop_size}, but takes two whole numbers above 0.")
+    if not 0 < data.crop_max_share <= 1:
+        problems.append(
+            f"DATASET.crop_max_share is {data.crop_max_share}, but takes a share above 0, up to 1."
+        )
+    if not _is_range(data.scale_range):
+        problems.append(
+            f"DATASET.scale_range is {data.scale_range}, but takes two numbers above 0, the smaller first."
+        )
     sizes = data.imgSizes
     if not sizes or any(type(size) is not int or not 1 <= size <= _LARGEST for size in sizes):
         problems.append(f"DATASET.imgSizes is {sizes}, but takes one or more whole numbers above 0.")
@@ -64,6 +78,14 @@ def check_values(cfg: CfgNode) -> list[str]:
                 f"{section}.batch_size is {cfg[section].batch_size}, but images go one by one: 1."
             )
     return problems
+
+
+def _is_range(values: tuple[Any, ...]) -> bool:
+    return (
+        len(values) == 2
+        and all(type(value) in (int, float) and 0 < value < _LARGEST for value in values)
+        and values[0] <= values[1]
+    )
 
 
 def _get(cfg: CfgNode, key: str) -> Any:

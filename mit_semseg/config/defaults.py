@@ -11,28 +11,23 @@ _C.DATASET.list_train = "./data/training.odgt"  # one JSON a line: fpath_img, fp
 _C.DATASET.list_val = "./data/validation.odgt"
 _C.DATASET.classes = ""  # CSV with names and colours; "" is ADE20K's for 150 classes, else numbered classes
 _C.DATASET.num_class = 150  # 2 or more; label value k in a PNG is class k-1, 0 is ignored
-_C.DATASET.imgSizes = (
-    300,
-    375,
-    450,
-    525,
-    600,
-)  # short edges in pixels: one drawn in training, all averaged in tests
+_C.DATASET.imgSizes = (300, 375, 450, 525, 600)  # short edges in pixels: one drawn a sub-batch, all in tests
 _C.DATASET.imgMaxSize = 1000  # upper limit of the long edge, in pixels
-_C.DATASET.padding_constant = (
-    8  # image sides are rounded up to a multiple of it; a multiple of the rate below
-)
-_C.DATASET.segm_downsampling_rate = (
-    8  # stride of the decoder's output, at which labels are compared in training
-)
+_C.DATASET.padding_constant = 8  # image sides are rounded up to a multiple of it; a multiple of the next
+_C.DATASET.segm_downsampling_rate = 8  # stride of the decoder's output, at which training compares labels
 _C.DATASET.random_flip = True  # mirror each training image with probability 1/2
+_C.DATASET.label_offset = 1  # value of the first class in label files, 0 or more; smaller ones are ignored
+_C.DATASET.ignore_label = -1  # one more value to ignore, such as 255; -1 for none
+_C.DATASET.augment = "published"  # published (sizes and flip), crop, or module:function of your own
+_C.DATASET.crop_size = (512, 512)  # augment crop: height and width in pixels
+_C.DATASET.crop_max_share = 0.75  # augment crop: of one class in a crop, above 0; 1 is no limit
+_C.DATASET.scale_range = (0.5, 2.0)  # augment crop: of a size drawn from imgSizes; above 0
+_C.DATASET.on_error = "raise"  # an unusable file in training: raise, or skip (1 % of the list at most)
 
 _C.MODEL = CfgNode()
 _C.MODEL.arch_encoder = "resnet50dilated"  # a name in mit_semseg.models.builder.ENCODERS
 _C.MODEL.arch_decoder = "ppm_deepsup"  # a name in mit_semseg.models.builder.DECODERS
-_C.MODEL.pretrained = (
-    True  # start the encoder from ImageNet weights; False: random weights, nothing downloaded
-)
+_C.MODEL.pretrained = True  # start the encoder from ImageNet's weights; False: random, nothing downloaded
 _C.MODEL.weights_encoder = ""  # a checkpoint to start from, instead of ImageNet's
 _C.MODEL.weights_decoder = ""  # the same for the decoder; "" is random
 _C.MODEL.fc_dim = 2048  # channels of the encoder's last map
@@ -52,7 +47,7 @@ _C.TRAIN.deep_sup_scale = 0.4  # weight of the auxiliary loss of *_deepsup decod
 _C.TRAIN.fix_bn = False  # freeze BatchNorm's statistics and parameters
 _C.TRAIN.parallel = "ddp"  # several devices: a process each (ddp), or one process with a replica on each (dp)
 _C.TRAIN.timeout = 600.0  # seconds until an exchange between processes counts as failed; 1 or more
-_C.TRAIN.workers = 16  # loader processes a device, at most one a CPU core; 0 loads in the training process
+_C.TRAIN.workers = -1  # loader processes a device, at most one a core; 0: none; -1 or auto: as many as fit
 _C.TRAIN.disp_iter = 20  # iterations between two progress lines
 _C.TRAIN.seed = 304  # of the data order, the augmentation and the initial weights
 

@@ -15,6 +15,9 @@ from ..resources import find
 from .check import check_values
 from .defaults import get_defaults
 
+_WORDS: dict[str, dict[str, Any]] = {"TRAIN.workers": {"auto": -1}}
+"""What may be written in place of a value."""
+
 _TYPE_NAMES = {
     bool: "True or False",
     int: "a whole number",
@@ -95,7 +98,8 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
             problems.append(f"{where}unknown key {key}.{_suggestion(key, known)}")
             continue
         try:
-            new = _coerce(value, known[key])
+            word = value.strip() if isinstance(value, str) else ""
+            new = _coerce(_WORDS.get(key, {}).get(word, value), known[key])
         except ValueError as error:
             problems.append(f"{where}{key} is {value!r}, but takes {error}.")
             continue

@@ -14,7 +14,7 @@ def round_up(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def fit_size(width: int, height: int, short_edge: int, max_long_edge: int) -> tuple[int, int]:
+def fit_size(width: int, height: int, short_edge: float, max_long_edge: float) -> tuple[int, int]:
     """Size of an image scaled to a short edge, unless its long edge would pass a limit.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # What a random stream is for. Streams of different purposes never meet, whatever their further keys.
-_PERMUTATION, _ORDER, _ITEM = range(3)
+_PERMUTATION, _ORDER, _ITEM, _SUBSTITUTE, _TRANSFORM = range(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,21 @@ class Schedule:
             short_edge=self._short_edges[int(draws[0] % np.uint64(len(self._short_edges)))],
             flips=draws[1:] % np.uint64(2) == 1,
         )
+
+    def substitute(self, record: int, index: int, position: int, attempt: int) -> int:
+        """A record of the same orientation, to take the place of an unusable one.
+
+        Args:
+            index, position: of the sub-batch, and of the record in it.
+            attempt: 0 for the first substitute, 1 for the substitute of that one, ...
+        """
+        group = next(group for group in self._groups if record in group)
+        draw = self._random(1, _SUBSTITUTE, index, position, attempt)[0]
+        return int(group[int(draw % np.uint64(len(group)))])
+
+    def transform_seed(self, index: int, position: int) -> int:
+        """What an image's transform draws its random numbers from; 64 bits."""
+        return int(self._random(1, _TRANSFORM, index, position)[0])
 
     def _random(self, count: int, purpose: int, *keys: int) -> np.ndarray:
         """Random bits as uint64, the same on any machine and with any version of numpy.

@@ -59,7 +59,7 @@ def _evaluate(
     dataset = _dataset(cfg)
     indices = range(place.rank, len(dataset), place.size)
     matrix = ConfusionMatrix(cfg.DATASET.num_class)
-    items = raise_errors(load(dataset, indices, workers=cfg.TRAIN.workers, device=place.device))
+    items = raise_errors(load(dataset.__getitem__, indices, workers=cfg.TRAIN.workers, device=place.device))
     targets = iter(_targets(dataset, pictures)[place.rank :: place.size] if pictures is not None else ())
     with tqdm(
         items, total=len(indices), desc="Evaluating", unit="img", disable=None if place.is_first else True

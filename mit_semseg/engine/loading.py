@@ -1,48 +1,63 @@
 """Loading in worker processes, with the user's mistakes reported as what they are."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..distributed import count_cores, count_processes_here
 from ..errors import UserError
+from ..log import get_logger
+
+AUTO = -1
+"""The number of workers that lets `load` choose."""
+
+_MOST_WORKERS = 16
+_AHEAD = 4  # items that each worker holds ready
+_TOLERATED = 0.01  # share of the records that may be unusable
 
 
 class _Outcomes(Dataset[Any]):
-    """Each item of a dataset, or the UserError that reading it raised.
+    """What ``read`` makes of each index, or the UserError that it raised.
 
     An exception that crosses from a worker has the worker's traceback put into its message; a value arrives
     as it is.
     """
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self._dataset = dataset
+    def __init__(self, read: Callable[[int], Any]) -> None:
+        self._read = read
 
     def __getitem__(self, index: int) -> Any:
         try:
-            return self._dataset[index]
+            return self._read(index)
         except UserError as error:
             return error
 
 
 def load(
-    dataset: Dataset[Any], indices: Sequence[int], *, workers: int, device: torch.device
+    read: Callable[[int], dict[str, Any]], indices: Sequence[int], *, workers: int, device: torch.device
 ) -> Iterable[dict[str, Any] | UserError]:
-    """The items of a dataset in the order of ``indices``, read ahead by worker processes.
+    """What ``read`` makes of each of ``indices``, in their order, read ahead by worker processes.
 
     Args:
-        workers: processes, at most one a CPU core; 0 reads in this process.
+        read: a method of a dataset, which is sent to the processes.
+        workers: processes, at most one a CPU core; 0 reads in this process, `AUTO` chooses: one beside a
+            model that computes on the CPU, else an equal share of the cores for each process here.
         device: where the items go; for a GPU they come in pinned memory.
 
     Returns: an iterable of items; an item that can't be read comes as the UserError that says why.
     """
+    cores = count_cores()
+    if workers == AUTO:
+        workers = 1 if device.type == "cpu" else min(_MOST_WORKERS, cores // count_processes_here())
+    workers = min(max(workers, 0), cores, len(indices))
     return DataLoader(
-        _Outcomes(dataset),
+        _Outcomes(read),
         batch_size=None,
         sampler=indices,
-        num_workers=min(workers, os.cpu_count() or 1, len(indices)),
+        num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # otherwise it draws from the one that dropout draws from
@@ -55,6 +70,28 @@ def raise_errors(items: Iterable[dict[str, Any] | UserError]) -> Iterator[dict[s
         if isinstance(item, UserError):
             raise item
         yield item
+
+
+class Skipped:
+    """The files that training goes on without, of a list of ``records``."""
+
+    def __init__(self, records: int) -> None:
+        self._records = records
+        self._messages: set[str] = set()
+
+    def add(self, messages: Iterable[str]) -> None:
+        """Log what is new. Raises: UserError if it has become more than 1 % of the records."""
+        for message in messages:
+            if message in self._messages:
+                continue
+            self._messages.add(message)
+            get_logger().error("Skipped (%d so far): %s", len(self._messages), message)
+            if len(self._messages) > _TOLERATED * self._records:
+                raise UserError(
+                    f"{len(self._messages)} of {self._records} examples can't be used, which is more than "
+                    f"DATASET.on_error skip puts up with ({_TOLERATED:.0%}). The last one: {message} "
+                    "To see all of them: mit-semseg data check LIST."
+                )
 
 
 def _as_it_is(item: Any) -> Any:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from ..data.classes import ClassTable
-from ..data.images import find_images
+from ..data.files import find_images
 from ..dataset import TestDataset
 from ..errors import UserError
 from ..inference import predict_probabilities
@@ -48,7 +48,7 @@ def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str])
     device = devices[0]
     module = build_module(cfg, weights, training=False).to(device)
     dataset = TestDataset(images, cfg.DATASET)
-    items = load(dataset, range(len(dataset)), workers=cfg.TRAIN.workers, device=device)
+    items = load(dataset.__getitem__, range(len(dataset)), workers=cfg.TRAIN.workers, device=device)
     written, unreadable = [], []
     progress = tqdm(items, total=len(dataset), desc="Segmenting", unit="img", disable=None)
     for target, item in zip(outputs, progress, strict=True):

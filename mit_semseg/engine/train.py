@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from ..checkpoint import epoch_path
+from ..data.images import normalize
 from ..dataset import TrainDataset
 from ..distributed import Place, sum_over_processes
 from ..errors import UserError
@@ -20,7 +21,7 @@ from ..lib.nn import UserScatteredDataParallel, async_copy_to
 from ..log import setup_logger
 from ..optim import build_optimizer, set_poly_lr
 from .history import History
-from .loading import load, raise_errors
+from .loading import Skipped, load, raise_errors
 from .progress import Progress
 from .setup import build_module, check_batch, check_model, check_writable, class_table, freeze_batch_norm
 from .state import resume_state, resume_weights, save_epoch
@@ -125,8 +126,11 @@ def _batches(cfg: CfgNode, place: Place, devices: int) -> Iterator[list[dict[str
         for epoch in (settings.start_epoch, settings.num_epoch)
     )
     indices = range(first + place.rank, last, place.size)
-    items = raise_errors(load(dataset, indices, workers=settings.workers, device=place.device))
+    items = raise_errors(load(dataset.sub_batch, indices, workers=settings.workers, device=place.device))
+    skipped = Skipped(dataset.num_sample)
     while batch := list(islice(items, devices)):
+        for shard in batch:
+            skipped.add(shard.pop("skipped"))
         yield batch
 
 
@@ -145,9 +149,7 @@ def _train_epoch(
     progress = Progress(epoch, settings.num_epoch, settings.epoch_iters, enabled=place.is_first)
     with progress:
         for i in range(settings.epoch_iters):
-            batch = [
-                async_copy_to(shard, device) for shard, device in zip(next(batches), devices, strict=True)
-            ]
+            batch = [_on_device(shard, device) for shard, device in zip(next(batches), devices, strict=True)]
             progress.loaded()
             iteration = (epoch - 1) * settings.epoch_iters + i
             set_poly_lr(optimizer, iteration, settings.num_epoch * settings.epoch_iters, settings.lr_pow)
@@ -165,6 +167,12 @@ def _train_epoch(
             if (i + 1) % settings.disp_iter == 0 or i + 1 == settings.epoch_iters:
                 loss_shown, accuracy_shown = progress.show(group["lr"] for group in optimizer.param_groups)
                 history.add(epoch - 1 + (i + 1) / settings.epoch_iters, loss_shown, accuracy_shown)
+
+
+def _on_device(shard: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A sub-batch as the module takes it: a byte a value crosses to the device, and is normalized there."""
+    shard = async_copy_to(shard, device)
+    return {**shard, "img_data": normalize(shard["img_data"], shard["sizes"])}
 
 
 class _Shown(NamedTuple):

@@ -7,16 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mit_semseg.data.images import (
-    MEAN,
-    STD,
-    find_images,
-    find_recursive,
-    normalize,
-    open_image,
-    open_label,
-    open_pair,
-)
+from mit_semseg.data.images import MEAN, STD, normalize, open_image, open_pair
+from mit_semseg.data.labels import LabelCoding, read_values
 from mit_semseg.errors import UserError
 
 GRADIENT = np.arange(0, 256, 8, dtype=np.uint8).reshape(4, 8)
@@ -126,7 +118,7 @@ def test_no_damage_to_a_file_ends_in_another_error(tmp_path, extension):
             damaged[position] = rng.integers(0, 256)
         path = tmp_path / f"{k}.{extension}"
         path.write_bytes(damaged if k % 2 else damaged[: rng.integers(1, len(whole))])
-        for read in (open_image, open_label):
+        for read in (open_image, read_values):
             with suppress(UserError):
                 read(path)
 
@@ -138,129 +130,59 @@ def test_a_small_file_that_claims_a_huge_image_is_refused(tmp_path):
         open_image(path)
 
 
-# Labels
-
-
-def test_gray_labels_are_read_as_they_are(tmp_path):
-    label = open_label(saved(tmp_path / "a.png", GRADIENT), num_class=255)
-    assert label.mode == "L"
-    np.testing.assert_array_equal(np.asarray(label), GRADIENT)
-
-
-@pytest.mark.parametrize("entries", [2, 4, 16, 256])
-def test_palette_labels_are_read_by_index_not_by_colour(tmp_path, entries):
-    indices = (GRADIENT.astype(int) % entries).astype(np.uint8)
-    image = Image.frombytes("P", (8, 4), indices.tobytes())
-    image.putpalette([255 - k // 3 for k in range(3 * entries)])
-    path = saved(tmp_path / "a.png", image)
-    np.testing.assert_array_equal(np.asarray(open_label(path)), indices)
-
-
-def test_labels_of_few_bits_give_class_numbers_not_shades(tmp_path):
-    for bits, row, values in [
-        (1, 0b10010000, [1, 0, 0, 1]),
-        (2, 0b00011011, [0, 1, 2, 3]),
-    ]:
-        path = tmp_path / f"{bits}.png"
-        path.write_bytes(png(4, 1, bits, [bytes([row])]))
-        assert np.asarray(open_label(path)).tolist() == [values]
-    path = tmp_path / "4.png"
-    path.write_bytes(png(4, 1, 4, [bytes([0x0F, 0x73])]))
-    assert np.asarray(open_label(path)).tolist() == [[0, 15, 7, 3]]
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_a_coloured_label_is_refused(tmp_path, mode):
-    path = saved(tmp_path / "a.png", Image.new(mode, (3, 2)))
-    with pytest.raises(UserError) as caught:
-        open_label(path, num_class=5)
-    assert str(caught.value) == (
-        f"{path} is a label of mode {mode}; it must be an 8-bit gray or palette image whose values are class "
-        f"numbers (0 unlabelled, 1 the first class). Turn its colours into class numbers first."
-    )
-
-
-def test_a_16_bit_label_is_refused(tmp_path):
-    with pytest.raises(UserError, match="mode I;16; it must be an 8-bit"):
-        open_label(saved(tmp_path / "a.png", np.array([[1, 300]], np.uint16)))
-
-
-def test_a_value_beyond_num_class_is_named_and_num_class_itself_is_good(tmp_path):
-    path = saved(tmp_path / "a.png", np.array([[0, 11, 12]], np.uint8))
-    open_label(path, num_class=12)
-    open_label(path)
-    with pytest.raises(UserError) as caught:
-        open_label(path, num_class=11)
-    assert str(caught.value) == (
-        f"{path} holds the value 12, but with 11 classes (DATASET.num_class) "
-        f"a label goes from 0 (unlabelled) to 11."
-    )
-
-
-def test_the_common_255_gets_a_hint(tmp_path):
-    with pytest.raises(UserError, match="If 255 stands for unlabelled, write 0 in its place"):
-        open_label(saved(tmp_path / "a.png", np.array([[1, 255]], np.uint8)), num_class=11)
+# Pairs
 
 
 def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path):
     image = saved(tmp_path / "a.jpg", NOISE)
     label = saved(tmp_path / "a.png", GRADIENT)
     with pytest.raises(UserError) as caught:
-        open_pair(image, label)
+        open_pair(image, label, LabelCoding())
     assert str(caught.value) == f"{label} is 8 x 4 pixels, but its image {image} is 60 x 40."
+
+
+@pytest.mark.parametrize(
+    ("at_least", "size"),
+    [
+        (None, (640, 480)),
+        (300, (640, 480)),
+        (240, (320, 240)),
+        (61, (160, 120)),
+        (60, (80, 60)),
+        (7, (80, 60)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(tmp_path, at_least, size):
+    x = np.linspace(0, 255, 640, dtype=np.uint8)
+    image = saved(tmp_path / "a.jpg", np.broadcast_to(x[None, :, None], (480, 640, 3)).copy(), quality=95)
+    label = saved(tmp_path / "a.png", np.ones((480, 640), np.uint8))
+    small, values = open_pair(image, label, LabelCoding(), at_least)
+    assert small.size == size
+    assert values.shape == (480, 640)
+    wanted = open_image(image).resize(size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(small).astype(int) - np.asarray(wanted)).max() <= 4
+
+
+def test_other_files_than_jpegs_are_decoded_whole(tmp_path):
+    image = saved(tmp_path / "a.png", NOISE)
+    assert open_pair(image, saved(tmp_path / "b.png", NOISE[..., 0]), LabelCoding(), 2)[0].size == (60, 40)
 
 
 # Normalization
 
 
 def test_a_pixel_normalized_by_hand():
-    image = Image.new("RGB", (2, 1), (255, 0, 128))
+    pixels = torch.tensor([255, 0, 128], dtype=torch.uint8).view(1, 3, 1, 1)
     red, green, blue = (1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (128 / 255 - 0.406) / 0.225
-    torch.testing.assert_close(normalize(image), torch.tensor([[[red] * 2], [[green] * 2], [[blue] * 2]]))
+    torch.testing.assert_close(normalize(pixels).flatten(), torch.tensor([red, green, blue]))
 
 
-def test_normalizing_into_a_part_of_a_tensor_leaves_the_rest():
-    canvas = torch.zeros(3, 50, 70)
-    part = canvas[:, :40, :60]
-    assert normalize(Image.fromarray(NOISE), out=part) is part
-    exact = (torch.from_numpy(NOISE.astype(np.float64)) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-    torch.testing.assert_close(part, exact.permute(2, 0, 1).float())
-    assert not canvas[:, 40:].any()
-    assert not canvas[:, :, 60:].any()
-
-
-# Finding
-
-
-def test_folders_are_searched_for_all_common_extensions_in_any_case(tmp_path):
-    names = ["b.JPG", "a.png", "sub/deep/c.WebP", "sub/d.tiff", "e.jpeg"]
-    for name in [*names, "notes.txt", ".hidden.jpg", ".git/x.png", "jpg"]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert find_images(tmp_path) == sorted(str(tmp_path / name) for name in names)
-
-
-def test_files_come_as_given_and_once(tmp_path):
-    for name in ("z.jpg", "a.jpg", "odd.name"):
-        (tmp_path / name).touch()
-    z, a, odd = (str(tmp_path / name) for name in ("z.jpg", "a.jpg", "odd.name"))
-    assert find_images([z, odd, z]) == [z, odd]
-    assert find_images([z, tmp_path]) == [z, a]
-    assert find_images(z) == [z]
-
-
-def test_nothing_found_is_an_error_that_names_the_place(tmp_path):
-    with pytest.raises(UserError, match=r"none\.jpg does not exist"):
-        find_images(tmp_path / "none.jpg")
-    with pytest.raises(UserError, match=r"No image in .* extensions count: \.avif"):
-        find_images([tmp_path])
-    with pytest.raises(UserError, match="an empty list"):
-        find_images([])
-
-
-def test_find_recursive_takes_one_extension_in_any_case(tmp_path):
-    (tmp_path / "sub").mkdir()
-    for name in ("b.jpg", "sub/a.JPG", "c.png"):
-        (tmp_path / name).touch()
-    assert find_recursive(tmp_path) == [str(tmp_path / "b.jpg"), str(tmp_path / "sub/a.JPG")]
-    assert find_recursive(str(tmp_path), ext=".png") == [str(tmp_path / "c.png")]
+def test_a_batch_is_the_formula_with_the_mean_colour_in_the_padding():
+    pixels = torch.from_numpy(np.stack([NOISE, NOISE[::-1]])).permute(0, 3, 1, 2)
+    exact = (pixels.double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    exact[0, :, 31:] = 0
+    exact[1, :, :, 17:] = 0
+    found = normalize(pixels, [(60, 31), (17, 40)])
+    assert found.dtype == torch.float32
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, exact.float())

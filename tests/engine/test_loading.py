@@ -27,21 +27,21 @@ def values(items):
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_items_come_in_the_order_asked_for_with_errors_in_their_places(workers):
-    items = load(Squares(), [5, 1, 3, 2, 1], workers=workers, device=CPU)
+    items = load(Squares().__getitem__, [5, 1, 3, 2, 1], workers=workers, device=CPU)
     assert values(items) == [25, 1, "three.jpg is empty.", 4, 1]
 
 
 def test_workers_are_other_processes_and_no_more_than_there_are_items():
-    pids = {item["info"] for item in load(Squares(), [1, 2], workers=0, device=CPU)}
+    pids = {item["info"] for item in load(Squares().__getitem__, [1, 2], workers=0, device=CPU)}
     assert pids == {str(os.getpid())}
-    pids = {item["info"] for item in load(Squares(), [1], workers=50, device=CPU)}
+    pids = {item["info"] for item in load(Squares().__getitem__, [1], workers=50, device=CPU)}
     assert str(os.getpid()) not in pids
     assert len(pids) == 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_users_mistake_is_raised_in_its_turn_without_a_worker_in_its_message(workers):
-    items = raise_errors(load(Squares(), [1, 3, 2], workers=workers, device=CPU))
+    items = raise_errors(load(Squares().__getitem__, [1, 3, 2], workers=workers, device=CPU))
     assert next(items)["x"] == 1
     with pytest.raises(UserError, match=r"^three\.jpg is empty\.$"):
         next(items)
@@ -50,11 +50,11 @@ def test_a_users_mistake_is_raised_in_its_turn_without_a_worker_in_its_message(w
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_mistake_of_ours_is_not_taken_for_the_users(workers):
     with pytest.raises(ZeroDivisionError):
-        list(load(Squares(), [99], workers=workers, device=CPU))
+        list(load(Squares().__getitem__, [99], workers=workers, device=CPU))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loading_draws_nothing_from_the_generator_of_the_training(workers):
     before = torch.random.get_rng_state()
-    values(load(Squares(), [1, 2], workers=workers, device=CPU))
+    values(load(Squares().__getitem__, [1, 2], workers=workers, device=CPU))
     assert torch.equal(torch.random.get_rng_state(), before)

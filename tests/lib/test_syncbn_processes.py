@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d
+from mit_semseg.lib.nn.mailbox import has_shared_memory
+from mit_semseg.lib.nn.sync import ProcessExchange, process_exchange
 
 SHAPES = [(2, 3, 5, 7), (0, 3, 4, 4), (3, 3, 2, 6)]
 
@@ -44,11 +46,18 @@ def rank_main(rank, worlds, folder):
             dist.destroy_process_group()
 
 
-def train(rank, world):
+def one_step(rank, exchange=None):
+    """What a layer makes of a rank's data, and the collectives that it calls for it."""
     layer = make_layer()
+    layer.exchange = exchange
     with counted_collectives() as collectives:
         found = step(lambda layer, shards: [layer(shards[0])], layer, [data(rank, 0)], [data(rank, 1)])
-    found["collectives"] = collectives
+    return {**found, "collectives": collectives}
+
+
+def train(rank, world):
+    process_exchange()  # made at the first step otherwise
+    found = {"as it is": one_step(rank), "over sockets": one_step(rank, ProcessExchange(None))}
 
     model = DistributedDataParallel(make_net())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -94,7 +103,9 @@ def found(request, folder):
     return [torch.load(folder / f"{rank}of{request.param}.pt") for rank in range(request.param)]
 
 
-def test_ranks_equal_one_device_with_all_the_data(found):
+@pytest.mark.parametrize("way", ["as it is", "over sockets"])
+def test_ranks_equal_one_device_with_all_the_data(found, way):
+    found = [rank[way] for rank in found]
     world = len(found)
     wanted = step(
         normalize, make_layer(), [data(r, 0) for r in range(world)], [data(r, 1) for r in range(world)]
@@ -112,8 +123,14 @@ def test_ranks_equal_one_device_with_all_the_data(found):
 
 def test_a_layer_costs_one_collective_forward_and_one_backward(found):
     for rank in found:
-        assert rank["collectives"] == ["all_gather_into_tensor", "all_reduce"]
+        assert rank["over sockets"]["collectives"] == ["all_gather_into_tensor"] * 2
         assert rank["collectives in evaluation"] == []
+
+
+@pytest.mark.skipif(not has_shared_memory(), reason="needs Linux on x86-64")
+def test_ranks_of_one_machine_use_their_shared_memory(found):
+    for rank in found:
+        assert rank["as it is"]["collectives"] == []
 
 
 def test_ddp_trains_to_the_weights_of_one_device(found):

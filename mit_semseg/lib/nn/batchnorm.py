@@ -140,7 +140,8 @@ class _Normalize(Function):
         input_grads: list[Tensor | None] = [None] * len(inputs)
         if any(ctx.needs_input_grad[3 : 3 + len(inputs)]):
             sum_here = reduce(torch.add, [local.to(per_value.device) for local in sums])
-            averages = ctx.exchange.sum(sum_here) * per_value
+            everyone = ctx.exchange.gather(sum_here.view(1, -1))
+            averages = everyone.view(-1, *sum_here.shape).sum(0) * per_value
             input_grads = [
                 kernels.input_gradient(dy, x, _as(weight, here), here[0], here[1], *averages.to(x.device))
                 for dy, x, weight, here in zip(grads, inputs, weights, near, strict=True)
