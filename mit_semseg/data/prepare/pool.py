@@ -1,0 +1,62 @@
+"""The same work for many examples, on all cores."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from ...errors import UserError
+from .convert import Done, Job, convert
+from .release import Example
+
+_FEW = 64  # examples that are done before other processes have started
+_CHUNK = 8
+
+_job: Job | None = None  # of a process of the pool
+
+
+def convert_all(
+    job: Job, examples: Sequence[Example], workers: int | None = None
+) -> Generator[Done, None, None]:
+    """`convert` of each example, in their order.
+
+    Args:
+        workers: processes; 0: only this one. None: one a core that this one may use, or 0 for few examples.
+
+    Raises: UserError if the disk refuses, or a process has died.
+    """
+    if workers is None:
+        workers = 0 if len(examples) < _FEW else _cores()
+    if workers == 0:
+        yield from (convert(job, example) for example in examples)
+        return
+    # Started anew, not forked: a fork copies the locks of threads that it does not copy.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(examples) or 1), context, _start, (job,))
+    try:
+        yield from pool.map(_convert, examples, chunksize=_CHUNK)
+    except BrokenProcessPool:
+        raise UserError(
+            "A process ended before its work was done; most often memory is short. Use fewer: --workers 1."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(job: Job) -> None:
+    global _job
+    _job = job
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the parent ends the pool; one traceback a process helps nobody
+
+
+def _convert(example: Example) -> Done:
+    assert _job is not None
+    return convert(_job, example)
