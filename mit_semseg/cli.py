@@ -1,4 +1,4 @@
-"""The command line of the three scripts, and of ``mit-semseg train | eval | test``.
+"""The command line of the three scripts, and of ``mit-semseg train | eval | test | data``.
 
 Nothing here imports torch before the arguments have been read, so that ``--help`` and mistakes answer at
 once.
@@ -19,6 +19,11 @@ _COMMANDS = {
     "train": "Train a segmentation model.",
     "eval": "Score a trained model on the validation list.",
     "test": "Segment images with a trained model.",
+    "data": "Check a dataset, or make one from what there is.",
+}
+_DATA_COMMANDS = {
+    "check": "Read every file of a list and report what is wrong with it, and how to mend it.",
+    "prepare": "Make lists, label files and class tables from datasets of many layouts.",
 }
 _DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "yacs", "yaml", "tqdm")
 _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
@@ -38,6 +43,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
         _overview().parse_args(words[:1])  # answers --help and --version, refuses the rest
         return 2
     try:
+        if words[0] == "data":
+            return _run_data(words[1:], prog or "mit-semseg data")
         return _run(words[0], _parser(words[0], prog).parse_intermixed_args(words[1:]))
     except UserError as error:
         sys.stderr.write(f"{error}\n")
@@ -77,6 +84,20 @@ def _overview() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("command", choices=list(_COMMANDS), metavar="COMMAND", help="one of the above")
     return parser
+
+
+def _run_data(words: list[str], prog: str) -> int:
+    from .data.check import command as check
+    from .data.prepare import command as prepare
+
+    parser = argparse.ArgumentParser(prog=prog, description=_COMMANDS["data"])
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    modules = {"check": check, "prepare": prepare}
+    for name, module in modules.items():
+        text = _DATA_COMMANDS[name]
+        module.add_arguments(commands.add_parser(name, help=text, description=text))
+    args = parser.parse_args(words)
+    return modules[args.command].run(args)
 
 
 def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:

@@ -55,7 +55,7 @@ class BaseDataset(Dataset[dict[str, Any]]):
             offset=getattr(opt, "label_offset", 1),
             ignore=ignored if ignored >= 0 else None,
         )
-        records = read_records(odgt, required=required)
+        records = read_records(odgt, required=required, inside_root="fpath_segm" in required)
         if max_sample > 0:
             records = records[:max_sample]
         if start_idx >= 0 and end_idx >= 0:

@@ -1,6 +1,8 @@
 import itertools
 import json
 import pickle
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mit_semseg.data.images import MEAN, STD
+from mit_semseg.data.images import MEAN, STD, normalize
 from mit_semseg.dataset import TestDataset, TrainDataset, ValDataset
 from mit_semseg.errors import UserError
 
@@ -328,3 +330,158 @@ def test_an_error_in_a_worker_keeps_its_type_and_its_file(root):
     loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context="spawn")
     with pytest.raises(UserError, match=r"gone\.png does not exist"):
         list(loader)
+
+
+# What training takes: bytes, to be normalized on the device
+
+
+def test_a_sub_batch_in_bytes_is_the_item_before_its_normalization(root):
+    dataset = TrainDataset(root, root / "list.odgt", options(), batch_per_gpu=3, seed=5)
+    for index in range(12):
+        item, raw = dataset[index], dataset.sub_batch(index)
+        assert raw["img_data"].dtype == torch.uint8
+        assert raw["skipped"] == []
+        assert torch.equal(normalize(raw["img_data"], raw["sizes"]), item["img_data"])
+        assert torch.equal(raw["seg_label"], item["seg_label"])
+        assert raw["info"] == item["info"]
+        for pixels, (width, height) in zip(raw["img_data"], raw["sizes"], strict=True):
+            assert not pixels[:, height:].any()
+            assert not pixels[:, :, width:].any()
+
+
+def test_photos_much_larger_than_needed_are_nearly_the_same_in_both_forms(tmp_path):
+    ramp = np.linspace(0, 255, 400, dtype=np.uint8)
+    image = np.stack(np.broadcast_arrays(ramp[None, :], ramp[:300, None], np.uint8(90)), -1)
+    Image.fromarray(image).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray((image[..., 0] // 80 + 1).astype(np.uint8)).save(tmp_path / "a.png")
+    record = {"fpath_img": "a.jpg", "fpath_segm": "a.png", "width": 400, "height": 300}
+    dataset = TrainDataset(tmp_path, [record], options(imgSizes=(30, 36), imgMaxSize=100))
+    for index in range(6):
+        item, raw = dataset[index], dataset.sub_batch(index)
+        assert torch.equal(raw["seg_label"], item["seg_label"])
+        found = normalize(raw["img_data"], raw["sizes"])
+        assert found.shape == item["img_data"].shape
+        assert (found - item["img_data"]).abs().max() < 0.15  # of values from -2 to 2
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_an_augmented_sequence_depends_on_nothing_but_seed_and_index(root, workers):
+    opt = options(
+        augment="crop", crop_size=(24, 24), scale_range=(0.5, 2.0), crop_max_share=0.75, random_flip=True
+    )
+    dataset = TrainDataset(root, root / "list.odgt", opt, batch_per_gpu=2, seed=1)
+    wanted = [dataset.sub_batch(index) for index in (9, 2, 5, 0)]
+    again = TrainDataset(root, root / "list.odgt", opt, batch_per_gpu=2, seed=1)
+    loader = DataLoader(SubBatches(again), batch_size=None, sampler=[9, 2, 5, 0], num_workers=workers)
+    torch.manual_seed(workers)
+    for item, other in zip(wanted, loader, strict=True):
+        assert same(item, other)
+        assert item["img_data"].shape[1:] == (3, 24, 24)
+    other = TrainDataset(root, root / "list.odgt", opt, batch_per_gpu=2, seed=2)
+    assert not same(other.sub_batch(9), wanted[0])
+
+
+class SubBatches:
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, index):
+        return self.dataset.sub_batch(index)
+
+
+def test_a_transform_of_the_callers_takes_the_place_of_the_recipe(root):
+    def black(image, label):
+        return torch.zeros_like(image)[:, :16, :16], torch.full_like(label, 2)[:16, :16]
+
+    dataset = TrainDataset(root, root / "list.odgt", options(), batch_per_gpu=2, transform=black)
+    raw = dataset.sub_batch(3)
+    assert raw["img_data"].shape == (2, 3, 16, 16)
+    assert not raw["img_data"].any()
+    assert (raw["seg_label"] == 1).all()
+
+
+# Labels of other kinds
+
+
+def labelled(folder, values):
+    folder.mkdir()
+    values = np.array(values)
+    Image.fromarray(values).save(folder / "a.png")
+    Image.new("RGB", values.shape[::-1]).save(folder / "a.jpg")
+    height, width = values.shape
+    return [{"fpath_img": "a.jpg", "fpath_segm": "a.png", "width": width, "height": height}]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("keys", "classes"),
+    [
+        ({}, [-1, 0, 1, 2]),
+        ({"label_offset": 0}, [0, 1, 2, 3]),
+        ({"label_offset": 0, "ignore_label": 3}, [0, 1, 2, -1]),
+        ({"label_offset": 2}, [-1, -1, 0, 1]),
+    ],
+)
+def test_the_first_class_and_the_ignored_value_are_the_configs(tmp_path, keys, classes, dtype):
+    record = labelled(tmp_path / "data", np.arange(4, dtype=dtype)[None].repeat(8, 1).repeat(8, 0))
+    opt = options(imgSizes=(8,), imgMaxSize=32, random_flip=False, segm_downsampling_rate=8, **keys)
+    item = TrainDataset(tmp_path / "data", record, opt)[0]
+    assert item["seg_label"].flatten().tolist() == classes
+    item = ValDataset(tmp_path / "data", record, opt)[0]
+    assert item["seg_label"][0, 0, ::8].tolist() == classes
+
+
+def test_more_than_255_classes_fit_16_bit_labels(tmp_path):
+    record = labelled(tmp_path / "data", np.full((8, 8), 300, np.uint16))
+    opt = options(num_class=300, imgSizes=(8,))
+    assert (TrainDataset(tmp_path / "data", record, opt)[0]["seg_label"] == 299).any()
+    with pytest.raises(UserError, match="holds the value 300, but with 299 classes"):
+        TrainDataset(tmp_path / "data", record, options(num_class=299, imgSizes=(8,)))[0]
+
+
+# Files that can't be used
+
+
+def broken_copy(root, folder, broken):
+    """A copy of the data whose images ``broken`` are cut off."""
+    shutil.copytree(root, folder)
+    for k in broken:
+        file = folder / f"{k}.png"
+        file.write_bytes(file.read_bytes()[:100])
+    return folder
+
+
+def test_skipping_puts_others_of_the_same_orientation_in_place_of_the_broken(root, tmp_path):
+    whole = TrainDataset(root, root / "list.odgt", options(on_error="skip"), batch_per_gpu=2)
+    folder = broken_copy(root, tmp_path / "copy", [1, 4])
+    dataset = TrainDataset(folder, folder / "list.odgt", options(on_error="skip"), batch_per_gpu=2)
+    messages = set()
+    for index in range(40):
+        item, wanted = dataset.sub_batch(index), whole.sub_batch(index)
+        names, others = ([Path(file).name for file in x["info"]] for x in (item, wanted))
+        messages.update(item["skipped"])
+        for name, other in zip(names, others, strict=True):
+            assert name not in ("1.png", "4.png")
+            if other not in ("1.png", "4.png"):
+                assert name == other
+            else:
+                portrait = {SIZES[int(x[0])][0] < SIZES[int(x[0])][1] for x in (name, other)}
+                assert len(portrait) == 1
+        assert bool(item["skipped"]) == bool({"1.png", "4.png"} & set(others))
+        assert same(item, dataset.sub_batch(index))
+    assert len(messages) == 2
+    assert all("is truncated" in text and "It stands in line" in text for text in messages)
+
+
+def test_where_nothing_can_be_used_skipping_ends_with_the_error(root, tmp_path):
+    folder = broken_copy(root, tmp_path / "copy", range(len(SIZES)))
+    dataset = TrainDataset(folder, folder / "list.odgt", options(on_error="skip"))
+    with pytest.raises(UserError, match="is truncated"):
+        dataset.sub_batch(0)
+
+
+def test_a_list_that_leads_out_of_its_root_is_refused(root):
+    records = [{"fpath_img": "../../etc/passwd", "fpath_segm": "0_label.png", "width": 4, "height": 3}]
+    for dataset in (TrainDataset, ValDataset):
+        with pytest.raises(UserError, match=r"\.\./\.\./etc/passwd"):
+            dataset(root, records, options())

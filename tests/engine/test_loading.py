@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from mit_semseg.engine.loading import load, raise_errors
+from mit_semseg.engine.loading import AUTO, Skipped, load, raise_errors
 from mit_semseg.errors import UserError
+from mit_semseg.log import setup_logger
 
 CPU = torch.device("cpu")
 
@@ -58,3 +59,20 @@ def test_loading_draws_nothing_from_the_generator_of_the_training(workers):
     before = torch.random.get_rng_state()
     values(load(Squares().__getitem__, [1, 2], workers=workers, device=CPU))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_skipped_files_are_logged_once_and_end_the_run_beyond_one_percent(capsys):
+    setup_logger()
+    skipped = Skipped(records=200)
+    skipped.add(["a.jpg is empty."])
+    skipped.add(["a.jpg is empty.", "b.jpg is empty."])
+    assert capsys.readouterr().out.count("Skipped") == 2
+    with pytest.raises(UserError) as caught:
+        skipped.add(["c.jpg is empty."])
+    assert "3 of 200 examples can't be used" in str(caught.value)
+    assert "c.jpg is empty." in str(caught.value)
+
+
+def test_the_number_of_workers_that_is_chosen_is_one_beside_a_model_on_the_cpu():
+    pids = {item["info"] for item in load(Squares().__getitem__, range(4, 9), workers=AUTO, device=CPU)}
+    assert len(pids - {str(os.getpid())}) == 1

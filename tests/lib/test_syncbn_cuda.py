@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from one_device import assert_same, normalize, step
 from torch import nn
 
@@ -86,6 +87,56 @@ def test_no_step_waits_for_the_gpu():
         torch.autograd.backward(on_one_gpu(layer, shards), [torch.ones_like(x) for x in shards])
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def one_of_two(rank, folder):
+    store = dist.FileStore(str(folder / "store"), 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    layer, shards, grads = layer_and_shards()
+    run = [shards[rank].to(CUDA)], [grads[rank].to(CUDA)]
+    torch.save(cpu(step(lambda layer, x: [layer(x[0])], layer.to(CUDA), *run)), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def layer_and_shards():
+    generator = torch.Generator().manual_seed(5)
+    shards, grads = (
+        [torch.randn(n, 3, size, 6, generator=generator).double() for n, size in ((2, 5), (3, 4))]
+        for _ in range(2)
+    )
+    return SynchronizedBatchNorm2d(3).double(), shards, grads
+
+
+def test_two_processes_on_one_gpu_equal_one_device_with_all_the_data(tmp_path):
+    torch.multiprocessing.spawn(one_of_two, (tmp_path,), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    wanted = step(normalize, *layer_and_shards())
+    for what in ("outputs", "input gradients"):
+        joined = [rank[what][0] for rank in found]
+        assert_same({what: joined}, {what: wanted[what]}, 1e-9)
+    for rank in found:
+        assert_same(rank, {"running statistics": wanted["running statistics"]}, 1e-9)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_processes_over_nccl_equal_one_device_with_all_the_data(tmp_path):
+    torch.multiprocessing.spawn(one_over_nccl, (tmp_path,), nprocs=2)
+    for rank in range(2):
+        wanted = step(normalize, *layer_and_shards())
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert_same(found, {"outputs": wanted["outputs"][rank : rank + 1]}, 1e-9)
+        assert_same(found, {"input gradients": wanted["input gradients"][rank : rank + 1]}, 1e-9)
+
+
+def one_over_nccl(rank, folder):
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    store = dist.FileStore(str(folder / "store"), 2)
+    dist.init_process_group("nccl", store=store, rank=rank, world_size=2)
+    layer, shards, grads = layer_and_shards()
+    run = [shards[rank].to(device)], [grads[rank].to(device)]
+    torch.save(cpu(step(lambda layer, x: [layer(x[0])], layer.to(device), *run)), folder / f"{rank}.pt")
+    dist.destroy_process_group()
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
