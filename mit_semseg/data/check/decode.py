@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .header import claimed_size, image_format, other_format
+from .header import claimed_size, image_format, is_cut_off, other_format
 
 _LARGEST_FILE = 2 * 2**30  # bytes; nothing larger can hold an image that Pillow's limit lets pass
 _BLOCK = 2**20  # pixels counted at a time, since counting takes 8 bytes a pixel
@@ -83,7 +83,7 @@ def _read(path: str, describe: Callable[[Image.Image], dict[str, Any]]) -> File:
         return File("bomb", "does not fit into memory", digest)
     except Exception as error:  # what a decoder raises for a damaged file is not limited to OSError
         words = " ".join(str(error).split())[:_DETAIL] or type(error).__name__
-        truncated = isinstance(error, EOFError) or "truncated" in words.lower()
+        truncated = isinstance(error, EOFError) or "truncated" in words.lower() or is_cut_off(data)
         return File("truncated" if truncated else "damaged", words, digest)
 
 
@@ -120,7 +120,10 @@ def _unidentified(data: bytes) -> tuple[str, str]:
         return "zero_size", f"{size[0]} x {size[1]} pixels"
     name = image_format(data)
     if name:
-        return "damaged", f"begins as a {name} file, but its header cannot be read"
+        return (
+            "truncated" if is_cut_off(data) else "damaged",
+            f"begins as a {name} file, but its header cannot be read",
+        )
     return "not_an_image", other_format(data)
 
 

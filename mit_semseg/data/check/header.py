@@ -17,6 +17,7 @@ _MAGIC = (
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
 )
+_TAIL = 64  # bytes in which a file's end is looked for: some programs write a few behind it
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # JPEG markers between the frame headers (C0 to CF) that are none
 
 
@@ -44,6 +45,12 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
     if kind == "JPEG":
         return _jpeg_size(data)
     return None
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether a PNG or JPEG file lacks the mark at its end."""
+    end = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(image_format(data))
+    return end is not None and end not in data[-_TAIL:]
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
