@@ -152,6 +152,7 @@ def test_the_text_shows_the_first_few_files_and_the_json_all(folder, check):
     assert "  Missing files: 40\n      training.odgt:1 0.jpg\n      training.odgt:1 0.png\n" in out
     assert "      ... and 35 more\n" in out
     assert "19.png" not in out
+    assert "Classes: unknown, because no label could be read.\n\nProblems\n" in out
     (missing,) = json.loads((folder.path / "report.json").read_text())["problems"]
     assert missing["places"][-1]["label"] == "19.png"
     assert missing["places"][-1]["line"] == 20
@@ -181,7 +182,7 @@ def test_one_list_for_both_is_checked_once_and_said(own_tiny, check):
     own_tiny.config.write_text(text)
     code, out = check("--cfg", own_tiny.config, "--workers", 0)
     assert "  One list for training and validation\n" in out
-    assert "1 kind of problems in 6 records.\n" in out
+    assert "1 kind of problem in 6 records.\n" in out
     assert code == 1
 
 

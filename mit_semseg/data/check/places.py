@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..records import Records
 from .examine import LABEL
 
@@ -98,7 +100,8 @@ class Places:
     def spelled(self, sources: Sequence[Source]) -> Iterator[Place]:
         """The places, in the order of the lists and their lines."""
         details = list(self._details)
-        for at in sorted(range(len(self)), key=lambda k: (self._source[k], self._index[k])):
+        order = np.lexsort((np.array(self._index), np.array(self._source)))  # stable
+        for at in order:
             number, index, file = self._source[at], self._index[at], self._file[at]
             detail, records = details[self._detail[at]], sources[number].records
             if file == LINE:

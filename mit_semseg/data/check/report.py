@@ -22,7 +22,6 @@ def report(summary: Summary) -> str:
     names = short_names([source.name for source in summary.sources])
     lines = [
         *_lists(summary, names),
-        "",
         *_classes(summary, names),
         *_issues("Notes", summary.notes, summary, names, _NOTED),
         *_issues("Problems", summary.problems, summary, names, _PLACES),
@@ -46,7 +45,6 @@ def printable(text: str) -> str:
 
 
 def _lists(summary: Summary, names: list[str]) -> Iterator[str]:
-    coding = summary.coding
     yield from _table(
         ["Lists", *names],
         [
@@ -65,6 +63,10 @@ def _lists(summary: Summary, names: list[str]) -> Iterator[str]:
     yield ""
     roots = list(dict.fromkeys(about.source.root for about in summary.lists))
     yield f"Root folder: {printable(', '.join(str(Path(root).absolute()) for root in roots))}"
+    coding = summary.coding
+    if summary.inferred and not summary.pixels.any():
+        yield "Classes: unknown, because no label could be read."
+        return
     first, last = coding.offset, coding.offset + (coding.num_class or 1) - 1
     ignored = [str(value) for value in range(first)] if first < 4 else [f"0 to {first - 1}"]
     ignored += [str(coding.ignore)] if coding.ignore is not None else []
@@ -75,6 +77,9 @@ def _lists(summary: Summary, names: list[str]) -> Iterator[str]:
 
 def _classes(summary: Summary, names: list[str]) -> Iterator[str]:
     """Of each class its share of the labelled pixels, and how many labels show it."""
+    if not summary.pixels.any():
+        return
+    yield ""
     offset = summary.coding.offset
     order, gap = _selection(summary.pixels[:, offset : offset + len(summary.names)].sum(0))
     width = len(str(offset + len(summary.names)))
@@ -140,12 +145,10 @@ def _place(place: Place, names: list[str]) -> str:
 def _verdict(summary: Summary) -> str:
     records = sum(len(about.source.records) for about in summary.lists)
     if not summary.problems:
-        return f"No problems in {records:,} records."
-    return f"{_count(len(summary.problems), 'kind')} of problems in {_count(records, 'record')}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+        return f"No problems in {records:,} record{'' if records == 1 else 's'}."
+    kinds = len(summary.problems)
+    found = "1 kind of problem" if kinds == 1 else f"{kinds} kinds of problems"
+    return f"{found} in {records:,} record{'' if records == 1 else 's'}."
 
 
 def _table(header: list[str], rows: Sequence[tuple[str, list[str]]]) -> Iterator[str]:
