@@ -1,8 +1,8 @@
 """What does synchronizing BatchNorm cost? Step times with it over step times with plain BatchNorm.
 
-Both models, the encoder ResNet50dilated, train on the same shards, of different image sizes, in the same run and taking turns, so that
-other load on the machine hits both alike: as replicas in one process, and as processes under
-DistributedDataParallel.
+Both models, the encoder ResNet50dilated, train on the same shards, of different image sizes, in the same run
+and taking turns, so that other load on the machine hits both alike: as replicas in one process, and as
+processes under DistributedDataParallel.
 
     python benchmarks/syncbn.py --devices 2 --steps 20 > benchmarks/results/syncbn.md
 

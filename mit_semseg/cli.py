@@ -6,8 +6,10 @@ once.
 
 import argparse
 import io
+import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +28,7 @@ _DATA_COMMANDS = {
     "prepare": "Make lists, label files and class tables from datasets of many layouts.",
 }
 _DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "yacs", "yaml", "tqdm")
+_GRACE_S = 3.0  # how long a rank lets rank 0 speak first; torchrun ends the others before
 _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
 
 
@@ -47,6 +50,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
             return _run_data(words[1:], prog or "mit-semseg data")
         return _run(words[0], _parser(words[0], prog).parse_intermixed_args(words[1:]))
     except UserError as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(_GRACE_S)  # under torchrun: rank 0 says it too, and then nobody has to
         sys.stderr.write(f"{error}\n")
         return 2
     except ProcessError as error:

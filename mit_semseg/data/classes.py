@@ -28,11 +28,11 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
 
     Args:
         path: a CSV file with a header and a row for each class. Columns, in any order and case: ``index``
-            (or Idx; the label value, 1 to num_class), ``name`` (of several, separated by ``;``, the first is
+            (or Idx; 1 to num_class in the order of the classes, or from 0), ``name`` (of several, separated by ``;``, the first is
             taken), and ``red``, ``green``, ``blue`` (0 to 255; made up if all three columns are missing).
             "" stands for ADE20K's if num_class is 150, else for "class 1", "class 2", ...
 
-    Raises: UserError for a file that cannot be used, or whose classes are not 1 to num_class.
+    Raises: UserError for a file that cannot be used, or that does not have exactly ``num_class`` classes.
     """
     if not str(path):
         if num_class != 150:
@@ -47,33 +47,35 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 
     columns = _columns(rows[0] if rows else [], path)
-    colors = palette(num_class)
-    names: dict[int, str] = {}
+    found: dict[int, tuple[str, list[int]]] = {}
     problems: list[str] = []
     for number, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
             continue
         try:
             index, name, color = _parse(row, columns)
-            if index in names:
+            if index in found:
                 raise ValueError(f"has index {index} once more")
         except ValueError as problem:
             problems.append(f"row {number} {problem}")
             continue
-        names[index] = name
-        if color and index <= num_class:
-            colors[index - 1] = color
+        found[index] = name, color
     if problems:
         more = f"; ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise UserError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}.")
-    if sorted(names) != list(range(1, num_class + 1)):
-        missing = [index for index in range(1, num_class + 1) if index not in names]
+    first = 0 if 0 in found else 1
+    indices = range(first, first + num_class)
+    if sorted(found) != list(indices):
+        missing = [index for index in indices if index not in found]
         gap = f" Index {missing[0]} is missing." if missing else ""
         raise UserError(
-            f"{path} names {len(names)} classes, but DATASET.num_class is {num_class}.{gap} "
-            f"It needs a row for each index from 1 to {num_class}."
+            f"{path} names {len(found)} classes, but DATASET.num_class is {num_class}.{gap} "
+            f"It needs a row for each index from {first} to {indices[-1]}."
         )
-    return ClassTable(tuple(names[index] for index in range(1, num_class + 1)), colors)
+    colors = palette(num_class)
+    for k, index in enumerate(indices):
+        colors[k] = found[index][1] or colors[k]
+    return ClassTable(tuple(found[index][0] for index in indices), colors)
 
 
 def write_classes(path: str | PathLike[str], table: ClassTable) -> None:
@@ -121,8 +123,8 @@ def _parse(row: list[str], columns: list[int]) -> tuple[int, str, list[int]]:
         raise ValueError(f"has {len(row)} cells")
     index, names, *color = (row[column].strip() for column in columns)
     name = names.split(";")[0].strip()
-    if not index.isdecimal() or int(index) < 1:
-        raise ValueError(f'has index "{index}", which is no label value from 1 up')
+    if not index.isdecimal():
+        raise ValueError(f'has index "{index}", which is no whole number from 0 up')
     if not name:
         raise ValueError("has no name")
     for value in color:

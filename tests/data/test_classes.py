@@ -88,11 +88,11 @@ def test_made_up_colours_are_distinct_and_not_black():
         ("index,name,red\n1,a,3\n", "has no column green, blue"),
         ("index,name\n1,a\n", "names 1 classes, but DATASET.num_class is 2. Index 2 is missing."),
         ("index,name\n1,a\n2,b\n3,c\n", "names 3 classes, but DATASET.num_class is 2. It needs"),
-        ("index,name\n0,a\n1,b\n", 'row 2 has index "0"'),
+        ("index,name\n0,a\n2,b\n", "Index 1 is missing. It needs a row for each index from 0 to 1."),
         ("index,name\n1,a\n1,b\n", "row 3 has index 1 once more"),
         (
             "index,name\n1,a\nx,\n2\n3,\n",
-            'row 3 has index "x", which is no label value from 1 up; row 4 has 1 cells',
+            'row 3 has index "x", which is no whole number from 0 up; row 4 has 1 cells',
         ),
         ("index,name,red,green,blue\n1,a,0,0,256\n", 'row 2 has the colour value "256"'),
         ("index,name,red,green,blue\n" + "1,a,-1,0,0\n" * 5, "; ... and 2 more."),
@@ -113,3 +113,9 @@ def test_other_encodings_and_missing_files_are_named(tmp_path):
         load_classes(path, 1)
     with pytest.raises(UserError, match=r"none\.csv"):
         load_classes("none.csv", 1)
+
+
+def test_a_table_may_count_from_0(tmp_path):
+    table = load_classes(write(tmp_path / "c.csv", "index,name,red,green,blue\n1,b,4,5,6\n0,a,1,2,3\n"), 2)
+    assert table.names == ("a", "b")
+    assert table.colors.tolist() == [[1, 2, 3], [4, 5, 6]]
