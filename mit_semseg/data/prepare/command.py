@@ -109,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
 def parse_map(text: str) -> dict[int | None, int]:
     """``"7:1, 8:1, *:0"`` as {7: 1, 8: 1, None: 0}. Raises: argparse.ArgumentTypeError."""
     table: dict[int | None, int] = {}
-    for part in re.split(r"[,;\s]+(?=[\d*])", text.strip().strip(",;")):
-        match = re.fullmatch(r"(\d+|\*)\s*:\s*(\d+)", part.strip())
+    for part in re.split(r"[,;\s]+", re.sub(r"\s*:\s*", ":", text).strip(",; ")):
+        match = re.fullmatch(r"(\d+|\*):(\d+)", part)
         if not match:
             raise argparse.ArgumentTypeError(f'{part!r} is no pair such as 7:1, in "7:1, 8:1, 255:0"')
         value, label = None if match[1] == "*" else int(match[1]), int(match[2])

@@ -87,7 +87,7 @@ def pairs_by_name(source: Source, options: Options) -> Pairs:
         if images and labels:
             wanted = (
                 f"image with a label of its name ({len(images)} images such as {images[0].member}, "
-                f"{len(labels)} labels such as {labels[0].member}; --label-suffix _x pairs a_x.png with a.jpg)"
+                f"{len(labels)} labels such as {labels[0].member}; --label-suffix _x makes a_x.png a.jpg's)"
             )
         else:
             wanted = (

@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 from ...errors import UserError
 from .convert import Done, Job, convert
@@ -34,15 +36,40 @@ def convert_all(
         return
     # Started anew, not forked: a fork copies the locks of threads that it does not copy.
     context = multiprocessing.get_context("spawn")
+    # Ctrl-C, which a terminal sends to all of them, is for this process alone: it ends the pool.
     pool = ProcessPoolExecutor(min(workers, len(examples) or 1), context, _start, (job,))
     try:
-        yield from pool.map(_convert, examples, chunksize=_CHUNK)
+        with _interrupts_held_back():
+            results = pool.map(_convert, examples, chunksize=_CHUNK)
+        yield from results
     except BrokenProcessPool:
         raise UserError(
             "A process ended before its work was done; most often memory is short. Use fewer: --workers 1."
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """For the time in which processes are started: they never get Ctrl-C, and this one gets it afterwards.
+
+    A pool that is interrupted while it starts a process would wait for that process for ever.
+    """
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield  # Windows, or a thread that gets no interrupts
+        return
+    caught: list[int] = []
+    # The mask is what the processes inherit. Here it is not enough, since other threads may get the signal.
+    former = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, former)
+        if caught and callable(former):
+            former(signal.SIGINT, None)
 
 
 def _cores() -> int:
@@ -52,9 +79,7 @@ def _cores() -> int:
 def _start(job: Job) -> None:
     global _job
     _job = job
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the parent ends the pool; one traceback a process helps nobody
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be held back
 
 
 def _convert(example: Example) -> Done:
