@@ -84,7 +84,7 @@ def normalize(pixels: torch.Tensor, sizes: Sequence[tuple[int, int]] | None = No
     """
     scale = torch.tensor([1 / (255 * std) for std in STD], device=pixels.device)
     shift = torch.tensor([mean / std for mean, std in zip(MEAN, STD, strict=True)], device=pixels.device)
-    out = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    out = pixels.contiguous().to(torch.float32)
     out.mul_(scale.view(3, 1, 1)).sub_(shift.view(3, 1, 1))
     for values, (width, height) in zip(out, sizes or (), strict=False):
         values[:, height:] = 0

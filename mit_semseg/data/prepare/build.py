@@ -87,6 +87,8 @@ def _prepare(
                     pixels += result.pixels
                     done.append(result)
     _raise_problems(source_path, problems, len(problems) + len(done), options)
+    if not done:
+        raise UserError(" ".join([f"{source_path} has no image that trains or validates.", *release.notes]))
     _check_values(source_path, release, pixels, options)
     largest = int(np.flatnonzero(pixels)[-1])
     changed = bool(options.map or options.ignore)
@@ -105,6 +107,10 @@ def _check_places(source: Path, out: Path) -> None:
     real = out.resolve()
     if source.is_dir() and (source.resolve() == real or source.resolve() in real.parents):
         raise UserError(f"{out} is in {source}, which is not to be changed. Name a folder outside of it.")
+    if real in source.resolve().parents:
+        raise UserError(
+            f"{source} is in {out}, so it could be written over. Name another folder to write to."
+        )
     try:
         if not out.exists():
             return

@@ -110,9 +110,12 @@ def read(source: Source, options: Options) -> Release:
                 name = str(shape.get("label")) if isinstance(shape, dict) else ""
                 used[name] = used.get(name, 0) + 1
             examples.append(_example(member, str(content.get("imagePath") or ""), there))
-    if not examples and not problems:
+    tests = [example for example in examples if example.split == "test"]
+    examples = [example for example in examples if example.split != "test"]
+    if not examples and not tests and not problems:
         raise nothing_found(source.path, 'JSON file of LabelMe (with "shapes" and "imagePath")', members)
     notes = [f"{strange} other JSON files are left out."] if strange else []
+    notes += [f"{len(tests)} images of the test part are left out."] if tests else []
     return _release(examples, used, notes, problems, options)
 
 
@@ -193,7 +196,7 @@ def _example(member: str, image_path: str, there: set[str]) -> Example:
     splits = [split_of_folder(part) for part in folders]
     split = next((said for said in splits if said), "")
     kept = [part for part, said in zip(folders, splits, strict=True) if not said]
-    return Example("/".join([*kept, name]), member, image, "" if split == "test" else split)
+    return Example("/".join([*kept, name]), member, image, split)
 
 
 def _draw(canvas: Image.Image, shape: dict[str, Any], value: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from ..files import IMAGE_EXTENSIONS
 from .options import Options
-from .release import Example, nothing_found
+from .release import Example, nothing_found, some
 from .source import Source
 from .splits import split_of_folder
 
@@ -102,8 +102,20 @@ def pairs_by_name(source: Source, options: Options) -> Pairs:
         if split != "test":
             examples.append(Example(name, label.member, image.member, split))
     notes = [f"{tests} images of the test part are left out."] if tests else []
-    problems = [f"{source.where(file.member)} has no label." for file in alone if _split(file)[0] != "test"]
-    problems += [f"{source.where(file.member)} is a label without an image." for file in unused]
+    problems = []
+    rivals: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for file in unused:
+        rivals[file.key(_bare(file.stem, _LABEL_TAIL, _LABEL_HEAD))].append(source.where(file.member))
+    for file in alone:
+        several = rivals.pop(file.key(file.stem), [])
+        if len(several) > 1:
+            problems.append(
+                f"{source.where(file.member)} has several labels: {some(several)}. Choose with --label-folder or "
+                f"--label-suffix."
+            )
+        elif _split(file)[0] != "test":
+            problems.append(f"{source.where(file.member)} has no label.")
+    problems += [f"{where} is a label without an image." for several in rivals.values() for where in several]
     return Pairs(examples, notes, problems)
 
 

@@ -41,6 +41,8 @@ class Recoding:
                 f"{holds}; {first} would be class {self.table[first]}, but {self.limited_by} names "
                 f"{self.limit}. Name it too, or leave it out with --ignore {first}."
             )
+        if first == 255:
+            return f"{holds}, which most often stands for unlabelled: --ignore 255."
         return (
             f"{holds}, but labels of 8 bits have classes from 1 to {self.limit}. Give the values that matter "
             f'smaller numbers and drop the rest: --map "{first}:1, *:0".'

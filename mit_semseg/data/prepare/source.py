@@ -53,7 +53,7 @@ class Folder:
 
     def members(self) -> list[str]:
         found, seen = [], set()
-        for folder, folders, files in os.walk(self.path, followlinks=True):
+        for folder, folders, files in os.walk(self.path, onerror=_unreadable, followlinks=True):
             real = os.path.realpath(folder)
             if real in seen:  # a link that leads back up would be followed for ever
                 folders.clear()
@@ -260,6 +260,10 @@ def with_archives(folder: Folder, scratch: Path) -> Source | None:
             source.close()
         raise
     return Several(folder.path, sources)
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be read: {error.strerror}.")
 
 
 def _counts(name: str) -> bool:

@@ -12,6 +12,8 @@ from ..files import naming
 from ..labels import read_values
 from .release import Color
 
+_LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif")
+
 
 class NoImages:
     """Label files that hold no image."""
@@ -24,6 +26,10 @@ class IndexLabels(NoImages):
     """Gray and palette images, by their values."""
 
     def values(self, label: Path, image: Path | bytes) -> np.ndarray:
+        if label.suffix.lower() in _LOSSY:
+            raise UserError(
+                f"{label} is a JPEG, which does not keep values as they were. Labels should be PNG."
+            )
         return read_values(label)
 
 
@@ -64,7 +70,7 @@ class ColorLabels(NoImages):
         return values
 
     def _complaint(self, label: Path, color: list[int], count: int) -> str:
-        lossy = label.suffix.lower() in (".jpg", ".jpeg")
+        lossy = label.suffix.lower() in _LOSSY
         cause = " JPEG does not keep colours; labels should be PNG." if lossy else ""
         return (
             f"{label} holds the colour {','.join(map(str, color))}, which the table has not ({count} pixels "

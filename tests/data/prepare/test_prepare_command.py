@@ -120,11 +120,14 @@ def test_an_interrupt_ends_all_processes_and_leaves_no_half_file(tmp_path, make)
         text=True,
         start_new_session=True,
     )
-    until = time.monotonic() + 60
-    while not list(out.glob("labels/*/*.png")) and time.monotonic() < until:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    said, complaint = process.communicate(timeout=60)
+    try:
+        until = time.monotonic() + 60
+        while not list(out.glob("labels/*/*.png")) and time.monotonic() < until:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        said, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, said) == (130, "")
     assert "Traceback" not in complaint
     assert not list(out.rglob("*.part"))

@@ -102,6 +102,8 @@ def test_map_ignore_and_offset_say_what_values_stand_for(prepare, tmp_path, make
     assert out.label("a")[0].tolist() == [0, 1, 1, 2, 0, 0]
     out = prepare("folders", source, "--map", "7:1,8:2,9:3,20:4", "--ignore", 255)
     assert out.label("a")[0].tolist() == [0, 1, 2, 3, 4, 0]
+    with pytest.raises(UserError, match="value 255, which most often stands for unlabelled: --ignore 255"):
+        prepare("folders", source, "--label-offset", 0)
     out = prepare("folders", source, "--ignore", "255,20", "--label-offset", 0)
     assert out.label("a")[0].tolist() == [1, 8, 9, 10, 0, 0]
 
@@ -243,6 +245,32 @@ def test_folders_and_suffixes_can_be_named(prepare, tmp_path, make):
     assert out.names("training") == ["a_x"]
 
 
+def test_several_labels_for_an_image_are_named(prepare, pair, make):
+    make.label(pair / "labels" / "a.png", make.full([1, 2]))
+    with pytest.raises(UserError) as raised:
+        prepare("folders", pair)
+    assert "1 of 6 images or labels cannot be used" in str(raised.value)
+    assert "a.jpg has several labels: " in str(raised.value)
+    out = prepare("folders", pair, "--label-folder", "masks", "--image-folder", "images")
+    assert len(out.names("training") + out.names("validation")) == 6
+
+
+def test_a_jpeg_is_no_label(prepare, tmp_path, make):
+    source = tmp_path / "s"
+    make.image(source / "images" / "a.jpg")
+    make.label(source / "labels" / "a.jpg", make.full([1, 2]))
+    with pytest.raises(UserError, match=r"labels/a\.jpg is a JPEG, which does not keep values"):
+        prepare("folders", source)
+
+
+def test_a_test_part_alone_leaves_nothing_to_train_on(prepare, tmp_path, make):
+    source = tmp_path / "s"
+    make.image(source / "images" / "test" / "a.jpg")
+    make.label(source / "labels" / "test" / "a.png", make.full([1, 2]))
+    with pytest.raises(UserError, match=r"has no image that trains or validates. 1 images of the test part"):
+        prepare("folders", source)
+
+
 def test_two_images_of_one_name_are_refused(prepare, pair, make):
     make.image(pair / "images" / "a.png")
     with pytest.raises(UserError, match=r"a.png has the same name as .*a.jpg, so their labels would be one"):
@@ -277,6 +305,11 @@ def test_what_is_not_ours_is_never_written_to(prepare, pair, tmp_path):
     link.symlink_to(pair)
     with pytest.raises(UserError, match="which is not to be changed"):
         prepare("folders", pair, out=link / "out")
+    out = tmp_path / "mine"
+    prepare("folders", pair, out=out)
+    shutil.copytree(pair, out / "raw")
+    with pytest.raises(UserError, match="so it could be written over"):
+        prepare("folders", out / "raw", out=out)
     with pytest.raises(UserError, match=r"holds other files \(my data\)|holds other files"):
         prepare("folders", pair, out=tmp_path)
     assert not (tmp_path / "images").exists()
