@@ -110,8 +110,8 @@ def pairs_by_name(source: Source, options: Options) -> Pairs:
         several = rivals.pop(file.key(file.stem), [])
         if len(several) > 1:
             problems.append(
-                f"{source.where(file.member)} has several labels: {some(several)}. Choose with --label-folder or "
-                f"--label-suffix."
+                f"{source.where(file.member)} has several labels: {some(several)}. "
+                f"Choose with --label-folder or --label-suffix."
             )
         elif _split(file)[0] != "test":
             problems.append(f"{source.where(file.member)} has no label.")

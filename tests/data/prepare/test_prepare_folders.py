@@ -310,9 +310,11 @@ def test_what_is_not_ours_is_never_written_to(prepare, pair, tmp_path):
     shutil.copytree(pair, out / "raw")
     with pytest.raises(UserError, match="so it could be written over"):
         prepare("folders", out / "raw", out=out)
-    with pytest.raises(UserError, match=r"holds other files \(my data\)|holds other files"):
-        prepare("folders", pair, out=tmp_path)
-    assert not (tmp_path / "images").exists()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    with pytest.raises(UserError, match=r"holds other files \(thesis.txt\), which might be overwritten"):
+        prepare("folders", pair, out=tmp_path / "home")
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.txt"]
 
 
 def test_a_source_without_the_format_leaves_nothing_behind(prepare, tmp_path):
