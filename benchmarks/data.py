@@ -1,8 +1,9 @@
 """How fast is loading? Images a second of one worker, beside those of bare decoding and resizing.
 
-The floor is what no loader of these files can do without: decode the image and its label, and resize the
-image to the size that is drawn for it, in one process and without anything else. Both ways work on the same
-files in turns, so that other load on the machine hits both alike.
+Two things to compare with, on the same files and in turns, so that other load on the machine hits all alike:
+
+- bare: decode the image and its label with Pillow, resize the image with Pillow, and nothing else;
+- plain: a loader as it is mostly written, and as the old package's was: Pillow, then normalized float images.
 
     python benchmarks/data.py data/camvid/training.odgt --root data/camvid > benchmarks/results/data.md
 """
@@ -14,54 +15,64 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision
 from PIL import Image
 
-from mit_semseg.data.geometry import fit_size
-from mit_semseg.data.resample import resize
+from mit_semseg.data.geometry import fit_size, round_up
+from mit_semseg.data.images import MEAN, STD
 from mit_semseg.dataset import TrainDataset
 from mit_semseg.engine.loading import load
 
+PLAIN_MEAN = torch.tensor(MEAN).view(3, 1, 1)
+PLAIN_STD = torch.tensor(STD).view(3, 1, 1)
 SIZES = (300, 375, 450, 525, 600)  # short edges, as published
 ROUNDS = 7
 
 
-def bare(dataset: TrainDataset, indices: range) -> None:
-    for index in indices:
-        drawn = dataset.schedule[index]
-        for row in drawn.records.tolist():
-            record = dataset.records[row]
-            with Image.open(dataset.root_dataset / record.fpath_img) as image:
-                image.load()
-            with Image.open(dataset.root_dataset / record.fpath_segm) as label:
-                np.array(label)
-            resize(image, *fit_size(*image.size, drawn.short_edge, dataset.imgMaxSize))
+def bare(dataset: TrainDataset, index: int) -> dict[str, Any]:
+    drawn = dataset.schedule[index]
+    for row in drawn.records.tolist():
+        record = dataset.records[row]
+        image = Image.open(dataset.root_dataset / record.fpath_img).convert("RGB")
+        Image.open(dataset.root_dataset / record.fpath_segm).load()
+        size = fit_size(*image.size, drawn.short_edge, dataset.imgMaxSize)
+        image.resize(size, Image.Resampling.BILINEAR)
+    return {}
 
 
-def direct(dataset: TrainDataset, indices: range) -> None:
-    for index in indices:
-        dataset[index]
-
-
-def in_bytes(dataset: TrainDataset, indices: range) -> None:
-    for index in indices:
-        dataset.sub_batch(index)
-
-
-class Bare:
-    """The floor, in a loader process."""
-
-    def __init__(self, dataset: TrainDataset) -> None:
-        self.dataset = dataset
-
-    def __call__(self, index: int) -> dict:
-        bare(self.dataset, range(index, index + 1))
-        return {}
+def plain(dataset: TrainDataset, index: int) -> dict[str, Any]:
+    drawn = dataset.schedule[index]
+    images, labels = [], []
+    for row, flip in zip(drawn.records.tolist(), drawn.flips, strict=True):
+        record = dataset.records[row]
+        image = Image.open(dataset.root_dataset / record.fpath_img).convert("RGB")
+        label = Image.open(dataset.root_dataset / record.fpath_segm)
+        if flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            label = label.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        size = fit_size(*image.size, drawn.short_edge, dataset.imgMaxSize)
+        values = (np.float32(image.resize(size, Image.Resampling.BILINEAR)) / 255).transpose(2, 0, 1)
+        images.append((torch.from_numpy(values.copy()) - PLAIN_MEAN) / PLAIN_STD)
+        label = label.resize(size, Image.Resampling.NEAREST)
+        canvas = Image.new("L", tuple(round_up(side, 8) for side in size))
+        canvas.paste(label, (0, 0))
+        small = canvas.resize((canvas.width // 8, canvas.height // 8), Image.Resampling.NEAREST)
+        labels.append(torch.from_numpy(np.array(small)).long() - 1)
+    height, width = (round_up(max(image.size(axis) for image in images), 8) for axis in (1, 2))
+    img_data = torch.zeros(len(images), 3, height, width)
+    seg_label = torch.full((len(images), height // 8, width // 8), -1)
+    for b, (image, label) in enumerate(zip(images, labels, strict=True)):
+        img_data[b, :, : image.size(1), : image.size(2)] = image
+        seg_label[b, : label.size(0), : label.size(1)] = label
+    return {"img_data": img_data, "seg_label": seg_label}
 
 
 def seconds_an_item(read, indices: range) -> float:
@@ -97,17 +108,22 @@ def main() -> None:
         random_flip=True,
     )
     dataset = TrainDataset(args.root, args.list, opt, args.batch)
-    ways = {"bare decode + resize": bare, "dataset[i]": direct, "dataset.sub_batch(i)": in_bytes}
-    times: dict[str, list[float]] = {name: [] for name in (*ways, "worker, bare", "worker, sub_batch")}
+    ways: dict[str, Callable[[int], dict[str, Any]]] = {
+        "bare": partial(bare, dataset),
+        "plain": partial(plain, dataset),
+        "dataset[i]": dataset.__getitem__,
+        "dataset.sub_batch(i)": dataset.sub_batch,
+    }
+    here: dict[str, list[float]] = {name: [] for name in ways}
+    worker: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(ROUNDS):
         indices = range(number * args.items, (number + 1) * args.items)
         for name, way in ways.items():
             start = time.perf_counter()
-            way(dataset, indices)
-            times[name].append((time.perf_counter() - start) / len(indices))
-        times["worker, bare"].append(seconds_an_item(Bare(dataset), indices))
-        times["worker, sub_batch"].append(seconds_an_item(dataset.sub_batch, indices))
-    floor = times["bare decode + resize"]
+            for index in indices:
+                way(index)
+            here[name].append((time.perf_counter() - start) / len(indices))
+            worker[name].append(seconds_an_item(way, indices))
     write = sys.stdout.write
     write("# Loading images for training\n\n")
     write(f"{len(os.sched_getaffinity(0))} cores, {platform.processor() or platform.machine()}; ")
@@ -115,10 +131,14 @@ def main() -> None:
     write(f"Python {platform.python_version()}; {datetime.date.today()}; {ROUNDS} rounds of {args.items} ")
     write(f"sub-batches of {args.batch} from {Path(args.list).name}, augment {args.augment}, one thread.\n")
     write(f"`python benchmarks/data.py {' '.join(sys.argv[1:])}`\n\n")
-    write("| | images/s (median) | time beside the bare one (median of the rounds) |\n|---|---|---|\n")
-    for name, taken in times.items():
-        ratio = statistics.median(a / b for a, b in zip(taken, floor, strict=True))
-        write(f"| {name} | {args.batch / statistics.median(taken):.0f} | {ratio:.2f} |\n")
+    write("| | | images/s | times the plain one's | time beside the bare one |\n|---|---|---|---|---|\n")
+    for place, times in (("in this process", here), ("one worker", worker)):
+        for name, taken in times.items():
+            faster = statistics.median(a / b for a, b in zip(times["plain"], taken, strict=True))
+            slower = statistics.median(a / b for a, b in zip(taken, here["bare"], strict=True))
+            rate = args.batch / statistics.median(taken)
+            write(f"| {place} | {name} | {rate:.0f} | {faster:.2f} | {slower:.2f} |\n")
+    write("\nMedians over the rounds. A worker hands its items over to this process; bare ones are empty.\n")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ _DATA_COMMANDS = {
     "check": "Read every file of a list and report what is wrong with it, and how to mend it.",
     "prepare": "Make lists, label files and class tables from datasets of many layouts.",
 }
-_DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "yacs", "yaml", "tqdm")
+_DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm")
 _GRACE_S = 3.0  # how long a rank lets rank 0 speak first; torchrun ends the others before
 _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
 

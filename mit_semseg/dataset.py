@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,14 +15,15 @@ from .data.geometry import fit_size, round_up
 from .data.images import normalize, open_image, open_pair
 from .data.labels import LabelCoding
 from .data.records import Records, read_records
-from .data.resample import as_pixels, pick_nearest, resize
+from .data.resample import pick_nearest, resize
 from .data.schedule import Schedule
+from .distributed import one_thread
 from .errors import UserError
 
 if TYPE_CHECKING:  # torchvision takes a second to import, and most runs do without
     from .data.augment import Transform
 
-_ATTEMPTS = 10  # of finding a usable file in place of one that is not
+_SUBSTITUTES = 9  # tried in place of a file that can't be used, before its error is raised
 
 Source = str | PathLike[str] | Iterable[Any]  # path of an .odgt file, or the records themselves
 
@@ -82,7 +83,8 @@ class BaseDataset(Dataset[dict[str, Any]]):
         for short_edge in self.imgSizes:
             width, height = fit_size(*image.size, short_edge, self.imgMaxSize)
             size = (round_up(width, self.padding_constant), round_up(height, self.padding_constant))
-            scaled.append(normalize(as_pixels(image.resize(size, Image.Resampling.BILINEAR))[None]))
+            pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
+            scaled.append(normalize(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)))
         return scaled
 
 
@@ -147,39 +149,40 @@ class TrainDataset(BaseDataset):
         return max(1, self.schedule.start_of_pass(1))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self._assemble(index, reduced=False)
-        return {
-            "img_data": normalize(item["img_data"], item["sizes"]),
-            "seg_label": item["seg_label"],
-            "info": item["info"],
-        }
+        with one_thread():
+            item = self._assemble(index, reduced=False)
+            return {
+                "img_data": normalize(item["img_data"], item["sizes"]),
+                "seg_label": torch.from_numpy(item["seg_label"]),
+                "info": item["info"],
+            }
 
     def sub_batch(self, index: int) -> dict[str, Any]:
         """An item that is cheap to make and to move, for training: normalized where it is used.
 
-        Of the item's keys ``img_data`` is uint8, to be given to `normalize` with ``sizes``, (width, height)
-        of each image. Photos much larger than they will be are decoded at reduced size, so that values may
-        differ from those of ``dataset[index]``. ``skipped`` holds a message for each file that another
-        one stands in for, because it cannot be used (with ``on_error`` "skip").
+        ``img_data`` is uint8, to be given to `normalize` with ``sizes``, (width, height) of each image.
+        ``seg_label`` is an array, which crosses processes faster than a second tensor. ``skipped`` holds a
+        message for each file that another one stands in for, because it cannot be used (``on_error`` "skip").
+        Photos much larger than they will be are decoded at reduced size, so that values may differ a little
+        from those of ``dataset[index]``.
         """
-        return self._assemble(index, reduced=True)
+        with one_thread():
+            return self._assemble(index, reduced=True)
 
     def _assemble(self, index: int, reduced: bool) -> dict[str, Any]:
         drawn = self.schedule[index]
-        images, labels, files, skipped = [], [], [], []
-        for position, (row, flip) in enumerate(zip(drawn.records.tolist(), drawn.flips, strict=True)):
-            for attempt in range(_ATTEMPTS):
-                try:
-                    image, label = self._example(row, index, position, drawn.short_edge, bool(flip), reduced)
-                    break
-                except UserError as error:
-                    if not self.skips_errors or attempt == _ATTEMPTS - 1:
-                        raise
-                    skipped.append(str(error))
-                    row = self.schedule.substitute(row, index, position, attempt)
+        at_least = drawn.short_edge if reduced and self.transform is None else None
+        examples = [
+            self._read(index, position, row, at_least) for position, row in enumerate(drawn.records.tolist())
+        ]
+        images, labels = [], []
+        for position, (example, flip) in enumerate(zip(examples, drawn.flips, strict=True)):
+            if self.transform is None:
+                image, label = self._scaled(example, drawn.short_edge, self.random_flip and bool(flip))
+            else:
+                image, label = self._transformed(example, self.schedule.transform_seed(index, position))
             images.append(image)
             labels.append(label)
-            files.append(str(self.root_dataset / self.records[row].fpath_img))
 
         rate = self.segm_downsampling_rate
         height = round_up(max(image.size(1) for image in images), self.padding_constant)
@@ -191,39 +194,58 @@ class TrainDataset(BaseDataset):
             np.subtract(label, 1, out=seg_label[b, : label.shape[0], : label.shape[1]], dtype=np.int64)
         return {
             "img_data": pixels,
-            "seg_label": torch.from_numpy(seg_label),
-            "info": files,
+            "seg_label": seg_label,
+            "info": [str(self.root_dataset / self.records[example.row].fpath_img) for example in examples],
             "sizes": [(image.size(2), image.size(1)) for image in images],
-            "skipped": skipped,
+            "skipped": [message for example in examples for message in example.skipped],
         }
 
-    def _example(
-        self, row: int, index: int, position: int, short_edge: int, flip: bool, reduced: bool
-    ) -> tuple[torch.Tensor, np.ndarray]:
-        """An augmented image, (3, h, w) uint8, and its label's standard values at the rate of comparison."""
-        record = self.records[row]
-        rate = self.segm_downsampling_rate
-        with self._placing(row):
-            image, label = open_pair(
-                self.root_dataset / record.fpath_img,
-                self.root_dataset / record.fpath_segm,
-                self.coding,
-                at_least=short_edge if reduced and self.transform is None else None,
-            )
-        if self.transform is None:
-            # The file's own size counts, not the list's, which may be that of another version of the file.
-            size = fit_size(label.shape[1], label.shape[0], short_edge, self.imgMaxSize)
-            if self.random_flip and flip:
-                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            else:
-                flip = False
-            return resize(image, *size), pick_nearest(label, *size, rate, flip)
+    def _read(self, index: int, position: int, row: int, at_least: int | None) -> "_Example":
+        """The files of a record that stands in a sub-batch, or of its substitute if errors are skipped."""
+        skipped: list[str] = []
+        while True:
+            record = self.records[row]
+            try:
+                with self._placing(row):
+                    pixels, label = open_pair(
+                        self.root_dataset / record.fpath_img,
+                        self.root_dataset / record.fpath_segm,
+                        self.coding,
+                        at_least,
+                    )
+                return _Example(row, pixels, label, skipped)
+            except UserError as error:
+                if not self.skips_errors or len(skipped) == _SUBSTITUTES:
+                    raise
+                row = self.schedule.substitute(row, index, position, len(skipped))
+                skipped.append(str(error))
+
+    def _scaled(self, example: "_Example", short_edge: int, flip: bool) -> tuple[torch.Tensor, np.ndarray]:
+        """The published augmentation: the image (3, h, w) uint8, and its label at the rate of comparison."""
+        label = example.label
+        # The file's own size counts, not the list's, which may be that of another version of the file.
+        size = fit_size(label.shape[1], label.shape[0], short_edge, self.imgMaxSize)
+        values = pick_nearest(label, *size, self.segm_downsampling_rate, flip)
+        return resize(example.pixels, *size, flip), values
+
+    def _transformed(self, example: "_Example", seed: int) -> tuple[torch.Tensor, np.ndarray]:
+        """As `_scaled`, by ``transform``."""
         from .data.augment import augmented
 
-        with self._placing(row):
-            seed = self.schedule.transform_seed(index, position)
-            pixels, values = augmented(self.transform, as_pixels(image), label, seed)
-        return pixels, values[rate // 2 :: rate, rate // 2 :: rate]
+        assert self.transform is not None
+        with self._placing(example.row):
+            image, label = augmented(self.transform, example.pixels, example.label, seed)
+        rate = self.segm_downsampling_rate
+        return image, label[rate // 2 :: rate, rate // 2 :: rate]
+
+
+class _Example(NamedTuple):
+    """What was read for one place of a sub-batch: the record, its files, and those that can't be used."""
+
+    row: int
+    pixels: np.ndarray  # (H, W, 3) uint8, maybe at reduced size
+    label: np.ndarray  # standard values
+    skipped: list[str]  # what is wrong with others that would have stood here
 
 
 class ValDataset(BaseDataset):
@@ -255,12 +277,12 @@ class ValDataset(BaseDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.records[index]
         with self._placing(index):
-            image, label = open_pair(
+            pixels, label = open_pair(
                 self.root_dataset / record.fpath_img, self.root_dataset / record.fpath_segm, self.coding
             )
         return {
-            "img_ori": np.array(image),
-            "img_data": self._scales(image),
+            "img_ori": pixels,
+            "img_data": self._scales(Image.fromarray(pixels)),
             "seg_label": torch.from_numpy(label.astype(np.int64) - 1)[None],
             "info": record.fpath_img,
         }

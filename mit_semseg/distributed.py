@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +81,21 @@ def count_cores() -> int:
 def count_processes_here() -> int:
     """How many processes of the run share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block, torch computes in the calling thread alone.
+
+    For operations on single images, which gain little from more threads. Those would not stop when they are
+    done, but watch out for more to do for a while, and slow down what runs beside them.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

@@ -151,16 +151,18 @@ def build_augmentation(name: str, opt: Any) -> Transform:
 
 
 def augmented(
-    transform: Transform, pixels: Tensor, values: np.ndarray, seed: int
+    transform: Transform, pixels: np.ndarray, values: np.ndarray, seed: int
 ) -> tuple[Tensor, np.ndarray]:
-    """An image (3, H, W) uint8 and its label's standard values (H, W), transformed with a seed.
+    """An image (H, W, 3) uint8 and its label's standard values (H, W), transformed with a seed.
 
+    Returns: the image as (3, h, w), the label (h, w).
     Raises: UserError if the transform returns something else than those.
     """
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed the GPUs too, and so change what dropout draws there.
         torch.default_generator.manual_seed(seed)
-        found = transform(tv_tensors.Image(pixels), tv_tensors.Mask(torch.from_numpy(values)))
+        image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+        found = transform(image, tv_tensors.Mask(torch.from_numpy(values)))
     image, label = found if isinstance(found, tuple | list) and len(found) == 2 else (found, None)
     fits = (
         isinstance(image, Tensor)

@@ -28,8 +28,9 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
 
     Args:
         path: a CSV file with a header and a row for each class. Columns, in any order and case: ``index``
-            (or Idx; 1 to num_class in the order of the classes, or from 0), ``name`` (of several, separated by ``;``, the first is
-            taken), and ``red``, ``green``, ``blue`` (0 to 255; made up if all three columns are missing).
+            (or Idx; 1 to num_class in the order of the classes, or from 0), ``name`` (of several, separated
+            by ``;``, the first is taken), and ``red``, ``green``, ``blue`` (0 to 255; made up if all three
+            columns are missing).
             "" stands for ADE20K's if num_class is 150, else for "class 1", "class 2", ...
 
     Raises: UserError for a file that cannot be used, or that does not have exactly ``num_class`` classes.

@@ -1,8 +1,8 @@
 """Images from files, of any mode that Pillow opens, and as the encoders want them."""
 
-import math
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from ..errors import UserError
 from .files import naming
+from .jpeg import decode_jpeg
 from .labels import LabelCoding, read_label
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB values from 0 to 1, with which the encoders were trained
@@ -39,27 +40,28 @@ def open_pair(
     label_path: str | PathLike[str],
     coding: LabelCoding,
     at_least: int | None = None,
-) -> tuple[Image.Image, np.ndarray]:
-    """An image as `open_image` and its label as `read_label` give them.
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) uint8 RGB, with the values of `open_image`, and its label as `read_label` gives it.
 
     Args:
-        at_least: the short edge, in pixels, that is needed of the image. A JPEG file is then decoded at 1/2,
-            1/4 or 1/8 of its size if that much remains, which takes a fraction of the time.
+        at_least: the short edge, in pixels, that is needed of the image. Where that is half of what a JPEG
+            file has, or less, it is decoded at reduced size.
 
     Raises: UserError as the two do, and if the files differ in size.
     """
     label = read_label(label_path, coding)
-    with naming(image_path), Image.open(image_path) as image:
-        size = image.size
-        if label.shape != size[::-1]:
-            raise UserError(
-                f"{label_path} is {label.shape[1]} x {label.shape[0]} pixels, "
-                f"but its image {image_path} is {size[0]} x {size[1]}."
-            )
-        if at_least is not None:
-            scale = at_least / min(size)
-            image.draft(None, (math.ceil(size[0] * scale), math.ceil(size[1] * scale)))
-        return _as_rgb(image, image_path), label
+    with naming(image_path):
+        decoded = decode_jpeg(Path(image_path).read_bytes(), at_least)
+    if decoded is None:
+        image = open_image(image_path)
+        decoded = np.array(image), image.size
+    pixels, size = decoded
+    if label.shape != size[::-1]:
+        raise UserError(
+            f"{label_path} is {label.shape[1]} x {label.shape[0]} pixels, "
+            f"but its image {image_path} is {size[0]} x {size[1]}."
+        )
+    return pixels, label
 
 
 def _as_rgb(image: Image.Image, path: str | PathLike[str]) -> Image.Image:

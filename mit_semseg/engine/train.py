@@ -171,7 +171,7 @@ def _train_epoch(
 
 def _on_device(shard: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """A sub-batch as the module takes it: a byte a value crosses to the device, and is normalized there."""
-    shard = async_copy_to(shard, device)
+    shard = async_copy_to({**shard, "seg_label": torch.from_numpy(shard["seg_label"])}, device)
     return {**shard, "img_data": normalize(shard["img_data"], shard["sizes"])}
 
 

@@ -24,7 +24,7 @@ def example(width=90, height=70, seed=0, cell=10):
     rng = np.random.Generator(np.random.Philox(seed))
     label = rng.integers(0, 4, (-(-height // cell), -(-width // cell))).astype(np.uint8)
     label = label.repeat(cell, 0).repeat(cell, 1)[:height, :width].copy()
-    return torch.from_numpy(SHADES[label])[None].expand(3, -1, -1).contiguous(), label
+    return SHADES[label][..., None].repeat(3, 2), label
 
 
 def test_a_crop_at_scale_one_is_a_window_of_the_image():
@@ -70,7 +70,7 @@ def test_the_scales_fill_their_range_and_follow_the_limit_of_the_long_edge():
 def test_a_class_takes_no_more_than_its_share_where_that_can_be_had():
     label = np.full((100, 400), 1, np.uint8)
     label[:, 300:] = 2  # a crop of 50 columns is all of class 0 in 5 of 7 places
-    pixels = torch.zeros(3, 100, 400, dtype=torch.uint8)
+    pixels = np.zeros((100, 400, 3), np.uint8)
 
     def mixed(max_share):
         transform = RandomScaledCrop((100, 50), (100,), 1000, (1, 1), max_share)
@@ -83,7 +83,7 @@ def test_a_class_takes_no_more_than_its_share_where_that_can_be_had():
 
 def test_unlabelled_pixels_are_no_class_of_the_share():
     label = np.zeros((50, 50), np.uint8)
-    pixels = torch.zeros(3, 50, 50, dtype=torch.uint8)
+    pixels = np.zeros((50, 50, 3), np.uint8)
     transform = RandomScaledCrop((20, 20), (50,), 1000, (1, 1), max_share=0.5)
     assert augmented(transform, pixels, label, 0)[1].shape == (20, 20)  # and no division by zero
 

@@ -147,25 +147,53 @@ def test_a_label_of_another_size_is_refused_with_both_sizes(tmp_path):
         (None, (640, 480)),
         (300, (640, 480)),
         (240, (320, 240)),
+        (180, (240, 180)),
         (61, (160, 120)),
         (60, (80, 60)),
         (7, (80, 60)),
+        (900, (640, 480)),
     ],
 )
-def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(tmp_path, at_least, size):
+def test_a_jpeg_is_decoded_at_the_smallest_size_that_is_large_enough(tmp_path, at_least, size):
     x = np.linspace(0, 255, 640, dtype=np.uint8)
     image = saved(tmp_path / "a.jpg", np.broadcast_to(x[None, :, None], (480, 640, 3)).copy(), quality=95)
     label = saved(tmp_path / "a.png", np.ones((480, 640), np.uint8))
     small, values = open_pair(image, label, LabelCoding(), at_least)
-    assert small.size == size
+    assert small.shape == (size[1], size[0], 3)
     assert values.shape == (480, 640)
     wanted = open_image(image).resize(size, Image.Resampling.BOX)
-    assert np.abs(np.asarray(small).astype(int) - np.asarray(wanted)).max() <= 4
+    assert np.abs(small.astype(int) - np.asarray(wanted)).max() <= 4
 
 
 def test_other_files_than_jpegs_are_decoded_whole(tmp_path):
     image = saved(tmp_path / "a.png", NOISE)
-    assert open_pair(image, saved(tmp_path / "b.png", NOISE[..., 0]), LabelCoding(), 2)[0].size == (60, 40)
+    pixels, _ = open_pair(image, saved(tmp_path / "b.png", NOISE[..., 0]), LabelCoding(), 2)
+    np.testing.assert_array_equal(pixels, NOISE)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "YCbCr"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 2, "quality": 30}, {"quality": 100}]
+)
+def test_jpegs_of_any_kind_have_the_values_that_pillow_gives_them(tmp_path, mode, options):
+    image = saved(tmp_path / "a.jpg", Image.fromarray(NOISE).convert(mode), **options)
+    pixels, _ = open_pair(image, saved(tmp_path / "b.png", NOISE[..., 0]), LabelCoding())
+    np.testing.assert_array_equal(pixels, np.asarray(open_image(image)))
+
+
+def test_what_is_wrong_with_a_jpeg_of_a_pair_is_what_is_wrong_with_the_image_alone(tmp_path):
+    whole = saved(tmp_path / "a.jpg", NOISE).read_bytes()
+    label = saved(tmp_path / "b.png", NOISE[..., 0])
+    for damaged in (whole[:-200], whole[:30], b"", b"\xff\xd8\xff", whole[:2] + b"x" * 50):
+        (tmp_path / "a.jpg").write_bytes(damaged)
+        messages = []
+        for read in (open_image, lambda path: open_pair(path, label, LabelCoding())):
+            with pytest.raises(UserError) as caught:
+                read(tmp_path / "a.jpg")
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+    (tmp_path / "a.jpg").write_bytes(whole + b"what some cameras write behind the end")
+    assert open_pair(tmp_path / "a.jpg", label, LabelCoding())[0].shape == NOISE.shape
 
 
 # Normalization

@@ -2,16 +2,19 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from mit_semseg.distributed import Place
-from mit_semseg.engine.train import _forward
-from mit_semseg.lib.nn import UserScatteredDataParallel
+from mit_semseg.engine.train import _forward, _parallel
+from mit_semseg.launch import run
+from mit_semseg.lib.nn import SynchronizedBatchNorm2d, UserScatteredDataParallel
 from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import SegmentationModule
 
@@ -55,6 +58,26 @@ def test_torchrun_ends_with_the_same_weights(tiny, tmp_path, by_processes):
     words = ["--gpus", "cpu", "--cfg", tiny.config, "DIR", tmp_path, *tiny.overrides(**RUN)]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     subprocess.run([*command, str(ROOT / "train.py"), *map(str, words)], check=True, timeout=120)
+    assert largest_difference(by_processes, tmp_path) < 1e-5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gives each agent a core of its own")
+def test_two_machines_end_with_the_same_weights(tiny, tmp_path, by_processes):
+    """Two agents of torchrun here, as on two machines: they know each other by their address alone."""
+    words = ["--gpus", "cpu", "--cfg", tiny.config, "DIR", tmp_path, *tiny.overrides(**RUN)]
+    cores = sorted(os.sched_getaffinity(0))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    agents = []
+    for node in range(2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node)]
+        command += ["--nproc-per-node", "1", "--master-addr", "localhost", "--master-port", str(port)]
+        command += [str(ROOT / "train.py"), *map(str, words)]
+        # With as many threads as the others have, so that sums are rounded alike.
+        one_core = partial(os.sched_setaffinity, 0, {cores[node % len(cores)]})
+        agents.append(subprocess.Popen(command, preexec_fn=one_core))
+    assert [agent.wait(timeout=120) for agent in agents] == [0, 0]
     assert largest_difference(by_processes, tmp_path) < 1e-5
 
 
@@ -106,6 +129,57 @@ def test_a_killed_process_ends_the_training_with_its_name(tiny, tmp_path):
     assert train.returncode == 1
     assert "Process 1 on cpu was ended by SIGKILL" in err
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+class Unused(torch.nn.Module):
+    """An encoder with a normalized map, and a layer that no forward calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 2, 1)
+        self.norm = SynchronizedBatchNorm2d(2)
+        self.idle = torch.nn.Conv2d(5, 5, 3)
+
+    def forward(self, x, return_feature_maps=False):
+        return [self.norm(self.conv(x))]
+
+
+def shards(step):
+    """What two devices get, of two sizes; in step 1 the second has no valid pixel, in step 2 none has."""
+    generator = torch.Generator().manual_seed(step)
+    made = [
+        {
+            "img_data": torch.randn(2, 3, size, 4, generator=generator).double(),
+            "seg_label": torch.randint(-1, 2, (2, size, 4), generator=generator),
+        }
+        for size in (5, 3)
+    ]
+    for shard in made[2 - step :]:
+        shard["seg_label"].fill_(-1)
+    return made
+
+
+def three_steps(place, devices=1):
+    """The weights after three steps on one shard a process, or on both in one process."""
+    torch.manual_seed(0)
+    module = SegmentationModule(Unused(), LogProbabilities(), pixel_loss_sum()).double()
+    net = _parallel(module, place, [place.device] * devices)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    for step in range(3):
+        batch = shards(step)[place.rank : place.rank + devices]
+        optimizer.zero_grad()
+        loss, _ = _forward(net, batch, place)
+        loss.backward()
+        optimizer.step()
+    return module.state_dict()
+
+
+def test_unused_weights_and_a_device_without_a_valid_pixel_break_nothing():
+    cpu = torch.device("cpu")
+    by_processes = run(three_steps, [cpu, cpu], timeout_s=60)
+    by_replicas = three_steps(Place(0, 1, cpu), devices=2)
+    torch.testing.assert_close(by_processes, by_replicas, rtol=1e-12, atol=1e-12)
+    assert all(value.isfinite().all() for value in by_processes.values())
 
 
 class Scores(torch.nn.Module):
