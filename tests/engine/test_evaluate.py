@@ -35,15 +35,17 @@ def test_the_table_has_a_line_a_class_and_then_the_means():
     table = ClassTable(("sky", "car", "train"), palette(3))
     # sky: 2 of 3 right, union 3; car: 1 of 1 right, union 2; train occurs nowhere.
     assert summary(matrix, table, images=2).splitlines() == [
-        "class              IoU  accuracy        pixels",
-        "sky             0.6667    0.6667             3",
-        "car             0.5000    1.0000             1",
-        "train                -         -             0",
+        "class                      IoU  accuracy        pixels",
+        "sky                     0.6667    0.6667             3",
+        "car                     0.5000    1.0000             1",
+        "train                        -         -             0",
         "",
-        "mean_iou        0.5833",
-        "mean_iou_all    0.3889",
-        "pixel_accuracy  0.7500",
-        "mean_accuracy   0.8333",
+        "mean_iou                0.5833",
+        "mean_iou_all            0.3889",
+        "pixel_accuracy          0.7500",
+        "mean_accuracy           0.8333",
+        "frequency_weighted_iou  0.6250",
+        "dice                    0.7333",
         "",
         "[Eval Summary]: 2 images",
         "Mean IoU: 0.5833, Accuracy: 75.00%",
@@ -110,7 +112,7 @@ def test_evaluating_writes_nothing_by_itself(score, trained):
 
 
 def test_no_two_images_of_a_list_share_a_picture_and_none_leads_out(tmp_path):
-    names = ["x/a.jpg", "x/a.png", "../x/a.jpg", "/y/b.jpg"]
+    names = ["x/a.jpg", "x/a.png", "/x/a.jpg", "/y/b.jpg"]
     records = [{"fpath_img": name, "fpath_segm": "l.png"} for name in names]
     options = SimpleNamespace(imgSizes=(32,), imgMaxSize=64, padding_constant=8)
     targets = _targets(ValDataset("", records, options), tmp_path)
