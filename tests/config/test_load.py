@@ -150,3 +150,34 @@ def test_every_key_has_a_type_that_yaml_can_hold():
         if isinstance(value, tuple):
             value = list(value)
         assert yaml.safe_load(yaml.safe_dump(value)) == value
+
+
+def test_the_number_of_workers_may_be_left_to_the_program_by_a_word(tmp_path):
+    (tmp_path / "a.yaml").write_text("TRAIN: {workers: auto}")
+    assert load_config(str(tmp_path / "a.yaml")).TRAIN.workers == -1
+    assert load_config(None, ["TRAIN.workers", "auto"]).TRAIN.workers == -1
+    assert load_config(None, ["TRAIN.workers", "3"]).TRAIN.workers == 3
+    with pytest.raises(UserError, match="takes whole numbers from -1"):
+        load_config(None, ["TRAIN.workers", "-2"])
+    with pytest.raises(UserError, match="'many', but takes a whole number"):
+        load_config(None, ["TRAIN.workers", "many"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("DATASET.on_error", "ignore", "takes raise or skip"),
+        ("DATASET.crop_size", "(512,)", "takes two whole numbers above 0"),
+        ("DATASET.crop_size", "(512, 1.5)", "takes two whole numbers above 0"),
+        ("DATASET.crop_max_share", "0", "takes a share above 0, up to 1"),
+        ("DATASET.scale_range", "(2, 0.5)", "the smaller first"),
+        ("DATASET.scale_range", "(0, 1)", "takes two numbers above 0"),
+        ("DATASET.label_offset", "-1", "from 0"),
+        ("DATASET.ignore_label", "-2", "from -1"),
+    ],
+)
+def test_keys_of_the_data_have_their_limits(key, value, says):
+    with pytest.raises(UserError) as caught:
+        load_config(None, [key, value])
+    assert key in str(caught.value)
+    assert says in str(caught.value)
