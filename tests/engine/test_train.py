@@ -1,10 +1,12 @@
 """Training as a user sees it: what it leaves, what it obeys, and how it goes on after an interruption."""
 
+import json
 import logging
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mit_semseg import optim
 from mit_semseg.cli import main
@@ -281,3 +283,48 @@ def test_training_speaks_through_the_package_logger_alone(call, tiny, tmp_path):
     call("train", "--gpus", "cpu", "--cfg", tiny.config, "DIR", tmp_path / "run", "TRAIN.num_epoch", 1)
     assert len(logging.getLogger().handlers) == before
     assert len(logging.getLogger("mit_semseg").handlers) == 1
+
+
+def with_a_broken_image(own_tiny, times):
+    """A list of ``times`` the usual images and, at its end, one more that is empty."""
+    records = own_tiny.records("training") * times
+    (own_tiny.folder / "broken.jpg").touch()
+    records.append({**records[0], "fpath_img": "broken.jpg"})
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (own_tiny.folder / "training.odgt").write_text(lines)
+    return own_tiny.overrides(DATASET__on_error="skip", TRAIN__epoch_iters=160, TRAIN__num_epoch=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_among_many_is_skipped_and_told(call, own_tiny, tmp_path, workers):
+    words = with_a_broken_image(own_tiny, times=50)  # 301 images: with 2 a step, all are seen
+    run = ["--gpus", "cpu", "--cfg", own_tiny.config, "DIR", tmp_path / "run", "TRAIN.workers", workers]
+    done = call("train", *run, *words)
+    assert done.code == 0, done.err
+    assert done.out.count("Skipped (1 so far)") == 1
+    assert "broken.jpg is empty. It stands in line 301 of" in done.out
+    assert (tmp_path / "run" / "encoder_epoch_1.pth").is_file()
+
+
+def test_more_than_one_broken_image_in_a_hundred_ends_the_training(call, own_tiny, tmp_path):
+    words = with_a_broken_image(own_tiny, times=15)  # 91 images
+    done = call("train", "--gpus", "cpu", "--cfg", own_tiny.config, "DIR", tmp_path / "run", *words)
+    assert done.code == 2
+    assert "1 of 91 examples can't be used" in done.err
+    assert "mit-semseg data check" in done.err
+
+
+def test_the_crop_recipe_and_labels_from_0_train(call, own_tiny, tmp_path):
+    for record in own_tiny.records("training"):
+        file = own_tiny.folder / record["fpath_segm"]
+        label = np.array(Image.open(file)).astype(int)
+        Image.fromarray(np.where(label == 0, 255, label - 1).astype(np.uint8)).save(file)
+    words = own_tiny.overrides(
+        DATASET__augment="crop",
+        DATASET__crop_size="(24,32)",
+        DATASET__label_offset=0,
+        DATASET__ignore_label=255,
+    )
+    done = call("train", "--gpus", "cpu", "--cfg", own_tiny.config, "DIR", tmp_path / "run", *words)
+    assert done.code == 0, done.err
+    assert (tmp_path / "run" / "encoder_epoch_2.pth").is_file()
