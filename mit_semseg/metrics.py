@@ -35,25 +35,46 @@ class ConfusionMatrix:
         pred, label = np.asarray(pred), np.asarray(label)
         if pred.shape != label.shape:
             raise ValueError(f"pred has shape {pred.shape}, but label has {label.shape}")
+        if _all_in_range(pred, 0, self.num_class) and _all_in_range(label, -1, self.num_class):
+            # An ignored pixel falls into a row of its own, which is faster than picking out all others.
+            rows = (label.ravel().astype(np.int64) + 1) * self.num_class + pred.ravel()
+            self.counts += _count(rows, self.num_class + 1, self.num_class)[1:]
+            return
         valid = label >= 0
         truth, guess = label[valid].astype(np.int64), pred[valid].astype(np.int64)
         for name, values in (("label", truth), ("pred", guess)):
-            if values.size and not (values.min() >= 0 and values.max() < self.num_class):
+            if not _all_in_range(values, 0, self.num_class):
                 raise ValueError(
                     f"{name} holds classes {values.min()} to {values.max()}, but there are {self.num_class}"
                 )
-        cells = np.bincount(truth * self.num_class + guess, minlength=self.num_class**2)
-        self.counts += cells.reshape(self.counts.shape)
+        self.counts += _count(truth * self.num_class + guess, self.num_class, self.num_class)
 
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union of each class, (num_class,); NaN if in neither label nor prediction."""
-        hits, truth, guess = self._margins()
+        hits, truth, guess = self.margins()
         return _divide(hits, truth + guess - hits)
 
     def recall(self) -> NDArray[np.float64]:
         """Share of each true class's pixels that were found, (num_class,); NaN for a class without pixels."""
-        hits, truth, _ = self._margins()
+        hits, truth, _ = self.margins()
         return _divide(hits, truth)
+
+    def precision(self) -> NDArray[np.float64]:
+        """Share of the pixels taken for each class that are of it, (num_class,); NaN if there are none.
+
+        Source: van Rijsbergen 1979, Information Retrieval, chapter 7.
+        """
+        hits, _, guess = self.margins()
+        return _divide(hits, guess)
+
+    def dice(self) -> NDArray[np.float64]:
+        """Twice the intersection over the sum of both areas, (num_class,); NaN if in neither.
+
+        Also known as F1: the harmonic mean of precision and recall.
+        Source: Dice 1945, Measures of the Amount of Ecologic Association Between Species.
+        """
+        hits, truth, guess = self.margins()
+        return _divide(2 * hits, truth + guess)
 
     def mean_iou(self) -> float:
         """Mean over the classes that occur in label or prediction; NaN if there are none.
@@ -75,7 +96,21 @@ class ConfusionMatrix:
         """Mean recall over the classes that have pixels; NaN if there are none."""
         return _mean(self.recall())
 
-    def _margins(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def frequency_weighted_iou(self) -> float:
+        """Mean IoU, each class weighing as much as it has pixels; NaN if there are none.
+
+        Source: Long et al. 2015, Fully Convolutional Networks for Semantic Segmentation, section 5.
+        """
+        truth = self.counts.sum(1)
+        total = truth.sum()
+        return float((truth * np.nan_to_num(self.iou())).sum() / total) if total else float("nan")
+
+    def mean_dice(self) -> float:
+        """Mean Dice over the classes that occur in label or prediction; NaN if there are none."""
+        return _mean(self.dice())
+
+    def margins(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Right, labelled and predicted pixels of each class, three (num_class,) arrays."""
         return np.diag(self.counts), self.counts.sum(1), self.counts.sum(0)
 
 
@@ -85,6 +120,8 @@ METRICS: dict[str, Callable[[ConfusionMatrix], float]] = {
     "mean_iou_all": ConfusionMatrix.mean_iou_all,
     "pixel_accuracy": ConfusionMatrix.pixel_accuracy,
     "mean_accuracy": ConfusionMatrix.mean_accuracy,
+    "frequency_weighted_iou": ConfusionMatrix.frequency_weighted_iou,
+    "dice": ConfusionMatrix.mean_dice,
 }
 
 
@@ -137,6 +174,14 @@ class AverageMeter:
     def average(self) -> Any:
         """The mean of all values so far; None before the first."""
         return self.avg
+
+
+def _all_in_range(values: NDArray[Any], first: int, end: int) -> bool:
+    return not values.size or bool(values.min() >= first and values.max() < end)
+
+
+def _count(cells: NDArray[np.int64], rows: int, columns: int) -> NDArray[np.int64]:
+    return np.bincount(cells, minlength=rows * columns).reshape(rows, columns)
 
 
 def _divide(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -14,7 +14,19 @@ PACKAGE = "mit_semseg"
 LAYERS = (
     ("errors", "log", "atomic", "resources", "config"),
     ("distributed", "launch", "lib"),
-    ("data", "dataset", "models", "losses", "metrics", "optim", "checkpoint", "visualize", "utils"),
+    (
+        "data",
+        "dataset",
+        "models",
+        "losses",
+        "metrics",
+        "optim",
+        "checkpoint",
+        "visualize",
+        "utils",
+        "per_image",
+        "confidence",
+    ),
     ("inference", "engine", "report"),
     ("cli",),
 )

@@ -37,8 +37,28 @@ def test_scores_by_hand():
             "mean_iou_all": (1 / 2 + 1 / 3) / 3,
             "pixel_accuracy": 3 / 5,
             "mean_accuracy": (2 / 3 + 1 / 2) / 2,
+            "frequency_weighted_iou": (3 * 1 / 2 + 2 * 1 / 3) / 5,
+            "dice": (4 / 6 + 2 / 4) / 2,
         }
     )
+    np.testing.assert_allclose(matrix.precision(), [2 / 3, 1 / 2, np.nan])
+    np.testing.assert_allclose(matrix.dice(), [4 / 6, 2 / 4, np.nan])
+    assert [margin.tolist() for margin in matrix.margins()] == [[2, 1, 0], [3, 2, 0], [3, 2, 0]]
+
+
+def test_dice_is_the_harmonic_mean_of_precision_and_recall():
+    matrix = matrix_of(*random_pair(6), 6)
+    precision, recall = matrix.precision(), matrix.recall()
+    np.testing.assert_allclose(matrix.dice(), 2 * precision * recall / (precision + recall))
+
+
+def test_labels_below_minus_one_are_ignored_like_minus_one():
+    pred, label = random_pair(5)
+    lower = np.where(label == -1, -7, label)
+    np.testing.assert_array_equal(matrix_of(pred, lower, 5).counts, matrix_of(pred, label, 5).counts)
+    unsigned = np.where(label == -1, 0, label).astype(np.uint8)
+    counts = matrix_of(pred.astype(np.uint8), unsigned, 5).counts
+    np.testing.assert_array_equal(counts, matrix_of(pred, unsigned.astype(int), 5).counts)
 
 
 def test_the_mean_is_over_classes_that_occur_in_label_or_prediction():
@@ -76,7 +96,7 @@ def test_small_types_do_not_overflow():
 
 def test_an_empty_matrix_has_no_scores_and_no_warnings():
     matrix = matrix_of(np.zeros(3, int), np.full(3, -1), 4)
-    assert all(math.isnan(METRICS[name](matrix)) for name in ("mean_iou", "pixel_accuracy", "mean_accuracy"))
+    assert all(math.isnan(METRICS[name](matrix)) for name in METRICS if name != "mean_iou_all")
     assert matrix.mean_iou_all() == 0
 
 
