@@ -1,13 +1,15 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
-from mit_semseg.lib.nn.mailbox import Mailbox, _size, has_shared_memory
+from mit_semseg.lib.nn.mailbox import _FOLDER, Mailbox, _create, _size, _Where, has_shared_memory
 
 pytestmark = pytest.mark.skipif(not has_shared_memory(), reason="needs Linux on x86-64")
 
@@ -55,11 +57,13 @@ def test_a_rank_that_was_killed_is_missed_at_once(tmp_path):
     while box._pids[1] == 0:  # as between_ranks waits for all
         time.sleep(0.01)
     box.gather(torch.ones(1, 1))
-    peer.join()
+    while " Z " not in Path(f"/proc/{peer.pid}/stat").read_text():
+        time.sleep(0.01)  # from now on it is a zombie, as where its launcher waits for another one first
     start = time.monotonic()
     with pytest.raises(dist.DistError, match="Rank 1 has ended while rank 0 waited for it"):
         box.gather(torch.ones(1, 1))
     assert time.monotonic() - start < 10
+    peer.join()
 
 
 def test_a_rank_that_does_not_come_is_waited_for_no_longer_than_agreed():
@@ -68,6 +72,34 @@ def test_a_rank_that_does_not_come_is_waited_for_no_longer_than_agreed():
     box = Mailbox(memory, 0, 2, timeout_s=0.3)
     with pytest.raises(dist.DistError, match=r"Rank 0 has waited 0\.3 s for rank 1 at a synchronized layer"):
         box.gather(torch.ones(1, 1))
+
+
+def test_ranks_that_bring_rows_of_two_sizes_all_fail_instead_of_mixing_them_up():
+    memory = np.zeros(_size(2), np.uint8)
+    boxes = [Mailbox(memory, rank, 2, timeout_s=30) for rank in range(2)]
+    with ThreadPoolExecutor() as pool:
+        found = [pool.submit(box.gather, torch.ones(1, 3 + rank)) for rank, box in enumerate(boxes)]
+    for future in found:
+        with pytest.raises(RuntimeError, match=r"different synchronized layers: they bring \[12, 16\] bytes"):
+            future.result()
+
+
+def test_the_shared_file_never_has_a_name_that_could_stay_behind():
+    before = set(_FOLDER.iterdir())
+    file = _create(1000)
+    assert file is not None
+    where = _Where.of(file)
+    assert not [path for path in set(_FOLDER.iterdir()) - before if "mit-semseg" in path.name]
+    with file:
+        first, second = where.open(1000), where.open(1000)
+        assert first is not None
+        assert second is not None
+        first[7] = 5
+        assert second.tolist() == [0] * 7 + [5] + [0] * 992
+        assert where._replace(secret=bytes(16)).open(1000) is None  # another file, on another machine
+        assert where.open(999) is None
+    assert where.open(1000) is None
+    assert where._replace(path="/dev/null").open(1000) is None
 
 
 def test_rows_that_are_too_long_or_elsewhere_are_not_taken():

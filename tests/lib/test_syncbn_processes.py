@@ -1,6 +1,7 @@
 """Synchronized BatchNorm over processes: ranks equal one device that has all their data."""
 
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 import torch
@@ -41,7 +42,9 @@ def rank_main(rank, worlds, folder):
     for world in worlds:
         if rank < world:
             store = dist.FileStore(str(folder / f"store{world}"), world)
-            dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
+            dist.init_process_group(
+                "gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=77)
+            )
             torch.save(train(rank, world), folder / f"{rank}of{world}.pt")
             dist.destroy_process_group()
 
@@ -56,8 +59,13 @@ def one_step(rank, exchange=None):
 
 
 def train(rank, world):
-    process_exchange()  # made at the first step otherwise
+    exchange = process_exchange()  # made at the first step otherwise
     found = {"as it is": one_step(rank), "over sockets": one_step(rank, ProcessExchange(None))}
+    if exchange._mailbox is not None:
+        found["time-out"] = exchange._mailbox._timeout_s
+    x = data(rank, 0).requires_grad_(rank == 0)
+    make_layer()(x).backward(data(rank, 1))
+    found["input gradient of rank 0"] = x.grad
 
     model = DistributedDataParallel(make_net())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -121,6 +129,13 @@ def test_ranks_equal_one_device_with_all_the_data(found, way):
         assert_same(rank, {"running statistics": wanted["running statistics"]}, tolerance=1e-9)
 
 
+def test_a_rank_whose_input_needs_no_gradient_still_gives_the_others_their_sums(found):
+    assert [rank["input gradient of rank 0"] is None for rank in found] == [False] + [True] * (len(found) - 1)
+    torch.testing.assert_close(
+        found[0]["input gradient of rank 0"], found[0]["as it is"]["input gradients"][0], rtol=0, atol=1e-12
+    )
+
+
 def test_a_layer_costs_one_collective_forward_and_one_backward(found):
     for rank in found:
         assert rank["over sockets"]["collectives"] == ["all_gather_into_tensor"] * 2
@@ -131,6 +146,7 @@ def test_a_layer_costs_one_collective_forward_and_one_backward(found):
 def test_ranks_of_one_machine_use_their_shared_memory(found):
     for rank in found:
         assert rank["as it is"]["collectives"] == []
+        assert rank["time-out"] == 77  # the group's, not that of its store
 
 
 def test_ddp_trains_to_the_weights_of_one_device(found):

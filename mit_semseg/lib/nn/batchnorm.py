@@ -137,10 +137,10 @@ class _Normalize(Function):
             kernels.backward_sums(dy, x, here[0], here[1])
             for dy, x, here in zip(grads, inputs, near, strict=True)
         ]
+        sum_here = reduce(torch.add, [local.to(per_value.device) for local in sums])
+        everyone = ctx.exchange.gather(sum_here.view(1, -1))  # in any case, as others may need it
         input_grads: list[Tensor | None] = [None] * len(inputs)
         if any(ctx.needs_input_grad[3 : 3 + len(inputs)]):
-            sum_here = reduce(torch.add, [local.to(per_value.device) for local in sums])
-            everyone = ctx.exchange.gather(sum_here.view(1, -1))
             averages = everyone.view(-1, *sum_here.shape).sum(0) * per_value
             input_grads = [
                 kernels.input_gradient(dy, x, _as(weight, here), here[0], here[1], *averages.to(x.device))

@@ -6,10 +6,13 @@ because every message wakes several threads; a process that watches a flag in sh
 
 import os
 import platform
+import secrets
+import stat
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +40,8 @@ class Mailbox:
     def __init__(self, memory: np.ndarray, rank: int, ranks: int, timeout_s: float) -> None:
         flags, pids, rows = np.split(memory, np.cumsum([2 * ranks * 64, ranks * 8]))
         # A processor's cache line each, so that nobody's writing slows another's watching.
-        self._flags = flags.view(np.int64).reshape(2, ranks, 8)[:, :, 0]
+        lines = flags.view(np.int64).reshape(2, ranks, 8)
+        self._flags, self._sizes = lines[:, :, 0], lines[:, :, 1]
         self._pids = pids.view(np.int64)
         self._rows = rows.reshape(2, ranks, _CAPACITY)
         self._rank = rank
@@ -49,25 +53,20 @@ class Mailbox:
     def between_ranks() -> "Mailbox | None":
         """One for the ranks of the default process group, or None if they don't share memory.
 
-        All ranks call it together. Nothing is left behind, even by a process that is killed, as the file has
-        no name any more when this returns.
+        All ranks call it together. Nothing is left behind, even by a process that is killed meanwhile, as the
+        file never has a name.
         """
         rank, ranks = dist.get_rank(), dist.get_world_size()
-        name: list[str | None] = [_create(_size(ranks)) if rank == 0 and has_shared_memory() else None]
-        dist.broadcast_object_list(name, src=0)
-        if name[0] is None:
+        file = _create(_size(ranks)) if rank == 0 and has_shared_memory() else None
+        where = [None if file is None else _Where.of(file)]
+        dist.broadcast_object_list(where, src=0)
+        if where[0] is None:
             return None
-        store = dist.distributed_c10d._get_default_store()
-        timeout_s = store.timeout.total_seconds()  # type: ignore[attr-defined]
-        box = None
-        try:
-            memory = np.asarray(np.memmap(name[0], np.uint8, "r+", shape=(_size(ranks),)))
-            box = Mailbox(memory, rank, ranks, timeout_s)
-        except (OSError, ValueError):  # on another machine, or in another container
-            pass
+        memory = where[0].open(_size(ranks))
+        box = None if memory is None else Mailbox(memory, rank, ranks, _timeout_of_group())
         dist.barrier()
-        if rank == 0:
-            Path(name[0]).unlink()
+        if file is not None:
+            file.close()
         together = torch.tensor(int(box is not None and box.missing() is None))
         dist.all_reduce(together, dist.ReduceOp.MIN)
         return box if together else None
@@ -78,13 +77,21 @@ class Mailbox:
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, k) of all ranks, (ranks * n, k), in the order of ranks; n and k are the same for all.
 
-        Raises: DistError if a rank has ended, or is not there in time.
+        Raises: DistError if a rank has ended, or is not there in time; RuntimeError, on all ranks, if their
+            rows differ in size.
         """
         self._round += 1
-        flags, slots = self._flags[self._round % 2], self._rows[self._round % 2]
+        place = self._round % 2
+        flags, sizes, slots = self._flags[place], self._sizes[place], self._rows[place]
+        sizes[self._rank] = rows.nbytes
         slots[self._rank, : rows.nbytes] = rows.contiguous().numpy().reshape(-1).view(np.uint8)
         flags[self._rank] = self._round  # after the rows, since who sees it reads them
         self._await(flags)
+        if (sizes != rows.nbytes).any():
+            raise RuntimeError(
+                f"The ranks are at different synchronized layers: they bring {sizes.tolist()} bytes. In "
+                "training all of them must call the same layers in the same order, forward and backward."
+            )
         everyone = torch.from_numpy(slots[:, : rows.nbytes].copy())
         return everyone.view(-1).view(rows.dtype).view(-1, rows.size(1))
 
@@ -112,13 +119,53 @@ class Mailbox:
     def missing(self) -> int | None:
         """The first rank whose process is not there, if there is one."""
         for rank, pid in enumerate(self._pids.tolist()):
-            try:
-                os.kill(pid, 0)  # asks whether it exists, and does nothing to it
-            except ProcessLookupError:
+            if pid and not _is_running(pid):  # 0 until a rank has begun
                 return rank
-            except PermissionError:  # it does, and is another user's
-                continue
         return None
+
+
+class _Where(NamedTuple):
+    """How to reach a file that one process of this machine has open."""
+
+    path: str
+    secret: bytes
+    """What stands at its end, since on another machine the path may lead to any other file."""
+
+    @staticmethod
+    def of(file: IO[bytes]) -> "_Where":
+        secret = secrets.token_bytes(16)
+        file.seek(0, os.SEEK_END)
+        file.write(secret)
+        return _Where(f"/proc/{os.getpid()}/fd/{file.fileno()}", secret)
+
+    def open(self, size: int) -> np.ndarray | None:
+        """Its memory; None on another machine, or in another container."""
+        try:
+            found = Path(self.path).stat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size != size + len(self.secret):
+                return None
+            with Path(self.path).open("r+b", buffering=0) as file:
+                file.seek(size)
+                if file.read() != self.secret:
+                    return None
+                return np.asarray(np.memmap(file, np.uint8, "r+", shape=(size,)))
+        except (OSError, ValueError):
+            return None
+
+
+def _timeout_of_group() -> float:
+    """How long a collective of the default process group may take, in seconds."""
+    backend = dist.distributed_c10d._get_default_group()._get_backend(torch.device("cpu"))
+    backend = getattr(backend, "wrapped_pg", backend)  # with TORCH_DISTRIBUTED_DEBUG=DETAIL
+    return float(backend.options._timeout.total_seconds())
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent to notice does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rsplit(b")", 1)[1].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
 
 
 def _size(ranks: int) -> int:
@@ -130,17 +177,15 @@ def has_shared_memory() -> bool:
     return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
-def _create(size: int) -> str | None:
-    """A file of zeros in memory, or None if there is no room."""
+def _create(size: int) -> IO[bytes] | None:
+    """A nameless file of zeros in memory, or None if there is no room."""
     try:
-        handle, name = tempfile.mkstemp(prefix="mit-semseg-", dir=_FOLDER)
+        file = tempfile.TemporaryFile(dir=_FOLDER, buffering=0)  # noqa: SIM115  the caller closes it
     except OSError:
         return None
     try:
-        os.posix_fallocate(handle, 0, size)  # or a write would end the process once memory runs out
+        os.posix_fallocate(file.fileno(), 0, size)  # or a write would end the process once memory runs out
     except OSError:
-        Path(name).unlink()
+        file.close()
         return None
-    finally:
-        os.close(handle)
-    return name
+    return file
