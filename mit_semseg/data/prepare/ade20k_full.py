@@ -23,7 +23,7 @@ from ..classes import ClassTable, load_classes, palette
 from ..files import naming
 from .joining import join
 from .options import Options
-from .release import TRAINING, VALIDATION, Release, nothing_found
+from .release import TRAINING, VALIDATION, Release, nothing_found, some
 from .source import Source
 from .values import NoImages
 
@@ -72,7 +72,7 @@ def read(source: Source, options: Options) -> Release:
         table = load_classes("", 150)
         coding, missing = _challenge(names)
         if missing:
-            notes.append(f"No object is called {', '.join(missing)}, so these classes do not occur.")
+            notes.append(f"No object is called {some(missing, 10)}, so these classes do not occur.")
         classes = table
     else:
         chosen = [number for number, _ in frequency.most_common(count)]

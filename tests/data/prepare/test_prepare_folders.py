@@ -221,6 +221,43 @@ def test_common_layouts_are_understood(prepare, tmp_path, make, one, other):
     assert out.records("training")[0]["fpath_img"].endswith(one.rsplit("/", 1)[-1])
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("images/a.jpg", "annotations/trimaps/a.png"),
+        ("ISBI_Training_Data/a.jpg", "ISBI_Training_GroundTruth/a_Segmentation.png"),
+        ("training/image_2/a.png", "training/semantic/a.png"),
+        ("top/a.tif", "gts/a.tif"),
+    ],
+)
+def test_names_alone_match_where_folders_do_not(prepare, tmp_path, make, one, other):
+    for name in ("a", "b"):
+        make.image(tmp_path / "s" / one.replace("a.", f"{name}."))
+        values = make.full([1, 2] if name == "a" else [2, 1])
+        make.label(tmp_path / "s" / other.replace("a.", f"{name}.").replace("a_", f"{name}_"), values)
+    out = prepare("folders", tmp_path / "s")
+    assert sorted(out.names("training") + out.names("validation")) == ["a", "b"]
+    assert (out.label("a")[0, 0], out.label("b")[0, 0]) == (1, 2)
+    assert "file names alone say which belong together" in out.said
+
+
+def test_names_that_come_twice_match_in_their_own_folders_only(prepare, tmp_path, make):
+    for street in ("x", "y"):
+        make.image(tmp_path / "s" / "images" / street / "1.jpg")
+    make.label(tmp_path / "s" / "labels" / "z" / "1.png", make.full([1, 2]))
+    with pytest.raises(UserError, match=r"no image with a label of its name .*--image-folder and --label-f"):
+        prepare("folders", tmp_path / "s")
+
+
+@pytest.mark.parametrize("place", ["photos", "."])
+def test_naming_the_folder_of_the_labels_is_enough(prepare, tmp_path, make, place):
+    make.image(tmp_path / "s" / place / "a.jpg")
+    make.label(tmp_path / "s" / "masks" / "a.png", make.full([1, 2]))
+    make.colored(tmp_path / "s" / "masks_color" / "a.png", np.zeros((4, 6, 3)))
+    out = prepare("folders", tmp_path / "s", "--label-folder", "masks")
+    assert [record["fpath_img"] for record in out.records("training")] == ["images/training/a.jpg"]
+
+
 def test_folders_called_train_val_and_test_are_the_split(prepare, tmp_path, make):
     source = tmp_path / "s"
     for part in ("train", "val", "test"):
