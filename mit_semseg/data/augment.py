@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -147,16 +147,28 @@ def build_augmentation(name: str, opt: Any) -> Transform:
         ) from None
     except AttributeError:
         raise UserError(f"DATASET.augment is '{name}', but {module_name} has no {function_name}.") from None
-    return function(opt)
+    if not callable(function):
+        kind = type(function).__name__
+        raise UserError(f"DATASET.augment is '{name}', which is no function but of type {kind}.")
+    transform = function(opt)
+    if not callable(transform):
+        kind = type(transform).__name__
+        raise UserError(
+            f"DATASET.augment is '{name}', which returned no transform but a value of type {kind}."
+        )
+    return cast(Transform, transform)
 
 
 def augmented(
-    transform: Transform, pixels: np.ndarray, values: np.ndarray, seed: int
+    transform: Transform, pixels: np.ndarray, values: np.ndarray, seed: int, num_class: int | None = None
 ) -> tuple[Tensor, np.ndarray]:
     """An image (H, W, 3) uint8 and its label's standard values (H, W), transformed with a seed.
 
+    Args:
+        num_class: up to which the label's values may go; None for any.
+
     Returns: the image as (3, h, w), the label (h, w).
-    Raises: UserError if the transform returns something else than those.
+    Raises: UserError if the transform returns something else than those, or values that stand for no class.
     """
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed the GPUs too, and so change what dropout draws there.
@@ -171,13 +183,23 @@ def augmented(
         and image.dim() == 3
         and image.shape == (3, *label.shape)
         and label.numel() > 0
+        and not label.is_floating_point()
     )
     if not fits:
         raise UserError(
             f"DATASET.augment made {_describe(image)} and {_describe(label)}. It must return an image "
             "(3, h, w) uint8 and a label (h, w) of whole numbers; normalizing comes later."
         )
-    return image.as_subclass(Tensor), label.as_subclass(Tensor).numpy()
+    standard = label.as_subclass(Tensor).numpy()
+    low, high = int(standard.min()), int(standard.max())
+    if low < 0 or (num_class is not None and high > num_class):
+        # Refused here, since a GPU that is given such a target stops with an error that names nothing.
+        allowed = "0 or more" if num_class is None else f"from 0 to {num_class}"
+        raise UserError(
+            f"DATASET.augment made a label with the values {low} to {high}; they must be {allowed}. "
+            "0 stands for no class, and is what to fill borders with."
+        )
+    return image.as_subclass(Tensor), standard
 
 
 def _describe(value: Any) -> str:

@@ -134,6 +134,7 @@ def test_any_transform_of_torchvision_fits_and_what_it_adds_is_ignored():
         (lambda image, label: image, "made (3, 70, 90) uint8 and NoneType"),
         (lambda image, label: (image[:, :5], label), "made (3, 5, 90) uint8 and (70, 90) uint8"),
         (lambda image, label: (image[:, :0], label[:0]), "made (3, 0, 90) uint8 and (0, 90) uint8"),
+        (lambda image, label: (image, label.float()), "made (3, 70, 90) uint8 and (70, 90) float32"),
     ],
 )
 def test_a_transform_that_returns_something_else_is_told_what_is_wanted(transform, says):
@@ -141,6 +142,18 @@ def test_a_transform_that_returns_something_else_is_told_what_is_wanted(transfor
         augmented(transform, *example(), 0)
     assert says in str(caught.value)
     assert "It must return an image (3, h, w) uint8 and a label (h, w)" in str(caught.value)
+
+
+@pytest.mark.parametrize("num_class", [3, 7])
+def test_values_that_stand_for_no_class_are_refused(num_class):
+    fill = v2.RandomRotation((45, 45), fill={tv_tensors.Image: 0, tv_tensors.Mask: num_class + 1})
+    with pytest.raises(
+        UserError, match=rf"values \d to {num_class + 1}; they must be from 0 to {num_class}\. 0"
+    ):
+        augmented(fill, *example(), 0, num_class)
+    assert augmented(fill, *example(), 0, num_class + 1)[1].max() == num_class + 1
+    with pytest.raises(UserError, match=r"values -1 to 2; they must be 0 or more"):
+        augmented(lambda image, label: (image, label.long() - 1), *example(), 0)
 
 
 def test_a_function_of_the_users_is_found_in_the_working_directory(tmp_path, monkeypatch):
@@ -154,6 +167,12 @@ def test_a_function_of_the_users_is_found_in_the_working_directory(tmp_path, mon
     assert augmented(transform, *example(), 0)[0].shape == (3, 32, 48)
     with pytest.raises(UserError, match="my_augment has no buidl"):
         build_augmentation("my_augment:buidl", options())
+    with pytest.raises(UserError, match="'my_augment:__name__', which is no function but of type str"):
+        build_augmentation("my_augment:__name__", options())
+    with pytest.raises(
+        UserError, match="'builtins:repr', which returned no transform but a value of type str"
+    ):
+        build_augmentation("builtins:repr", options())
 
 
 @pytest.mark.parametrize(
