@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ...atomic import replacing, unwritable
 from ...errors import UserError
@@ -105,6 +105,8 @@ def image_size(image: Path | bytes, where: str) -> tuple[int, int]:
         try:
             with Image.open(io.BytesIO(image)) as opened:
                 return opened.size
+        except UnidentifiedImageError:
+            raise UserError(f"{where} is not an image that Pillow can read.") from None
         except Exception as error:  # Pillow's decoders raise errors of many kinds
             raise UserError(f"{where} cannot be read ({error}).") from None
     with naming(image), Image.open(image) as opened:

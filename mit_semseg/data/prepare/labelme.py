@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, UnidentifiedImageError
 from tqdm import tqdm
 
 from ...errors import UserError
@@ -56,9 +56,12 @@ class Shapes:
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             size, turn = opened.size, opened.getexif().get(_ORIENTATION, 1)
         upright = size[::-1] if turn >= 5 else size
-        drawn_on = tuple(
-            content.get(key) or upright[k] for k, key in enumerate(("imageWidth", "imageHeight"))
-        )
+        try:
+            drawn_on = tuple(
+                int(content.get(key) or upright[k]) for k, key in enumerate(("imageWidth", "imageHeight"))
+            )
+        except (TypeError, ValueError):
+            raise UserError(f"{label}: imageWidth or imageHeight is no number of pixels.") from None
         # LabelMe shows images upright; other programs that write its format may not.
         turned = turn in _TO_STORED and drawn_on == upright
         if drawn_on != (upright if turned else size):
@@ -72,7 +75,11 @@ class Shapes:
                 name = str(shape["label"])
                 if name in self.numbers:
                     _draw(canvas, shape, self.numbers[name])
-            except (KeyError, TypeError, ValueError, IndexError, binascii.Error) as error:
+            except UnidentifiedImageError:
+                raise UserError(f"{label}: shape {number} cannot be drawn (its mask is no image).") from None
+            except (
+                Exception
+            ) as error:  # what a shape of any content raises, a damaged mask's decoder included
                 raise UserError(f"{label}: shape {number} cannot be drawn ({error!r}).") from None
         stored = canvas.transpose(_TO_STORED[turn]) if turned else canvas
         return np.asarray(stored).astype(np.uint16)

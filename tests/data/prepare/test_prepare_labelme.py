@@ -172,6 +172,36 @@ def test_what_cannot_be_drawn_is_named(prepare, write):
     assert "1 other JSON files are left out" in out.said
 
 
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ({"mask": base64.b64encode(b"no image").decode()}, "shape 1 cannot be drawn (its mask is no image)."),
+        ({"mask": "%%%"}, "shape 1 cannot be drawn (its mask is no image)."),
+        ({"mask": None}, "shape 1 cannot be drawn (TypeError("),
+    ],
+)
+def test_a_damaged_mask_is_named_with_its_shape(prepare, write, damage, says):
+    write("a", [shape("a", [[0, 0], [3, 3]], "mask", **damage), shape("b", box(0, 0, 3, 3))])
+    with pytest.raises(UserError) as raised:
+        prepare("labelme", write("b", [shape("b", box(0, 0, 3, 3))]))
+    assert f"a.json: {says}" in str(raised.value)
+
+
+def test_sizes_may_be_text_if_they_are_numbers(prepare, write):
+    write("a", [shape("a", box(0, 0, 3, 3)), shape("b", box(9, 9, 12, 12))], imageWidth="30")
+    out = prepare("labelme", write("b", [shape("b", box(0, 0, 3, 3))]))
+    assert out.label("a").shape == (20, 30)
+    with pytest.raises(UserError, match=r"b.json: imageWidth or imageHeight is no number of pixels"):
+        prepare("labelme", write("b", [shape("b", box(0, 0, 3, 3))], imageWidth="wide"))
+
+
+def test_an_image_in_the_file_that_is_none_is_named(prepare, write):
+    source = write("a", [shape("b", box(0, 0, 3, 3))], imageData="AAAA")
+    (source / "a.jpg").unlink()
+    with pytest.raises(UserError, match=r"the image in .*a.json is not an image that Pillow can read\."):
+        prepare("labelme", source)
+
+
 def test_a_second_run_changes_nothing(prepare, write, make):
     source = write("a", [shape("a", box(0, 0, 5, 5)), shape("b", box(8, 8, 9, 9))], embed=True)
     (source / "a.jpg").unlink()
