@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ...atomic import unwritable
 from ...errors import UserError
 from ..classes import ClassTable, write_classes
 from .convert import Done, Job, absolute, write
@@ -43,10 +44,12 @@ def prepare(source: str, out: str, options: Options, *, workers: int | None = No
     given = None if options.names is None else read_names(options.names)
     settings = {"source": str(absolute(source)), **vars(options)}
     settings["map"] = {"*" if value is None else str(value): label for value, label in options.map.items()}
+    mark = (json.dumps(settings, indent=1) + "\n").encode()
     existed = out_path.exists()
-    write(out_path / _MARK, (json.dumps(settings, indent=1) + "\n").encode())
+    if not (out_path / _MARK).exists():
+        write(out_path / _MARK, mark)
     try:
-        return _prepare(source_path, out_path, options, given, workers)
+        return _prepare(source_path, out_path, options, given, mark, workers)
     except NothingFoundError:
         if not existed:
             with suppress(OSError):
@@ -56,7 +59,12 @@ def prepare(source: str, out: str, options: Options, *, workers: int | None = No
 
 
 def _prepare(
-    source_path: Path, out: Path, options: Options, given: ClassTable | None, workers: int | None
+    source_path: Path,
+    out: Path,
+    options: Options,
+    given: ClassTable | None,
+    mark: bytes,
+    workers: int | None,
 ) -> list[str]:
     source, release = _read(source_path, out, options)
     with closing(source):
@@ -74,6 +82,7 @@ def _prepare(
         if given is not None:
             recoding = Recoding(table, len(given.names), options.names or "")
         job = Job(source, release.reader, recoding, out, source.linkable and options.images == "link")
+        _begin(out, mark)
         pixels = np.zeros(256, np.int64)
         done: list[Done] = []
         with (
@@ -98,6 +107,20 @@ def _prepare(
     _write_classes(out / "classes.csv", classes)
     write(out / "config.yaml", _config(out, len(classes.names), options).encode())
     return _report(out, counts, classes, pixels, release.notes + notes, problems)
+
+
+def _begin(out: Path, mark: bytes) -> None:
+    """Removes the lists of an earlier run with other settings, whose labels are written over from now on.
+
+    If this run ends before it has lists of its own, none may point to a mixture of both.
+    """
+    try:
+        if (out / _MARK).read_bytes() != mark:
+            for split in (TRAINING, VALIDATION):
+                (out / f"{split}.odgt").unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(out / _MARK, error) from error
+    write(out / _MARK, mark)
 
 
 def _check_places(source: Path, out: Path) -> None:

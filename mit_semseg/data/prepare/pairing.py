@@ -37,6 +37,8 @@ def pairs_by_name(source: Source, options: Options) -> Pairs:
     """
     members = [name for name in source.members() if name.lower().endswith(IMAGE_EXTENSIONS)]
     for images, labels in sides_of(members, options):
+        images = _ending(images, options.image_suffix)
+        labels = _ending(labels, options.label_suffix)
         matched, alone, unused = _match(images, labels, options)
         loose = not matched and _are_distinct(images)
         if loose:
@@ -79,6 +81,11 @@ def pairs_by_name(source: Source, options: Options) -> Pairs:
             problems.append(f"{source.where(file.member)} has no label.")
     problems += [f"{where} is a label without an image." for several in rivals.values() for where in several]
     return Pairs(examples, notes, problems)
+
+
+def _ending(files: list[File], suffix: str | None) -> list[File]:
+    """The files whose names end as the user says; others belong to something else."""
+    return [file for file in files if file.stem.endswith(suffix)] if suffix else files
 
 
 def _are_distinct(images: Sequence[File]) -> bool:

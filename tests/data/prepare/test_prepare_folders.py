@@ -65,6 +65,27 @@ def test_a_second_run_changes_nothing(prepare, pair, make):
     assert make.snapshot(out.folder) == before
 
 
+def test_a_run_that_fails_leaves_no_list_of_labels_of_two_kinds(prepare, pair, make):
+    out = prepare("folders", pair)
+    before = make.snapshot(out.folder)
+    with pytest.raises(UserError, match="holds no pair of folders"):
+        prepare("folders", pair, "--label-suffix", "_x")  # fails before anything is written
+    assert make.snapshot(out.folder) == before
+    make.label(pair / "masks" / "f.png", [[1]])
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"f.png has 1 x 1 pixels"):
+            prepare("folders", pair, "--map", "1:2, 2:1")
+        assert out.records("training") == out.records("validation") == []
+    assert prepare("folders", pair, "--map", "1:2, 2:1", "--skip-bad").label("a")[0].tolist() == [
+        0,
+        2,
+        1,
+        3,
+        0,
+        2,
+    ]
+
+
 def test_several_processes_write_the_same(prepare, pair, make, tmp_path):
     alone = prepare("folders", pair, "--workers", 0)
     several = prepare("folders", pair, "--workers", 2, out=tmp_path / "other")
@@ -290,6 +311,16 @@ def test_several_labels_for_an_image_are_named(prepare, pair, make):
     assert "a.jpg has several labels: " in str(raised.value)
     out = prepare("folders", pair, "--label-folder", "masks", "--image-folder", "images")
     assert len(out.names("training") + out.names("validation")) == 6
+
+
+def test_a_suffix_leaves_out_labels_of_other_kinds(prepare, tmp_path, make):
+    make.image(tmp_path / "s" / "images" / "a.jpg")
+    make.label(tmp_path / "s" / "labels" / "a_instance.png", make.full([8, 9]))
+    make.label(tmp_path / "s" / "labels" / "a_class.png", make.full([1, 2]))
+    out = prepare("folders", tmp_path / "s", "--label-suffix", "_class")
+    assert out.label("a")[0, :2].tolist() == [1, 2]
+    with pytest.raises(UserError, match=r"\(1 images and 0 labels found"):
+        prepare("folders", tmp_path / "s", "--label-suffix", "_clas")
 
 
 def test_a_jpeg_is_no_label(prepare, tmp_path, make):
