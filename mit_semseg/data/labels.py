@@ -13,7 +13,9 @@ from PIL import Image
 from ..errors import UserError
 from .files import naming
 
-_GRAY_STEP = {"L;2": 85, "L;4": 17}  # Pillow spreads 2- and 4-bit gray over 0 to 255
+GRAY_STEP = {"L;2": 85, "L;4": 17}
+"""By how Pillow names a file's packing: the step with which it spreads 2- and 4-bit gray over 0 to 255."""
+
 _LARGEST = 2**16 - 1
 
 
@@ -66,7 +68,7 @@ def read_values(path: str | PathLike[str]) -> np.ndarray:
         image.load()
         if image.mode in ("L", "P", "1"):
             values = np.array(image, np.uint8)
-            return values // _GRAY_STEP[packing] if packing in _GRAY_STEP else values
+            return values // GRAY_STEP[packing] if packing in GRAY_STEP else values
         if image.mode == "I" or image.mode.startswith("I;16"):
             wide = np.array(image)
             if wide.min() < 0 or wide.max() > _LARGEST:

@@ -146,6 +146,12 @@ def test_labels_that_hold_no_class_numbers_are_told_apart(tmp_path, image, kind,
     assert read_label(str(tmp_path / "x")).problem == problem
 
 
+def test_a_tiff_may_hold_a_jpeg(tmp_path):
+    for compression, problem in (("jpeg", "label_lossy"), ("tiff_lzw", "")):
+        (tmp_path / "x").write_bytes(encoded(Image.fromarray(VALUES), "TIFF", compression=compression))
+        assert read_label(str(tmp_path / "x")).problem == problem
+
+
 def test_images_of_unknown_range_are_found(tmp_path):
     for values in (NOISE[..., 0].astype(np.float32), NOISE[..., 0].astype(np.int32) + 70_000):
         (tmp_path / "x").write_bytes(encoded(Image.fromarray(values), "TIFF"))

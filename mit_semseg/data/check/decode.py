@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..labels import GRAY_STEP
 from .header import claimed_size, image_format, is_cut_off, other_format
 
 _LARGEST_FILE = 2 * 2**30  # bytes; nothing larger can hold an image that Pillow's limit lets pass
 _BLOCK = 2**20  # pixels counted at a time, since counting takes 8 bytes a pixel
-_GRAY_STEP = {"L;2": 85, "L;4": 17}  # Pillow spreads 2- and 4-bit gray over 0 to 255
 _LOSSY = ("JPEG", "MPO", "JPEG2000")
 _EXIF_ORIENTATION = 0x0112
 _DETAIL = 120  # characters of a decoder's words that are kept
@@ -152,8 +152,8 @@ def _describe_label(image: Image.Image) -> dict[str, Any]:
         counts = counts[values]
         if image.mode == "1":
             values = values // 255
-        elif isinstance(packing, str) and packing in _GRAY_STEP:
-            values = values // _GRAY_STEP[packing]
+        elif isinstance(packing, str) and packing in GRAY_STEP:
+            values = values // GRAY_STEP[packing]
     elif image.mode == "I" or image.mode.startswith("I;16"):
         low, high = image.getextrema()
         if low < 0 or high > 65535:  # type: ignore[operator]
@@ -165,8 +165,9 @@ def _describe_label(image: Image.Image) -> dict[str, Any]:
         values, counts = _count_wide(np.asarray(image))
     else:
         return {**about, **_wrong_mode(image)}
-    lossy = {"problem": "label_lossy", "detail": str(image.format)} if image.format in _LOSSY else {}
-    return {**about, **lossy, "values": values, "counts": counts}
+    lossy = image.format in _LOSSY or image.info.get("compression") == "jpeg"  # the latter in a TIFF
+    problem = {"problem": "label_lossy", "detail": str(image.format)} if lossy else {}
+    return {**about, **problem, "values": values, "counts": counts}
 
 
 def _common(image: Image.Image) -> dict[str, Any]:
