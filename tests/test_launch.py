@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from mit_semseg.distributed import Place, sum_over_processes
+from mit_semseg.distributed import Place, gather_from_processes, sum_over_processes
 from mit_semseg.errors import ProcessError, UserError
 from mit_semseg.launch import run
 
@@ -25,6 +25,10 @@ def add_ranks(place: Place, factor: int) -> list[int]:
     return [place.rank, place.size, int(total)]
 
 
+def gather_texts(place: Place) -> list[str]:
+    return gather_from_processes("x" * place.rank)
+
+
 def raise_in_the_last(place: Place) -> None:
     if place.rank == place.size - 1:
         raise ValueError("the last one stumbles")
@@ -34,6 +38,12 @@ def raise_in_the_last(place: Place) -> None:
 def be_killed_in_the_last(place: Place) -> None:
     if place.rank == place.size - 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    dist.all_reduce(torch.zeros(1))
+
+
+def exit_in_the_last(place: Place) -> None:
+    if place.rank == place.size - 1:
+        sys.exit(0)
     dist.all_reduce(torch.zeros(1))
 
 
@@ -57,6 +67,11 @@ def test_each_process_has_its_rank_and_sums_reach_all(processes):
     assert run(add_ranks, [CPU] * processes, 10, timeout_s=60) == [0, processes, expected]
 
 
+def test_what_is_gathered_stands_in_the_order_of_the_ranks():
+    assert run(gather_texts, [CPU], timeout_s=60) == [""]
+    assert run(gather_texts, [CPU] * 3, timeout_s=60) == ["", "x", "xx"]
+
+
 def test_afterwards_signals_do_what_they_did_before():
     before = signal.getsignal(signal.SIGINT)
     run(add_ranks, [CPU] * 2, 1, timeout_s=60)
@@ -68,6 +83,11 @@ def test_a_process_that_raises_ends_the_run_with_its_own_error():
         ProcessError, match=r"(?s)^Process 1 on cpu failed.*ValueError: the last one stumbles$"
     ):
         run(raise_in_the_last, [CPU] * 2, timeout_s=600)
+
+
+def test_a_process_that_exits_before_the_others_ends_the_run_even_with_code_0():
+    with pytest.raises(ProcessError, match=r"(?s)^Process 1 on cpu failed.*SystemExit: 0$"):
+        run(exit_in_the_last, [CPU] * 2, timeout_s=20)
 
 
 def test_a_process_that_is_killed_ends_the_run_and_is_named():
