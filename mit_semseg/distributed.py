@@ -5,12 +5,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from .errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -102,4 +105,13 @@ def sum_over_processes(values: Tensor) -> Tensor:
     """``values`` summed over all processes, in place; as it is where there is only one."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)
+    return values
+
+
+def gather_from_processes(value: T) -> list[T]:
+    """The ``value`` of each process, in the order of their ranks, in all of them; it has to pickle."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
     return values

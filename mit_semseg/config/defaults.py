@@ -55,6 +55,7 @@ _C.VAL = CfgNode()
 _C.VAL.batch_size = 1  # only 1
 _C.VAL.visualize = False  # write image | truth | prediction for every validation image
 _C.VAL.checkpoint = ""  # such as epoch_20.pth; "" is the newest epoch in DIR
+_C.VAL.result = ""  # folder for scores, report and pictures; "" is the folder result in DIR
 
 _C.TEST = CfgNode()
 _C.TEST.batch_size = 1  # only 1

@@ -1,6 +1,7 @@
 """Evaluation: one integer confusion matrix over the validation list."""
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from yacs.config import CfgNode
 
 from ..data.classes import ClassTable
 from ..dataset import ValDataset
-from ..distributed import Place, sum_over_processes
+from ..distributed import Place
 from ..inference import predict_probabilities
 from ..launch import is_first_process, run
 from ..log import setup_logger
@@ -20,13 +21,16 @@ from ..metrics import METRICS, ConfusionMatrix
 from ..visualize import Image, colorEncode, save_picture, side_by_side
 from .loading import load, raise_errors
 from .outputs import output_paths
+from .results import write_results
 from .setup import build_module, check_model, check_writable, class_table, trained_weights
+from .tally import Tally
 
 
 def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
     """Score the trained model of ``cfg`` on its validation list, print the scores and return the matrix.
 
-    With ``VAL.visualize`` it writes image | truth | prediction of every image under ``DIR/result``.
+    It writes the scores and a report into ``VAL.result``, see results.py; with ``VAL.visualize`` also
+    image | truth | prediction of every image.
 
     Raises: UserError for a config, a list or a file that can't be used.
     """
@@ -35,16 +39,18 @@ def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
     table = class_table(cfg)
     dataset = _dataset(cfg)
     weights = trained_weights(cfg, "VAL")
-    pictures = Path(cfg.DIR) / "result" if cfg.VAL.visualize else None
-    if pictures is not None and is_first_process():
-        check_writable(pictures, "DIR")
-    matrix = ConfusionMatrix(cfg.DATASET.num_class)
-    matrix.counts += run(_evaluate, devices, cfg, weights, table, pictures, timeout_s=cfg.TRAIN.timeout)
+    folder = Path(cfg.VAL.result or Path(cfg.DIR, "result"))
     if is_first_process():
-        sys.stdout.write(summary(matrix, table, images=len(dataset)))
+        check_writable(folder, "VAL.result")
+    pictures = folder if cfg.VAL.visualize else None
+    tally = run(_evaluate, devices, cfg, weights, table, pictures, timeout_s=cfg.TRAIN.timeout)
+    if is_first_process():
+        sys.stdout.write(summary(tally.matrix, table, images=len(dataset)))
+        report = write_results(folder, tally, table, cfg, weights)
+        sys.stdout.write(f"Report: {report}\n")
         if pictures is not None:
             sys.stdout.write(f"Pictures: {pictures}\n")
-    return matrix
+    return tally.matrix
 
 
 def _dataset(cfg: CfgNode) -> ValDataset:
@@ -53,26 +59,28 @@ def _dataset(cfg: CfgNode) -> ValDataset:
 
 def _evaluate(
     place: Place, cfg: CfgNode, weights: tuple[str, str], table: ClassTable, pictures: Path | None
-) -> np.ndarray:
-    """One process's share, every n-th image; the returned counts are those of all processes."""
+) -> Tally:
+    """One process's share, every n-th image; what is returned is of all processes."""
     module = build_module(cfg, weights, training=False).to(place.device)
     dataset = _dataset(cfg)
     indices = range(place.rank, len(dataset), place.size)
-    matrix = ConfusionMatrix(cfg.DATASET.num_class)
+    tally = Tally(table)
     items = raise_errors(load(dataset.__getitem__, indices, workers=cfg.TRAIN.workers, device=place.device))
     targets = iter(_targets(dataset, pictures)[place.rank :: place.size] if pictures is not None else ())
     with tqdm(
         items, total=len(indices), desc="Evaluating", unit="img", disable=None if place.is_first else True
     ) as bar:
-        for item in bar:
+        start = time.perf_counter()
+        for index, item in zip(indices, bar, strict=True):
             label = item["seg_label"][0].numpy()
             probabilities = predict_probabilities(module, item["img_data"], label.shape, place.device)
             prediction = probabilities.argmax(0).cpu().numpy()
-            matrix.update(prediction, label)
-            bar.set_postfix(mean_iou=f"{matrix.mean_iou():.4f}", refresh=False)
+            tally.add(index, item, label, prediction)
+            bar.set_postfix(mean_iou=f"{tally.matrix.mean_iou():.4f}", refresh=False)
             if pictures is not None:
                 _draw(item, label, prediction, table, next(targets))
-    return sum_over_processes(torch.from_numpy(matrix.counts).to(place.device)).cpu().numpy()
+        tally.seconds = time.perf_counter() - start
+    return tally.gathered()
 
 
 def _draw(

@@ -105,10 +105,15 @@ def test_visualize_draws_image_truth_and_prediction_below_the_paths_of_the_list(
         assert {tuple(color) for color in prediction.reshape(-1, 3).tolist()} <= colors - {(0, 0, 0)}
 
 
-def test_evaluating_writes_nothing_by_itself(score, trained):
-    before = sorted(trained.rglob("*"))
-    score()
-    assert sorted(trained.rglob("*")) == before
+def test_evaluating_leaves_the_run_as_it_is_and_writes_into_one_folder(score, trained, tmp_path):
+    def files():
+        return {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+
+    before = files()
+    score(VAL__result=tmp_path / "scores")
+    assert files() == before
+    written = sorted(path.name for path in (tmp_path / "scores").iterdir())
+    assert written == ["confusion.npy", "metrics.json", "report.html"]
 
 
 def test_no_two_images_of_a_list_share_a_picture_and_none_leads_out(tmp_path):

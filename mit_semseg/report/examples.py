@@ -1,0 +1,119 @@
+"""The images that came out worst and best."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics import ConfusionMatrix
+from .thumbnails import Thumbnails, thumbnails
+
+_EACH = 6  # images shown as the worst, and as the best
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """``pixels`` of class ``truth`` that were taken for class ``guess``, of ``labelled`` in all."""
+
+    truth: int
+    guess: int
+    pixels: int
+    labelled: int
+
+    @property
+    def share(self) -> float:
+        return self.pixels / self.labelled
+
+
+@dataclass(frozen=True)
+class Example:
+    """The result on one image; ``confusion`` is its largest, None if all is right."""
+
+    index: int  # in the list
+    name: str
+    mean_iou: float
+    pixel_accuracy: float
+    confusion: Confusion | None
+    pictures: Thumbnails
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """Sorts the images from the worst to the best; among equals by their place in the list."""
+        return self.mean_iou, self.index
+
+
+class Examples:
+    """The worst and the best of the images that were shown to it; their pictures are the memory it takes."""
+
+    def __init__(self) -> None:
+        self._kept: list[Example] = []
+
+    def offer(
+        self,
+        index: int,
+        name: str,
+        photo: NDArray[np.uint8],
+        label: NDArray[np.integer],
+        prediction: NDArray[np.integer],
+        matrix: ConfusionMatrix,
+        colors: NDArray[np.uint8],
+    ) -> None:
+        """Keep an image if it is among the worst or the best so far by its own mean IoU.
+
+        An image without a labelled pixel has none, and is left out.
+
+        Args:
+            matrix: of this image alone.
+        """
+        score = matrix.mean_iou()
+        if np.isnan(score) or not self._is_wanted((score, index)):
+            return
+        pictures = thumbnails(photo, label, prediction, colors)
+        confusion = next(iter(largest_confusions(matrix.counts, 1)), None)
+        self._add([Example(index, name, score, matrix.pixel_accuracy(), confusion, pictures)])
+
+    def merge(self, other: "Examples") -> None:
+        """Take over what another share of the list came to."""
+        self._add(other._kept)
+
+    def worst(self) -> list[Example]:
+        """The worst first. No image is both among the worst and the best."""
+        return self._kept[: min(_EACH, (len(self._kept) + 1) // 2)]
+
+    def best(self) -> list[Example]:
+        """The best first."""
+        return self._kept[::-1][: min(_EACH, len(self._kept) // 2)]
+
+    def _is_wanted(self, rank: tuple[float, int]) -> bool:
+        kept = self._kept
+        return len(kept) < 2 * _EACH or rank < kept[_EACH - 1].rank or rank > kept[_EACH].rank
+
+    def _add(self, examples: Iterable[Example]) -> None:
+        kept = sorted([*self._kept, *examples], key=lambda example: example.rank)
+        self._kept = kept if len(kept) <= 2 * _EACH else kept[:_EACH] + kept[-_EACH:]
+
+
+def largest_confusions(
+    counts: NDArray[np.int64], most: int, *, by_share: bool = False, least_share: float = 0
+) -> list[Confusion]:
+    """The confusions of most pixels, or with ``by_share`` of the largest share of the true class's pixels.
+
+    Args:
+        counts: (num_class, num_class); row: true class, column: predicted class.
+        least_share: leaves out the classes that have a smaller share of all labelled pixels.
+    """
+    labelled = counts.sum(1)
+    errors = counts.copy()
+    np.fill_diagonal(errors, 0)
+    errors[labelled < least_share * labelled.sum()] = 0
+    order: NDArray[np.float64] | NDArray[np.int64] = errors
+    if by_share:
+        order = errors / np.maximum(labelled, 1)[:, None]
+    largest = np.argsort(-order, axis=None, kind="stable")[:most]
+    found = [divmod(int(cell), len(counts)) for cell in largest]
+    return [
+        Confusion(truth, guess, int(errors[truth, guess]), int(labelled[truth]))
+        for truth, guess in found
+        if errors[truth, guess]
+    ]

@@ -1,0 +1,64 @@
+"use strict";
+// The page is complete without this: here it learns to sort, and to name the cell under the pointer.
+
+const table = document.getElementById("classes");
+const orders = {
+  label: "as labelled", name: "name", iou: "IoU", accuracy: "accuracy", precision: "precision", pixels: "pixels",
+};
+const rows = Array.from(table.tBodies[0].rows);
+const names = new Map(rows.map((row) => [row, row.cells[0].textContent]));
+const sortBar = document.getElementById("sort");
+let current = "label";
+let reversed = false;
+
+// Names go up first, numbers of scores up too, since the worst is what one looks for, and pixels down.
+function compare(key) {
+  if (key === "name") return (a, b) => names.get(a).localeCompare(names.get(b));
+  return (a, b) => Number(a.dataset[key]) - Number(b.dataset[key]);
+}
+
+function sortBy(key) {
+  reversed = key === current ? !reversed : key === "pixels";
+  current = key;
+  const known = rows.filter((row) => key === "name" || key in row.dataset).sort(compare(key));
+  if (reversed) known.reverse();
+  const unknown = rows.filter((row) => !known.includes(row)); // always last
+  table.tBodies[0].append(...known, ...unknown);
+  for (const button of sortBar.querySelectorAll("button")) {
+    const pressed = button.dataset.key === key;
+    button.setAttribute("aria-pressed", String(pressed));
+    button.textContent = orders[button.dataset.key] + (pressed ? (reversed ? " ↓" : " ↑") : "");
+  }
+}
+
+sortBar.append("Sort by");
+for (const [key, text] of Object.entries(orders)) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.dataset.key = key;
+  button.textContent = text;
+  button.setAttribute("aria-pressed", "false");
+  button.addEventListener("click", () => sortBy(key));
+  sortBar.append(button);
+}
+
+const heat = document.getElementById("heat");
+if (heat) {
+  const cells = JSON.parse(document.getElementById("cells").textContent);
+  const labels = Array.from(document.querySelectorAll(".grid .rows li"), (item) => item.textContent);
+  const readout = document.getElementById("readout");
+  const tell = (event) => {
+    const box = heat.getBoundingClientRect();
+    const at = (offset, length) => Math.min(labels.length - 1, Math.max(0, Math.floor(offset / length * labels.length)));
+    const truth = at(event.clientY - box.top, box.height);
+    const guess = at(event.clientX - box.left, box.width);
+    const [total, found] = cells[truth];
+    const pixels = (found.find((cell) => cell[0] === guess) || [guess, 0])[1];
+    const share = total ? ` ${(100 * pixels / total).toFixed(1)} % of its pixels` : " no pixels";
+    readout.textContent = truth === guess
+      ? `${labels[truth]} found:${share} (${pixels})`
+      : `${labels[truth]} taken for ${labels[guess]}:${share} (${pixels})`;
+  };
+  heat.addEventListener("pointermove", tell);
+  heat.addEventListener("click", tell);
+}
