@@ -27,7 +27,7 @@ LAYERS = (
         "per_image",
         "confidence",
     ),
-    ("inference", "engine", "report"),
+    ("scoring", "inference", "engine", "report"),
     ("cli",),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -35,7 +35,11 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 FORBIDDEN = {
     "models": ("config", "data", "dataset"),
     "data": ("config", "models"),
-    **{name: ("config",) for name in (*LAYERS[1], *LAYERS[2], "inference") if name not in ("models", "data")},
+    **{
+        name: ("config",)
+        for name in (*LAYERS[1], *LAYERS[2], "scoring", "inference")
+        if name not in ("models", "data")
+    },
 }
 # Commands, which turn a config into plain arguments for their neighbours.
 COMMANDS = ((PACKAGE, "data", "check", "command"), (PACKAGE, "data", "prepare", "command"))
