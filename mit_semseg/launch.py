@@ -135,10 +135,7 @@ def _start(
     try:
         with _process_group(devices[int(os.environ["LOCAL_RANK"])], timeout) as place:
             return entry(place, *args)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # the agent would keep a process that exits with 0 for the others
+    except (Exception, SystemExit) as error:  # an early exit with 0 would leave this process idle, not ended
         mistake, lost_peer = isinstance(error, UserError), _has_lost_a_peer(error)
         text = str(error) if mistake else traceback.format_exc()
         report = {"rank": rank, "mistake": mistake, "lost_peer": lost_peer, "text": text}
