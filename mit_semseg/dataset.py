@@ -234,7 +234,9 @@ class TrainDataset(BaseDataset):
 
         assert self.transform is not None
         with self._placing(example.row):
-            image, label = augmented(self.transform, example.pixels, example.label, seed)
+            image, label = augmented(
+                self.transform, example.pixels, example.label, seed, self.coding.num_class
+            )
         rate = self.segm_downsampling_rate
         return image, label[rate // 2 :: rate, rate // 2 :: rate]
 

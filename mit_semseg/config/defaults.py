@@ -22,7 +22,7 @@ _C.DATASET.augment = "published"  # published (sizes and flip), crop, or module:
 _C.DATASET.crop_size = (512, 512)  # augment crop: height and width in pixels
 _C.DATASET.crop_max_share = 0.75  # augment crop: of one class in a crop, above 0; 1 is no limit
 _C.DATASET.scale_range = (0.5, 2.0)  # augment crop: of a size drawn from imgSizes; above 0
-_C.DATASET.on_error = "raise"  # an unusable file in training: raise, or skip (1 % of the list at most)
+_C.DATASET.on_error = "raise"  # unusable files in training: raise, or skip (1 % of the list, each process)
 
 _C.MODEL = CfgNode()
 _C.MODEL.arch_encoder = "resnet50dilated"  # a name in mit_semseg.models.builder.ENCODERS

@@ -54,6 +54,13 @@ def _files_below(root: str | PathLike[str]) -> list[str]:
     return sorted(files)
 
 
+def regular(path: str | PathLike[str]) -> Path:
+    """The path itself. Raises: UserError for a pipe or a device, which may never end, or never begin."""
+    if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        raise UserError(f"{path} is no file but a pipe or a device. Drop it from the list.")
+    return Path(path)
+
+
 @contextmanager
 def naming(path: str | PathLike[str]) -> Iterator[None]:
     """Turns whatever goes wrong with a file into a UserError that names it."""

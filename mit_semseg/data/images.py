@@ -1,15 +1,15 @@
 """Images from files, of any mode that Pillow opens, and as the encoders want them."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .files import naming
+from .files import naming, regular
 from .jpeg import decode_jpeg
 from .labels import LabelCoding, read_label
 
@@ -31,7 +31,7 @@ def open_image(path: str | PathLike[str], *, upright: bool = False) -> Image.Ima
 
     Raises: UserError, with the file's name, if it cannot be opened and decoded.
     """
-    with naming(path), Image.open(path) as image:
+    with naming(path), Image.open(regular(path)) as image:
         return _as_rgb(ImageOps.exif_transpose(image) if upright else image, path)
 
 
@@ -50,17 +50,18 @@ def open_pair(
     Raises: UserError as the two do, and if the files differ in size.
     """
     label = read_label(label_path, coding)
+    size = label.shape[1], label.shape[0]
     with naming(image_path):
-        decoded = decode_jpeg(Path(image_path).read_bytes(), at_least)
-    if decoded is None:
-        image = open_image(image_path)
-        decoded = np.array(image), image.size
-    pixels, size = decoded
-    if label.shape != size[::-1]:
-        raise UserError(
-            f"{label_path} is {label.shape[1]} x {label.shape[0]} pixels, "
-            f"but its image {image_path} is {size[0]} x {size[1]}."
-        )
+        data = regular(image_path).read_bytes()
+        pixels = decode_jpeg(data, size, at_least)
+        if pixels is None:
+            with Image.open(BytesIO(data)) as image:
+                if image.size != size:  # known before anything is decoded
+                    raise UserError(
+                        f"{label_path} is {size[0]} x {size[1]} pixels, "
+                        f"but its image {image_path} is {image.width} x {image.height}."
+                    )
+                pixels = np.array(_as_rgb(image, image_path))
     return pixels, label
 
 

@@ -10,11 +10,12 @@ _MAGIC = b"\xff\xd8\xff"
 _COLORSPACES = ("YCbCr", "Gray")  # what others become is left to Pillow
 
 
-def decode_jpeg(data: bytes, at_least: int | None = None) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """The pixels (H, W, 3) uint8 RGB of a JPEG file, and the (width, height) that it has.
+def decode_jpeg(data: bytes, size: tuple[int, int], at_least: int | None = None) -> np.ndarray | None:
+    """The pixels (H, W, 3) uint8 RGB of a JPEG file.
 
     Args:
         data: the file. Whatever is no sound JPEG file of a common kind gives None, for Pillow to decide on.
+        size: the (width, height) that it must have; another one gives None, before anything is decoded.
         at_least: the short edge, in pixels, that is needed. The pixels then come at half the size or less, if
             that much remains, in a fraction of the time.
     """
@@ -22,10 +23,12 @@ def decode_jpeg(data: bytes, at_least: int | None = None) -> tuple[np.ndarray, t
         return None
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        if colorspace not in _COLORSPACES or height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
+        if (width, height) != size or colorspace not in _COLORSPACES:
+            return None
+        if height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
             return None
         scale = 1 if at_least is None else at_least / min(height, width)
-        pixels = simplejpeg.decode_jpeg(
+        return simplejpeg.decode_jpeg(
             data,
             min_height=min(height, math.ceil(height * scale)),
             min_width=min(width, math.ceil(width * scale)),
@@ -33,4 +36,3 @@ def decode_jpeg(data: bytes, at_least: int | None = None) -> tuple[np.ndarray, t
         )
     except ValueError:
         return None
-    return pixels, (width, height)

@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .files import naming
+from .files import naming, regular
 
 GRAY_STEP = {"L;2": 85, "L;4": 17}
 """By how Pillow names a file's packing: the step with which it spreads 2- and 4-bit gray over 0 to 255."""
 
 _LARGEST = 2**16 - 1
+_LOSSY = ("JPEG", "MPO", "JPEG2000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,14 @@ def read_values(path: str | PathLike[str]) -> np.ndarray:
 
     Palette images give their indices, whatever their colours; 1-bit images 0 and 1.
 
-    Raises: UserError, with the file's name, if it cannot be decoded or is no index image.
+    Raises: UserError, with the file's name, if it cannot be decoded or is no lossless index image.
     """
-    with naming(path), Image.open(path) as image:
+    with naming(path), Image.open(regular(path)) as image:
+        if image.format in _LOSSY:
+            raise UserError(
+                f"{path} is a {image.format} file, whose compression changes class numbers. Draw the labels "
+                "anew as PNG."
+            )
         packing = image.tile[0].args if image.tile else None
         image.load()
         if image.mode in ("L", "P", "1"):

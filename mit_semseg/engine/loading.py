@@ -50,7 +50,7 @@ def load(
     """
     cores = count_cores()
     if workers == AUTO:
-        workers = 1 if device.type == "cpu" else min(_MOST_WORKERS, cores // count_processes_here())
+        workers = 1 if device.type == "cpu" else min(_MOST_WORKERS, max(1, cores // count_processes_here()))
     workers = min(max(workers, 0), cores, len(indices))
     return DataLoader(
         _Outcomes(read),
@@ -73,7 +73,7 @@ def raise_errors(items: Iterable[dict[str, Any] | UserError]) -> Iterator[dict[s
 
 
 class Skipped:
-    """The files that training goes on without, of a list of ``records``."""
+    """The files that one process's training goes on without, of a list of ``records``."""
 
     def __init__(self, records: int) -> None:
         self._records = records

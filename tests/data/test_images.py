@@ -1,11 +1,12 @@
 import struct
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from mit_semseg.data.images import MEAN, STD, normalize, open_image, open_pair
 from mit_semseg.data.labels import LabelCoding, read_values
@@ -214,3 +215,20 @@ def test_a_batch_is_the_formula_with_the_mean_colour_in_the_padding():
     assert found.dtype == torch.float32
     assert found.is_contiguous()
     torch.testing.assert_close(found, exact.float())
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+def test_a_pair_of_two_sizes_is_refused_before_the_image_is_decoded(tmp_path, extension, monkeypatch):
+    image = saved(tmp_path / f"a.{extension}", NOISE)
+    label = saved(tmp_path / "b.png", GRADIENT)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse_beyond(label.name, ImageFile.ImageFile.load))
+    with pytest.raises(UserError, match="is 8 x 4 pixels, but its image"):
+        open_pair(image, label, LabelCoding())
+
+
+def refuse_beyond(name, load):
+    def loaded(image, *args):
+        assert Path(getattr(image, "filename", "")).name == name
+        return load(image, *args)
+
+    return loaded

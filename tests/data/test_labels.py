@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 
@@ -127,3 +128,17 @@ def test_standard_values_are_the_class_number_plus_one(coding, standard, dtype):
     found = coding.standard(np.arange(4, dtype=dtype))
     assert found.tolist() == standard
     assert found.dtype in (np.uint8, np.int32)  # what torch and torchvision take as labels
+
+
+def test_a_jpeg_label_is_refused_whatever_its_name(tmp_path):
+    (tmp_path / "a.png").write_bytes(saved(tmp_path / "a.jpg", GRADIENT // 64).read_bytes())
+    for name in ("a.jpg", "a.png"):
+        with pytest.raises(UserError, match="is a JPEG file, whose compression changes class numbers"):
+            read_values(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UserError, match="is no file but a pipe or a device"):
+        read_values(tmp_path / "a.png")
