@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,8 +27,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mit_semseg.lib.nn import UserScatteredDataParallel, convert_model
+from mit_semseg.lib.nn.sync import ProcessExchange, process_exchange
 from mit_semseg.models import ModelBuilder
 
+SWAPS = 100
 IMAGES = [(2, 3, 152, 200), (2, 3, 168, 176), (2, 3, 144, 208), (2, 3, 160, 192)]
 
 
@@ -99,9 +102,18 @@ def time_one_process(rank: int, kind: str, devices: int, number: int, folder: st
     batch = {key: value.to(device) for key, value in shard(rank).items()}
     models = [DistributedDataParallel(model.to(device)) for model in plain_and_synchronized()]
     taken = seconds([training_step(model, batch) for model in models], number, dist.barrier)
+    exchanges = [process_exchange(), ProcessExchange(None)]
+    row = torch.ones(1, 513, device=device)  # of a layer of 256 channels
+    swaps = [partial(swap, exchange, row) for exchange in exchanges if exchange is not None]
+    taken += [(median / SWAPS, best / SWAPS) for median, best in seconds(swaps, number, dist.barrier)]
     if rank == 0:
         torch.save(taken, f"{folder}/times.pt")
     dist.destroy_process_group()
+
+
+def swap(exchange: ProcessExchange, row: Tensor) -> None:
+    for _ in range(SWAPS):
+        exchange.gather(row)
 
 
 def time_processes(kind: str, devices: int, number: int) -> list[tuple[float, float]]:
@@ -124,10 +136,9 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
     args = parser.parse_args()
-    rows = {
-        "replicas in one process": time_replicas(args.kind, args.devices, args.steps),
-        "processes (DistributedDataParallel)": time_processes(args.kind, args.devices, args.steps),
-    }
+    replicas = time_replicas(args.kind, args.devices, args.steps)
+    *processes, quick, sockets = time_processes(args.kind, args.devices, args.steps)
+    rows = {"replicas in one process": replicas, "processes (DistributedDataParallel)": processes}
     hardware = torch.cuda.get_device_name() if args.kind == "cuda" else processor()
     write = sys.stdout.write
     write("# Step time with synchronized against plain BatchNorm\n\n")
@@ -141,6 +152,8 @@ def main() -> None:
         for kind, (plain, synchronized) in zip(("median", "fastest"), zip(*times, strict=True), strict=True):
             write(f"| {name} | {kind} | {1000 * plain:.0f} | {1000 * synchronized:.0f} ")
             write(f"| {synchronized / plain:.3f} |\n")
+    write("\nAn exchange of a layer of 256 channels, median: as it is made ")
+    write(f"{1e6 * quick[0]:.0f} us, by the process group's collective {1e6 * sockets[0]:.0f} us.\n")
 
 
 if __name__ == "__main__":

@@ -107,3 +107,4 @@ def test_rows_that_are_too_long_or_elsewhere_are_not_taken():
     assert box.takes(torch.zeros(1, 2 * 4096 + 1))
     assert not box.takes(torch.zeros(1, 2 * 8192 + 1))
     assert not box.takes(torch.zeros(1, 3, device="meta"))
+    assert not box.takes(torch.zeros(1, 3, dtype=torch.bfloat16))

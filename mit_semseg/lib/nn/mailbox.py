@@ -72,7 +72,8 @@ class Mailbox:
         return box if together else None
 
     def takes(self, rows: Tensor) -> bool:
-        return rows.device.type == "cpu" and rows.nbytes <= _CAPACITY
+        known = rows.dtype in (torch.float32, torch.float64)
+        return known and rows.device.type == "cpu" and rows.nbytes <= _CAPACITY
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, k) of all ranks, (ranks * n, k), in the order of ranks; n and k are the same for all.
