@@ -36,9 +36,8 @@ def heat_map(names: Sequence[str], counts: NDArray[np.int64]) -> str:
     else:
         drawing = _picture(labels, shares, counts[shown][:, shown], counts.sum(1)[shown])
     left_out = len(counts) - len(shown)
-    note = (
-        f"<p><small>Left out: {left_out} classes that occur nowhere or least.</small></p>" if left_out else ""
-    )
+    which = "1 class that occurs" if left_out == 1 else f"{left_out} classes that occur"
+    note = f"<p><small>Left out: {which} nowhere, or least.</small></p>" if left_out else ""
     return drawing + note
 
 
