@@ -26,9 +26,10 @@ def mean_iou_interval(
 ) -> Interval:
     """Percentile interval of the mean IoU over lists of as many images, drawn from these with replacement.
 
-    Each list is scored as the real one: the mean is over the classes that occur in it. The sums are of
-    whole numbers, and the images stand in the order of their list, so the result depends on them and the
-    seed alone.
+    Each list is scored as the real one, the mean over the classes that occur in it, but for the classes
+    whose labels happen not to be drawn: what is taken for them elsewhere would make them 0, and the interval
+    of a list with rare classes would lie below its score. The sums are of whole numbers, and the images
+    stand in the order of their list, so the result depends on them and the seed alone.
     Below two images there is nothing to vary, and both ends are NaN.
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
@@ -53,6 +54,7 @@ def _resampled_mean_iou(counts: ImageCounts, resamples: int, seed: int) -> NDArr
         (np.concatenate(pixels), (rows, np.tile(positions, 3))), shape=(3 * num_class, images), dtype=np.int64
     )
     random = np.random.Generator(np.random.Philox(seed))
+    never_labelled = (table.sum(1).reshape(3, num_class)[1] == 0)[:, None]
     values = []
     for start in range(0, resamples, step := max(1, _DRAWS_AT_ONCE // images)):
         times_drawn = np.stack(
@@ -65,6 +67,8 @@ def _resampled_mean_iou(counts: ImageCounts, resamples: int, seed: int) -> NDArr
         right, labelled, predicted = (table @ times_drawn).reshape(3, num_class, -1)
         union = labelled + predicted - right
         iou = np.divide(right, union, out=np.zeros(union.shape), where=union > 0)
-        occur = (union > 0).sum(0)
-        values.append(np.divide(iou.sum(0), occur, out=np.full(len(occur), np.nan), where=occur > 0))
+        counted = (union > 0) & ((labelled > 0) | never_labelled)
+        number = counted.sum(0)
+        sums = (iou * counted).sum(0)
+        values.append(np.divide(sums, number, out=np.full(len(number), np.nan), where=number > 0))
     return np.concatenate(values)

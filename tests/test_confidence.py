@@ -71,6 +71,19 @@ def test_the_seed_alone_decides_and_not_how_many_are_drawn_at_once(monkeypatch):
     assert (again.low, again.high) == pytest.approx((first.low, first.high), rel=1e-14)
 
 
+def test_rare_classes_do_not_push_the_interval_below_the_score():
+    # Twenty classes of two images each, which one in eight lists drawn has none of; other images are taken
+    # for each of them in part. With those classes at 0, the interval ended below the score.
+    rng = np.random.Generator(np.random.Philox(6))
+    images, whole = [], ConfusionMatrix(20)
+    for k in [*range(20), *range(20)]:
+        label = np.full(40, k)
+        images.append((np.where(rng.random(40) < 0.8, label, rng.integers(0, 20, 40)), label))
+        whole.update(*images[-1])
+    interval = mean_iou_interval(counts_of(*images, num_class=20))
+    assert interval.low < whole.mean_iou() < interval.high
+
+
 @pytest.mark.parametrize("images", [[], [RIGHT], [([0], [-1])] * 3])
 def test_there_is_no_interval_without_two_images_or_a_labelled_pixel(images):
     interval = mean_iou_interval(counts_of(*images))
