@@ -28,6 +28,8 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.workers": -1,
     "TRAIN.disp_iter": 1,
     "TRAIN.seed": 0,
+    "VAL.tile": 0,
+    "VAL.overlap": 0,
 }
 
 
@@ -57,6 +59,8 @@ def check_values(cfg: CfgNode) -> list[str]:
         problems.append(
             f"DATASET.scale_range is {data.scale_range}, but takes two numbers above 0, the smaller first."
         )
+    if cfg.VAL.amp not in ("none", "bf16"):
+        problems.append(f"VAL.amp is '{cfg.VAL.amp}', but takes none or bf16.")
     sizes = data.imgSizes
     if not sizes or any(type(size) is not int or not 1 <= size <= _LARGEST for size in sizes):
         problems.append(f"DATASET.imgSizes is {sizes}, but takes one or more whole numbers above 0.")
@@ -71,6 +75,10 @@ def check_values(cfg: CfgNode) -> list[str]:
         problems.append(
             f"TRAIN.start_epoch is {train.start_epoch}, but the run ends at TRAIN.num_epoch "
             f"{train.num_epoch}. Set TRAIN.num_epoch higher to train on."
+        )
+    if cfg.VAL.overlap and cfg.VAL.overlap >= cfg.VAL.tile:
+        problems.append(
+            f"VAL.overlap is {cfg.VAL.overlap}, but VAL.tile is {cfg.VAL.tile}. Set VAL.tile above it."
         )
     for section in ("VAL", "TEST"):
         if cfg[section].batch_size != 1:

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from ..data.classes import ClassTable
 from ..dataset import ValDataset
 from ..distributed import Place
-from ..inference import predict_probabilities
+from ..inference import predict_labels
 from ..launch import is_first_process, run
 from ..log import setup_logger
 from ..metrics import METRICS, ConfusionMatrix
@@ -22,7 +22,7 @@ from ..visualize import Image, colorEncode, save_picture, side_by_side
 from .loading import load, raise_errors
 from .outputs import output_paths
 from .results import write_results
-from .setup import build_module, check_model, check_writable, class_table, trained_weights
+from .setup import build_scoring, check_model, check_writable, class_table, trained_weights
 from .tally import Tally
 
 
@@ -61,7 +61,7 @@ def _evaluate(
     place: Place, cfg: CfgNode, weights: tuple[str, str], table: ClassTable, pictures: Path | None
 ) -> Tally:
     """One process's share, every n-th image; what is returned is of all processes."""
-    module = build_module(cfg, weights, training=False).to(place.device)
+    network, settings = build_scoring(cfg, weights, place.device)
     dataset = _dataset(cfg)
     indices = range(place.rank, len(dataset), place.size)
     tally = Tally(table)
@@ -73,8 +73,7 @@ def _evaluate(
         start = time.perf_counter()
         for index, item in zip(indices, bar, strict=True):
             label = item["seg_label"][0].numpy()
-            probabilities = predict_probabilities(module, item["img_data"], label.shape, place.device)
-            prediction = probabilities.argmax(0).cpu().numpy()
+            prediction = predict_labels(network, item["img_data"], label.shape, settings).numpy()
             tally.add(index, item, label, prediction)
             bar.set_postfix(mean_iou=f"{tally.matrix.mean_iou():.4f}", refresh=False)
             if pictures is not None:

@@ -13,13 +13,13 @@ from ..data.classes import ClassTable
 from ..data.files import find_images
 from ..dataset import TestDataset
 from ..errors import UserError
-from ..inference import predict_probabilities
+from ..inference import predict_labels
 from ..launch import started_by_torchrun
 from ..log import setup_logger
 from ..visualize import colorEncode, save_picture, side_by_side
 from .loading import load
 from .outputs import output_paths
-from .setup import build_module, check_model, check_writable, class_table, trained_weights
+from .setup import build_scoring, check_model, check_writable, class_table, trained_weights
 
 _SMALLEST_SHARE = 0.001  # of an image; classes below it are not printed
 
@@ -46,7 +46,7 @@ def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str])
     check_writable(folder, "TEST.result")
     outputs = output_paths(images, paths, folder)
     device = devices[0]
-    module = build_module(cfg, weights, training=False).to(device)
+    network, settings = build_scoring(cfg, weights, device)
     dataset = TestDataset(images, cfg.DATASET)
     items = load(dataset.__getitem__, range(len(dataset)), workers=cfg.TRAIN.workers, device=device)
     written, unreadable = [], []
@@ -56,8 +56,7 @@ def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str])
             unreadable.append(str(item))
             continue
         original = item["img_ori"]
-        probabilities = predict_probabilities(module, item["img_data"], original.shape[:2], device)
-        labels = probabilities.argmax(0).cpu().numpy()
+        labels = predict_labels(network, item["img_data"], original.shape[:2], settings).numpy()
         save_picture(side_by_side([original, colorEncode(labels, table.colors)]), target)
         tqdm.write(_shares(labels, table, item["info"], target), file=sys.stdout, end="")
         written.append(target)

@@ -11,6 +11,7 @@ from yacs.config import CfgNode
 from .. import checkpoint
 from ..data.classes import ClassTable, load_classes
 from ..errors import UserError
+from ..inference import ScoringNetwork, Settings
 from ..log import get_logger
 from ..losses import pixel_loss_sum
 from ..models import ModelBuilder, SegmentationModule, check_pair
@@ -73,6 +74,19 @@ def build_module(cfg: CfgNode, weights: tuple[str, str], *, training: bool) -> S
         return SegmentationModule(encoder, decoder, None).eval()
     deep_sup_scale = cfg.TRAIN.deep_sup_scale if decoder.deep_supervision else None
     return SegmentationModule(encoder, decoder, pixel_loss_sum(), deep_sup_scale)
+
+
+def build_scoring(
+    cfg: CfgNode, weights: tuple[str, str], device: torch.device
+) -> tuple[ScoringNetwork, Settings]:
+    """The trained model of a config, made ready for inference on ``device``, and how to score images with it.
+
+    Args:
+        weights: checkpoints of encoder and decoder.
+    """
+    module = build_module(cfg, weights, training=False)
+    val = cfg.VAL
+    return ScoringNetwork.prepared(module, device, amp=val.amp), Settings(val.flip, val.tile, val.overlap)
 
 
 def trained_weights(cfg: CfgNode, section: str) -> tuple[str, str]:

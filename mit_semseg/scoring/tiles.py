@@ -72,11 +72,11 @@ class TiledMap:
 
     def rows(self, start: int, stop: int) -> Tensor:
         assert start >= self._first
-        if self._complete() < stop:
-            self._buffer = self._buffer[start - self._first :]
-            self._first = start
-            while self._complete() < stop:
-                self._buffer = self._band(self._next)
+        while self._complete() < stop:
+            kept = min(start, self._complete())  # a step over many rows may lead past those there are
+            self._buffer = self._buffer[kept - self._first :]
+            self._first = kept
+            self._buffer = self._band(self._next)
         return self._buffer[start - self._first : stop - self._first]
 
     def _complete(self) -> int:

@@ -178,6 +178,15 @@ def test_tiles_with_enough_overlap_change_nothing(side, flip, threads):
     assert_same_labels(predict_labels(network, pictures, size, tiled), whole.double())
 
 
+def test_a_small_result_may_step_over_whole_tiles():
+    network = local()
+    pictures = images((1200, 136))
+    settings = Settings(tile=96, overlap=32)
+    for size in ((2, 3), (9, 40)):
+        whole = predict_probabilities(network, pictures, size)
+        torch.testing.assert_close(predict_probabilities(network, pictures, size, settings=settings), whole)
+
+
 def test_tiles_of_a_real_network_agree_away_from_their_borders(module):
     network = ScoringNetwork.prepared(module, CPU)
     pictures = images((64, 512))
