@@ -58,9 +58,7 @@ _C.VAL.checkpoint = ""  # such as epoch_20.pth; "" is the newest epoch in DIR
 _C.VAL.result = ""  # folder for scores, report and pictures; "" is the folder result in DIR
 _C.VAL.amp = "none"  # arithmetic of eval and test: none (float32), or bf16, which is faster and less exact
 _C.VAL.flip = False  # eval and test: average with the mirror image, too
-_C.VAL.tile = (
-    0  # eval and test: cut larger images into tiles of so many pixels; 0: of over 3 million, by itself
-)
+_C.VAL.tile = 0  # side of tiles that larger images are cut into; 0: chosen, beyond 3 megapixels
 _C.VAL.overlap = 0  # pixels that neighbouring tiles share, below VAL.tile; 0: chosen, a fifth
 
 _C.TEST = CfgNode()
