@@ -76,11 +76,6 @@ def find_devices(text: str | None, processes: int | None = None) -> list[torch.d
     return [torch.device("cuda", int(name[3:])) for name in names]
 
 
-def count_cores() -> int:
-    """The processor's cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def count_processes_here() -> int:
     """How many processes of the run share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

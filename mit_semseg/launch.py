@@ -19,7 +19,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from .distributed import Place, count_cores, count_processes_here
+from .cores import count_cores
+from .distributed import Place, count_processes_here
 from .errors import ProcessError, UserError
 
 _AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")

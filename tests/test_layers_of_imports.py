@@ -12,7 +12,7 @@ PACKAGE = "mit_semseg"
 
 # From the bottom to the top; a folder stands for all modules in it.
 LAYERS = (
-    ("errors", "log", "atomic", "resources", "config"),
+    ("cores", "errors", "log", "atomic", "resources", "config"),
     ("distributed", "launch", "lib"),
     (
         "data",

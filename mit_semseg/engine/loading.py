@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..distributed import count_cores, count_processes_here
+from ..cores import count_cores
+from ..distributed import count_processes_here
 from ..errors import UserError
 from ..log import get_logger
 

@@ -1,11 +1,10 @@
-import struct
-import zlib
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from image_files import png, saved
 from PIL import Image, ImageFile
 
 from mit_semseg.data.images import MEAN, STD, normalize, open_image, open_pair
@@ -14,22 +13,6 @@ from mit_semseg.errors import UserError
 
 GRADIENT = np.arange(0, 256, 8, dtype=np.uint8).reshape(4, 8)
 NOISE = np.random.Generator(np.random.Philox(1)).integers(0, 256, (40, 60, 3)).astype(np.uint8)
-
-
-def saved(path, image, **options):
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
-    return path
-
-
-def png(width, height, bits, rows):
-    """A gray PNG of any bit depth, with the packed rows given."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    body = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 # Images

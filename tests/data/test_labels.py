@@ -1,31 +1,14 @@
 import os
-import struct
-import zlib
 
 import numpy as np
 import pytest
+from image_files import png, saved
 from PIL import Image
 
 from mit_semseg.data.labels import LabelCoding, read_label, read_values
 from mit_semseg.errors import UserError
 
 GRADIENT = np.arange(0, 256, 8, dtype=np.uint8).reshape(4, 8)
-
-
-def saved(path, image, **options):
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
-    return path
-
-
-def png(width, height, bits, rows):
-    """A gray PNG of any bit depth, with the packed rows given."""
-
-    def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    body = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def test_gray_labels_are_read_as_they_are(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...cores import count_cores
 from ...errors import UserError
 
 if TYPE_CHECKING:
@@ -174,10 +175,7 @@ def _source(
 
 
 def _workers(wanted: int | None) -> int:
-    if wanted is not None:
-        return wanted
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux: what a container or taskset leaves
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
+    return count_cores() if wanted is None else wanted
 
 
 def _first(*values: Any) -> Any:

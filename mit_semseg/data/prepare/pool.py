@@ -1,7 +1,6 @@
 """The same work for many examples, on all cores."""
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -9,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+from ...cores import count_cores
 from ...errors import UserError
 from .convert import Done, Job, convert
 from .release import Example
@@ -30,7 +30,7 @@ def convert_all(
     Raises: UserError if the disk refuses, or a process has died.
     """
     if workers is None:
-        workers = 0 if len(examples) < _FEW else _cores()
+        workers = 0 if len(examples) < _FEW else count_cores()
     if workers == 0:
         yield from (convert(job, example) for example in examples)
         return
@@ -70,10 +70,6 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
         if caught and callable(former):
             former(signal.SIGINT, None)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start(job: Job) -> None:
