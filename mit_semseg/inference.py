@@ -1,13 +1,27 @@
-"""Scoring one image at several scales."""
+"""Scoring images at several scales."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .scoring import AMP, ScoringNetwork, Settings, score_labels, score_probabilities
+from .scoring import (
+    AMP,
+    ScoringNetwork,
+    Settings,
+    score_confident_labels,
+    score_labels,
+    score_probabilities,
+)
 
-__all__ = ["AMP", "ScoringNetwork", "Settings", "predict_labels", "predict_probabilities"]
+__all__ = [
+    "AMP",
+    "ScoringNetwork",
+    "Settings",
+    "predict_confident_labels",
+    "predict_labels",
+    "predict_probabilities",
+]
 
 
 def predict_labels(
@@ -16,20 +30,30 @@ def predict_labels(
     size: tuple[int, int],
     settings: Settings | None = None,
 ) -> Tensor:
-    """The class of highest probability, averaged over an image's scales, at each pixel.
+    """The class of highest probability, averaged over an image's scales, at each pixel of each image.
 
     The scores of all classes are never held at the size of the result, so that it may be large.
 
     Args:
         network: ``ScoringNetwork.prepared(module, device)``, to be used for many images.
-        images: the image at each scale, (1, 3, h, w), float32 and normalized, or uint8 RGB.
+        images: B images of one size at each scale, (B, 3, h, w), float32 and normalized, or uint8 RGB.
         size: (height, width) of the result, in pixels.
         settings: mirror image and tiles.
 
-    Returns: (height, width) on the CPU, of the smallest integer type that holds all classes.
+    Returns: (B, height, width) on the CPU, of the smallest integer type that holds all classes.
     Raises: ValueError if there are no ``images``.
     """
     return score_labels(network, images, size, settings or Settings())
+
+
+def predict_confident_labels(
+    network: ScoringNetwork,
+    images: Sequence[Tensor],
+    size: tuple[int, int],
+    settings: Settings | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `predict_labels`, and the probability of each pixel's class, (B, height, width) float32."""
+    return score_confident_labels(network, images, size, settings or Settings())
 
 
 @torch.inference_mode()
@@ -52,7 +76,7 @@ def predict_probabilities(
     Returns: (num_class, *size) float32 on ``device``, which sum to 1 over the classes.
     """
     if isinstance(module, ScoringNetwork):
-        return score_probabilities(module, images, size, settings or Settings())
+        return score_probabilities(module, images, size, settings or Settings())[0]
     if settings is not None:
         raise ValueError("settings need a ScoringNetwork: pass ScoringNetwork.prepared(module, device)")
     total: Tensor | None = None

@@ -1,27 +1,24 @@
 """Evaluation: one integer confusion matrix over the validation list."""
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from ..data.classes import ClassTable
 from ..dataset import ValDataset
 from ..distributed import Place
-from ..inference import predict_labels
 from ..launch import is_first_process, run
 from ..log import setup_logger
 from ..metrics import METRICS, ConfusionMatrix
 from ..visualize import Image, colorEncode, save_picture, side_by_side
-from .loading import load, raise_errors
 from .outputs import output_paths
 from .results import write_results
+from .score_list import score_list
 from .setup import build_scoring, check_model, check_writable, class_table, trained_weights
 from .tally import Tally
 
@@ -63,23 +60,13 @@ def _evaluate(
     """One process's share, every n-th image; what is returned is of all processes."""
     network, settings = build_scoring(cfg, weights, place.device)
     dataset = _dataset(cfg)
-    indices = range(place.rank, len(dataset), place.size)
-    tally = Tally(table)
-    items = raise_errors(load(dataset.__getitem__, indices, workers=cfg.TRAIN.workers, device=place.device))
-    targets = iter(_targets(dataset, pictures)[place.rank :: place.size] if pictures is not None else ())
-    with tqdm(
-        items, total=len(indices), desc="Evaluating", unit="img", disable=None if place.is_first else True
-    ) as bar:
-        start = time.perf_counter()
-        for index, item in zip(indices, bar, strict=True):
-            label = item["seg_label"][0].numpy()
-            prediction = predict_labels(network, item["img_data"], label.shape, settings).numpy()
-            tally.add(index, item, label, prediction)
-            bar.set_postfix(mean_iou=f"{tally.matrix.mean_iou():.4f}", refresh=False)
-            if pictures is not None:
-                _draw(item, label, prediction, table, next(targets))
-        tally.seconds = time.perf_counter() - start
-    return tally.gathered()
+    targets = _targets(dataset, pictures) if pictures is not None else None
+
+    def draw(index: int, item: dict[str, Any], label: np.ndarray, prediction: np.ndarray) -> None:
+        if targets is not None:
+            _draw(item, label, prediction, table, targets[index])
+
+    return score_list(network, settings, dataset, table, place, workers=cfg.TRAIN.workers, use=draw)
 
 
 def _draw(

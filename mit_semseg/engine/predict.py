@@ -56,7 +56,7 @@ def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str])
             unreadable.append(str(item))
             continue
         original = item["img_ori"]
-        labels = predict_labels(network, item["img_data"], original.shape[:2], settings).numpy()
+        labels = predict_labels(network, item["img_data"], original.shape[:2], settings)[0].numpy()
         save_picture(side_by_side([original, colorEncode(labels, table.colors)]), target)
         tqdm.write(_shares(labels, table, item["info"], target), file=sys.stdout, end="")
         written.append(target)

@@ -1,23 +1,21 @@
 """Training: a loop over a deterministic sequence of sub-batches, one process a device."""
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from ..checkpoint import epoch_path
-from ..data.images import normalize
 from ..dataset import TrainDataset
-from ..distributed import Place, sum_over_processes
+from ..distributed import Place
 from ..errors import UserError
 from ..launch import count_processes, is_first_process, run, started_by_torchrun
-from ..lib.nn import UserScatteredDataParallel, async_copy_to
+from ..lib.nn import UserScatteredDataParallel
 from ..log import setup_logger
 from ..optim import build_optimizer, set_poly_lr
 from .history import History
@@ -25,6 +23,7 @@ from .loading import Skipped, load, raise_errors
 from .progress import Progress
 from .setup import build_module, check_batch, check_model, check_writable, class_table, freeze_batch_norm
 from .state import resume_state, resume_weights, save_epoch
+from .step import on_device, step
 
 
 def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
@@ -149,49 +148,12 @@ def _train_epoch(
     progress = Progress(epoch, settings.num_epoch, settings.epoch_iters, enabled=place.is_first)
     with progress:
         for i in range(settings.epoch_iters):
-            batch = [_on_device(shard, device) for shard, device in zip(next(batches), devices, strict=True)]
+            batch = [on_device(shard, device) for shard, device in zip(next(batches), devices, strict=True)]
             progress.loaded()
             iteration = (epoch - 1) * settings.epoch_iters + i
             set_poly_lr(optimizer, iteration, settings.num_epoch * settings.epoch_iters, settings.lr_pow)
-            loss, shown = _forward(net, batch, place)
-            if not math.isfinite(shown.loss):
-                raise FloatingPointError(
-                    f"The loss is {shown.loss} at epoch {epoch}, iteration {i + 1}, learning rate "
-                    f"{optimizer.param_groups[0]['lr']:.3g}; the weights were not updated. "
-                    f"Images: {', '.join(file for shard in batch for file in shard['info'])}"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            shown = step(net, optimizer, batch, place, where=f"epoch {epoch}, iteration {i + 1}")
             progress.step(shown.loss, shown.accuracy, images=images)
             if (i + 1) % settings.disp_iter == 0 or i + 1 == settings.epoch_iters:
                 loss_shown, accuracy_shown = progress.show(group["lr"] for group in optimizer.param_groups)
                 history.add(epoch - 1 + (i + 1) / settings.epoch_iters, loss_shown, accuracy_shown)
-
-
-def _on_device(shard: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A sub-batch as the module takes it: a byte a value crosses to the device, and is normalized there."""
-    shard = async_copy_to({**shard, "seg_label": torch.from_numpy(shard["seg_label"])}, device)
-    return {**shard, "img_data": normalize(shard["img_data"], shard["sizes"])}
-
-
-class _Shown(NamedTuple):
-    """Means over the pixels that have a label, on all devices; accuracy as a share."""
-
-    loss: float
-    accuracy: float
-
-
-def _forward(net: nn.Module, batch: list[dict[str, Any]], place: Place) -> tuple[Tensor, _Shown]:
-    """What this process backpropagates, and what is shown of the iteration.
-
-    The loss of an iteration is the sum over the pixels that have a label, on all devices, divided by their
-    number; 0 where there are none. DistributedDataParallel averages gradients, so that each process
-    multiplies its share by the number of processes.
-    """
-    loss, accuracy = net(batch)  # 0-dim, or one value a replica
-    valid = torch.stack([(shard["seg_label"] >= 0).sum().to(place.device) for shard in batch])
-    sums = torch.stack([loss.detach().sum(), (accuracy * valid).sum(), valid.sum()]).double()
-    loss_sum, correct, total = sum_over_processes(sums).tolist()
-    total = max(total, 1)
-    return loss.sum() * (place.size / total), _Shown(loss_sum / total, correct / total)

@@ -1,4 +1,4 @@
-"""From an image at one scale to class scores at the network's stride."""
+"""From images at one scale to class scores at the network's stride."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _SAMPLE = 64  # pixels a side, of the image that folding is checked with
 
 
 class ScoringNetwork:
-    """A SegmentationModule's encoder and decoder, called on one image.
+    """A SegmentationModule's encoder and decoder, called on one image or on several of one size.
 
     Attributes:
         device: where it computes.
@@ -63,10 +63,10 @@ class ScoringNetwork:
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
-        """Unnormalized scores, (h / stride, w / stride, num_class) float32, contiguous.
+        """Unnormalized scores, (B, h / stride, w / stride, num_class) float32, contiguous.
 
         Args:
-            image: (1, 3, h, w), float32 and normalized, or uint8 RGB.
+            image: (B, 3, h, w), float32 and normalized, or uint8 RGB.
         """
         image = image.to(self.device, non_blocking=True)
         if image.dtype == torch.uint8:
@@ -75,7 +75,7 @@ class ScoringNetwork:
             image = image.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
             scores = _logits(self.module, image)
-        return scores[0].permute(1, 2, 0).to(torch.float32).contiguous()
+        return scores.permute(0, 2, 3, 1).to(torch.float32).contiguous()
 
 
 def _logits(module: Any, image: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Labels and probabilities of one image, averaged over its scales and their mirror images."""
+"""Labels and probabilities of images, averaged over their scales and mirror images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .blocks import Block, for_each_block
 from .network import ScoringNetwork
-from .tiles import ScoreMap, TiledMap, WholeMap
+from .tiles import Network, ScoreMap, TiledMap, WholeMap
 
 PIXEL_BUDGET = 3_000_000  # of an image that is scored whole; 2048 x 1024 is within
 _TILE = 1280  # pixels a side
@@ -54,62 +54,117 @@ DEFAULT = Settings()
 def score_labels(
     network: ScoringNetwork, images: Sequence[Tensor], size: tuple[int, int], settings: Settings = DEFAULT
 ) -> Tensor:
-    """The class of highest mean probability at each pixel, (height, width) on the CPU.
+    """The class of highest mean probability at each pixel, (B, height, width) on the CPU.
 
     The type is the smallest that holds all classes: uint8 up to 256 of them, else int16 or int32.
 
     Args:
-        images: the image at each scale, (1, 3, h, w), float32 and normalized, or uint8 RGB.
+        images: B images of one size at each scale, (B, 3, h, w), float32 and normalized, or uint8 RGB.
         size: (height, width) of the result, in pixels.
     """
-    maps = _maps(network, images, settings)
-    device, num_class = maps[0].device, maps[0].num_class
-    dtype = torch.uint8 if num_class <= 256 else torch.int16 if num_class <= 2**15 else torch.int32
-    labels = torch.empty(size, dtype=dtype, device=device)
+    results = []
+    for maps in _maps(network, images, settings):
+        labels = _empty_labels(maps[0], size)
 
-    def choose(block: Block) -> None:
-        labels[block.rows, block.columns] = block.scores.argmax(-1)
+        def choose(block: Block, labels: Tensor = labels) -> None:
+            labels[block.rows, block.columns] = block.scores.argmax(-1)
 
-    # Softmax keeps the order of the classes, so that of a single map it changes nothing.
-    for_each_block(maps, size, choose, softmax=len(maps) > 1)
-    return labels.cpu()
+        # Softmax keeps the order of the classes, so that of a single map it changes nothing.
+        for_each_block(maps, size, choose, softmax=len(maps) > 1)
+        results.append(labels.cpu())
+    return _batch(results)
+
+
+@torch.inference_mode()
+def score_confident_labels(
+    network: ScoringNetwork, images: Sequence[Tensor], size: tuple[int, int], settings: Settings = DEFAULT
+) -> tuple[Tensor, Tensor]:
+    """As `score_labels`, and the mean probability of each pixel's class, (B, height, width) float32."""
+    results, confidences = [], []
+    for maps in _maps(network, images, settings):
+        labels = _empty_labels(maps[0], size)
+        confidence = torch.empty(size, device=labels.device)
+
+        def choose(
+            block: Block, labels: Tensor = labels, confidence: Tensor = confidence, count: int = len(maps)
+        ) -> None:
+            highest, chosen = block.scores.max(-1)
+            labels[block.rows, block.columns] = chosen
+            confidence[block.rows, block.columns] = highest.div_(count)
+
+        for_each_block(maps, size, choose, softmax=True)
+        results.append(labels.cpu())
+        confidences.append(confidence.cpu())
+    return _batch(results), _batch(confidences)
 
 
 @torch.inference_mode()
 def score_probabilities(
     network: ScoringNetwork, images: Sequence[Tensor], size: tuple[int, int], settings: Settings = DEFAULT
 ) -> Tensor:
-    """Mean class probabilities, (num_class, height, width) float32 on the network's device.
+    """Mean class probabilities, (B, num_class, height, width) float32 on the network's device.
 
     Arguments as for `score_labels`, which needs far less memory.
     """
-    maps = _maps(network, images, settings)
-    device, num_class = maps[0].device, maps[0].num_class
-    result = torch.empty(num_class, *size, device=device)
+    results = []
+    for maps in _maps(network, images, settings):
+        result = torch.empty(maps[0].num_class, *size, device=maps[0].device)
 
-    def keep(block: Block) -> None:
-        result[:, block.rows, block.columns] = block.scores.div_(len(maps)).permute(2, 0, 1)
+        def keep(block: Block, result: Tensor = result, count: int = len(maps)) -> None:
+            result[:, block.rows, block.columns] = block.scores.div_(count).permute(2, 0, 1)
 
-    for_each_block(maps, size, keep, softmax=True)
-    return result
+        for_each_block(maps, size, keep, softmax=True)
+        results.append(result)
+    return _batch(results)
 
 
-def _maps(network: ScoringNetwork, images: Sequence[Tensor], settings: Settings) -> list[ScoreMap]:
+def _batch(results: list[Tensor]) -> Tensor:
+    """Results of images as one tensor; a single one, which may be large, is not copied."""
+    return results[0][None] if len(results) == 1 else torch.stack(results)
+
+
+def _empty_labels(source: ScoreMap, size: tuple[int, int]) -> Tensor:
+    count = source.num_class
+    dtype = torch.uint8 if count <= 256 else torch.int16 if count <= 2**15 else torch.int32
+    return torch.empty(size, dtype=dtype, device=source.device)
+
+
+def _single(run: Network) -> Network:
+    """``run`` for one image, without the dimension of the batch."""
+    return lambda image: run(image)[0]
+
+
+def _maps(network: ScoringNetwork, images: Sequence[Tensor], settings: Settings) -> Iterator[list[ScoreMap]]:
+    """The scores of one image after the other, a map for each scale and mirror image."""
     if not images:
         raise ValueError("images is empty: there is no scale to score")
 
     def mirrored(image: Tensor) -> Tensor:
-        return network(image.flip(-1)).flip(1)
+        return network(image.flip(-1)).flip(2)
 
-    maps: list[ScoreMap] = []
-    for image in images:
-        tiling = settings.tile_and_overlap(*image.shape[-2:])
-        for run in (network, mirrored) if settings.flip else (network,):
-            if tiling is None:
-                maps.append(WholeMap(run(image)))
-                continue
-            tile, overlap = tiling
-            maps.append(
-                TiledMap(run, image, stride=network.stride, grid=network.grid, tile=tile, overlap=overlap)
-            )
-    return maps
+    runs: tuple[Network, ...] = (network, mirrored) if settings.flip else (network,)
+    # Images that are scored whole go through the network together; tiles are large enough by themselves.
+    whole: dict[tuple[int, int], Tensor] = {}
+    tilings = [settings.tile_and_overlap(*image.shape[-2:]) for image in images]
+    for scale, (image, tiling) in enumerate(zip(images, tilings, strict=True)):
+        if tiling is None:
+            whole |= {(scale, k): run(image) for k, run in enumerate(runs)}
+    for b in range(len(images[0])):
+        maps: list[ScoreMap] = []
+        for scale, (image, tiling) in enumerate(zip(images, tilings, strict=True)):
+            for k, run in enumerate(runs):
+                if tiling is None:
+                    maps.append(WholeMap(whole[scale, k][b]))
+                    continue
+                tile, overlap = tiling
+                maps.append(
+                    TiledMap(
+                        _single(run),
+                        image[b : b + 1],
+                        stride=network.stride,
+                        grid=network.grid,
+                        tile=tile,
+                        overlap=overlap,
+                    )
+                )
+        yield maps

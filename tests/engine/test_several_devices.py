@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mit_semseg.distributed import Place
-from mit_semseg.engine.train import _forward, _parallel
+from mit_semseg.engine.step import forward
+from mit_semseg.engine.train import _parallel
 from mit_semseg.launch import run
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d, UserScatteredDataParallel
 from mit_semseg.losses import pixel_loss_sum
@@ -168,7 +169,7 @@ def three_steps(place, devices=1):
     for step in range(3):
         batch = shards(step)[place.rank : place.rank + devices]
         optimizer.zero_grad()
-        loss, _ = _forward(net, batch, place)
+        loss, _ = forward(net, batch, place)
         loss.backward()
         optimizer.step()
     return module.state_dict()
@@ -200,7 +201,7 @@ def test_the_loss_is_the_sum_over_valid_pixels_of_all_shards_over_their_number()
     second = {"img_data": torch.randn(1, 2, 3, 3), "seg_label": torch.full((1, 3, 3), -1)}
     second["seg_label"][0, 0, 0] = 0  # one valid pixel beside nine
     net, place = UserScatteredDataParallel(module, ["cpu", "cpu"]), Place(0, 1, torch.device("cpu"))
-    loss, shown = _forward(net, [first, second], place)
+    loss, shown = forward(net, [first, second], place)
     everything = torch.cat(
         [-first["img_data"].log_softmax(1)[:, 1].ravel(), -second["img_data"].log_softmax(1)[:, 0, 0, 0]]
     )
@@ -208,5 +209,5 @@ def test_the_loss_is_the_sum_over_valid_pixels_of_all_shards_over_their_number()
     assert shown.loss == pytest.approx(everything.mean().item())
     second["seg_label"].fill_(-1)
     first["seg_label"].fill_(-1)
-    loss, shown = _forward(net, [first, second], place)
+    loss, shown = forward(net, [first, second], place)
     assert (loss.item(), shown.loss, shown.accuracy) == (0, 0, 0)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mit_semseg.data.images import normalize
-from mit_semseg.inference import predict_labels, predict_probabilities
+from mit_semseg.inference import predict_confident_labels, predict_labels, predict_probabilities
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.models.decoders.base import Decoder
 from mit_semseg.scoring import ScoringNetwork, Settings
@@ -53,13 +53,13 @@ def module():
 
 
 class Given(ScoringNetwork):
-    """Scores (height, width, num_class) that are given, whatever the image."""
+    """Scores (height, width, num_class) that are given, whatever the image, which is one."""
 
     def __init__(self, scores):
         self.device, self.scores = CPU, torch.as_tensor(scores)
 
     def __call__(self, image):
-        return self.scores
+        return self.scores[None]
 
 
 ANY = torch.zeros(1, 3, 8, 16)
@@ -74,7 +74,7 @@ def plain(network, pictures, size, flip=False):
     """Mean probabilities by full tensors in float64: (num_class, height, width)."""
 
     def one(picture):
-        scores = network(picture).permute(2, 0, 1)[None].double()
+        scores = network(picture).permute(0, 3, 1, 2).double()
         return F.interpolate(scores, size=size, mode="bilinear", align_corners=False)[0].softmax(0)
 
     each = [one(picture) for picture in pictures]
@@ -83,7 +83,8 @@ def plain(network, pictures, size, flip=False):
 
 
 def assert_same_labels(labels, probabilities, tie=1e-6):
-    """Labels are those of highest probability, unless another one is less than ``tie`` below it."""
+    """Labels (1, height, width) are those of highest probability, save ties that are less than ``tie``."""
+    (labels,) = labels
     chosen = probabilities.gather(0, labels.long()[None])[0]
     assert labels.shape == probabilities.shape[1:]
     assert (probabilities.amax(0) - chosen).max() <= tie
@@ -99,7 +100,7 @@ def threads(request):
 def test_labels_by_hand():
     # Class 0 along a row: 0 and 4, enlarged twice: 0 1 3 4; class 1: 2 everywhere.
     network = Given([[[0.0, 2.0], [4.0, 2.0]]])
-    assert predict_labels(network, [ANY], (1, 4)).tolist() == [[1, 1, 0, 0]]
+    assert predict_labels(network, [ANY], (1, 4))[0].tolist() == [[1, 1, 0, 0]]
     probabilities = predict_probabilities(network, [ANY], (1, 4))
     torch.testing.assert_close(probabilities[0, 0], torch.tensor([-2.0, -1.0, 1.0, 2.0]).sigmoid())
 
@@ -124,6 +125,27 @@ def test_images_smaller_than_the_stride_are_scored(module, scale, threads):
     network = ScoringNetwork.prepared(module, CPU)
     pictures = images(scale, (16, 24))
     assert_same_labels(predict_labels(network, pictures, (7, 5)), plain(network, pictures, (7, 5)))
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(flip=True), Settings(tile=64, overlap=32)])
+def test_images_of_a_batch_are_scored_as_each_by_itself(settings):
+    network = local()
+    batch = [torch.cat(images(size, size, size)) for size in ((40, 48), (72, 88))]
+    labels, confidence = predict_confident_labels(network, batch, (61, 83), settings)
+    assert torch.equal(labels, predict_labels(network, batch, (61, 83), settings))
+    assert len(labels.flatten(1).unique(dim=0)) == 3
+    for b in range(3):
+        one = [scale[b : b + 1] for scale in batch]
+        expected = predict_probabilities(network, one, (61, 83), settings=settings)
+        assert_same_labels(labels[b : b + 1], expected.double())
+        torch.testing.assert_close(confidence[b], expected.amax(0))
+
+
+def test_a_single_scale_has_its_probability_for_confidence(threads):
+    network = Given([[[0.0, 2.0], [4.0, 2.0]]])
+    labels, confidence = predict_confident_labels(network, [ANY], (1, 4))
+    assert labels[0].tolist() == [[1, 1, 0, 0]]
+    torch.testing.assert_close(confidence[0, 0], torch.tensor([2.0, 1.0, 1.0, 2.0]).sigmoid())
 
 
 def test_a_real_network_gives_what_the_module_gives(module):
