@@ -24,6 +24,7 @@ LAYERS = (
         "checkpoint",
         "visualize",
         "legend",
+        "video",
         "utils",
         "per_image",
         "confidence",
