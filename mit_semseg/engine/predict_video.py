@@ -91,7 +91,7 @@ def _open_writers(stack: ExitStack, job: Job, video: Video) -> dict[str, VideoWr
         sound_of = job.input.path if job.input.kind == "video" else ""
         writer = VideoWriter(file, video.time_base, video.rate, video.aspect, sound_of)
         writers[name] = stack.enter_context(writer)
-        if writer.problem:
+        if writer.problem and len(writers) == 1:  # the others have the same
             get_logger().warning(writer.problem)
     return writers
 

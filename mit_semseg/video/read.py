@@ -17,6 +17,7 @@ from ..data.files import regular
 from ..errors import UserError
 from ..visualize import MARK, Image
 
+_NO_VIDEO = "is not a video, or one that ends before its index"
 _MISSING_S = Fraction(1, 4)  # what may be missing at the end of a file that is whole
 _USUAL_RATE = Fraction(30)  # frames a second, of a video that does not say
 
@@ -48,8 +49,9 @@ class Video:
         """
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.time_base is None:
+            streams = len(container.streams)
             container.close()
-            raise UserError(f"{name} holds no video.")
+            raise UserError(f"{name} {'holds no video' if streams else _NO_VIDEO}.")
         stream.thread_type = "AUTO"
         self._container, self._stream, self._live = container, stream, live
         self.name = name
@@ -131,9 +133,7 @@ def open_video(path: str) -> Video:
     except av.FFmpegError as error:
         if isinstance(error, av.InvalidDataError):
             empty = Path(path).stat().st_size == 0
-            raise UserError(
-                f"{path} is {'empty' if empty else 'not a video, or one that ends before its index'}."
-            ) from None
+            raise UserError(f"{path} {'is empty' if empty else _NO_VIDEO}.") from None
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
