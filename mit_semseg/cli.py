@@ -191,16 +191,18 @@ def _run(command: str, args: argparse.Namespace) -> int:
     from .distributed import find_devices  # imports torch
 
     devices = find_devices(args.gpus, args.procs)
-    from .engine.evaluate import evaluate
-    from .engine.predict import predict
-    from .engine.train import train
-    from .launch import started_by_torchrun
-
     if command == "train":
+        from .engine.train import train
+
         train(cfg, devices)
     elif command == "eval":
+        from .engine.evaluate import evaluate
+
         evaluate(cfg, devices)
     else:
+        from .engine.predict import predict
+        from .launch import started_by_torchrun
+
         if args.gpus is None and devices[0].type == "cuda" and not started_by_torchrun():
             devices = devices[:1]
         predict(cfg, devices, args.imgs, resume=args.resume)

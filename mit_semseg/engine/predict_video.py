@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from os import fspath
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ def _open_writers(stack: ExitStack, job: Job, video: Video) -> dict[str, VideoWr
     for name, path in job.targets.items():
         file = stack.enter_context(replacing(path))
         sound_of = job.input.path if job.input.kind == "video" else ""
-        writer = VideoWriter(file, video.time_base, video.rate, video.aspect, sound_of)
+        writer = VideoWriter(fspath(file.name), video.time_base, video.rate, video.aspect, sound_of)
         writers[name] = stack.enter_context(writer)
         if writer.problem and len(writers) == 1:  # the others have the same
             get_logger().warning(writer.problem)

@@ -3,7 +3,6 @@
 from contextlib import suppress
 from fractions import Fraction
 from types import TracebackType
-from typing import BinaryIO
 
 import av
 import numpy as np
@@ -20,13 +19,13 @@ _BT709 = 1  # the number of the colour space in H.264
 
 
 class VideoWriter:
-    """Writes MP4 into ``file``. As a context manager it ends the file, if all has gone well.
+    """Writes MP4 into a file. As a context manager it ends the file, if all has gone well.
 
     Sides are padded to even numbers by repeating the last row and column, as H.264's colours need. Pictures
     of another size than the first are scaled to it.
 
     Args:
-        file: open for writing, able to seek.
+        path: of the file, which is written anew, whatever its extension.
         time_base: unit of the frames' timestamps, in seconds.
         rate: frames a second, on average.
         aspect: width of a pixel over its height.
@@ -37,9 +36,9 @@ class VideoWriter:
     """
 
     def __init__(
-        self, file: BinaryIO, time_base: Fraction, rate: Fraction, aspect: Fraction, sound_of: str = ""
+        self, path: str, time_base: Fraction, rate: Fraction, aspect: Fraction, sound_of: str = ""
     ) -> None:
-        self._out = av.open(file, "w", format="mp4")
+        self._out = av.open(path, "w", format="mp4")
         self._out.metadata["comment"] = MARK
         self._stream = self._out.add_stream("libx264", rate=rate, options=_OPTIONS)
         self._aspect, self._time_base = aspect, time_base
