@@ -62,7 +62,7 @@ def make_plan(
     found = find_inputs(words, standard_input)
     inputs = [each for each in found if not _is_own(each, folder)]
     if not inputs:
-        raise UserError(f"All {len(found)} images named are results of test.py itself. Name others.")
+        raise UserError(f"What is named are results of test.py itself ({len(found)}). Name other images.")
     _check_videos(inputs, names)
     suffixes = [[_suffix(each, name) for name in names if name != PAGE] for each in inputs]
     below = [_free(each, folder, ends) for each, ends in zip(inputs, suffixes, strict=True)]

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, Outcome
 from PIL import Image
 
@@ -18,8 +19,8 @@ ALL = "side_by_side,overlay,labels,scores,html"
 
 
 @pytest.fixture
-def test(call, tiny, trained, tmp_path):
-    """``test(words..., out=...)`` -> Outcome of test.py on the CPU."""
+def segment(call, tiny, trained, tmp_path):
+    """``segment(words..., out=...)`` -> Outcome of test.py on the CPU."""
 
     def run(*words, out=tmp_path / "out", **keys):
         keys = {"DIR": trained, "TEST__result": out, **keys}
@@ -47,8 +48,8 @@ def read(path):
         return np.array(image)
 
 
-def test_all_outputs_at_once_agree(test, photos, tmp_path):
-    outcome = test(photos, TEST__output=ALL)
+def test_all_outputs_at_once_agree(segment, photos, tmp_path):
+    outcome = segment(photos, TEST__output=ALL)
     assert (outcome.code, outcome.err) == (0, "")
     out = tmp_path / "out"
     ends = (".png", "_labels.png", "_overlay.png", "_scores.npz")
@@ -71,11 +72,20 @@ def test_all_outputs_at_once_agree(test, photos, tmp_path):
     assert 'href="sub/b_labels.png"' in page
 
 
-def test_scores_do_not_change_the_other_outputs(test, photos, tmp_path):
+def test_scores_do_not_change_the_other_outputs(segment, photos, tmp_path):
     for name in ("labels", "labels,scores"):
-        test(photos / "a.png", TEST__output=name, out=tmp_path / name)
+        segment(photos / "a.png", TEST__output=name, out=tmp_path / name)
     plain, beside = (read(tmp_path / name / "a_labels.png") for name in ("labels", "labels,scores"))
     np.testing.assert_array_equal(plain, beside)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares with a GPU")
+def test_a_gpu_gives_the_labels_of_the_cpu(call, tiny, trained, photos, tmp_path):
+    words = ["--imgs", photos / "a.png", "--cfg", tiny.config, "DIR", trained, "TEST.output", "labels,scores"]
+    for device in ("cpu", "0"):
+        assert call("test", *words, "--gpu", device, "TEST.result", tmp_path / device).code == 0
+    on_cpu, on_gpu = (read(tmp_path / device / "a_labels.png") for device in ("cpu", "0"))
+    assert (on_cpu == on_gpu).mean() > 0.99
 
 
 def test_labels_of_more_than_255_classes_have_16_bits(tmp_path):
@@ -91,19 +101,21 @@ def test_labels_of_more_than_255_classes_have_16_bits(tmp_path):
         assert (values.dtype, values.tolist()) == (dtype, [[1, count]])
 
 
-def test_an_unknown_output_is_refused_with_those_there_are(test, photos, tmp_path):
-    outcome = test(photos, TEST__output="overlay,labls")
+def test_an_unknown_output_is_refused_with_those_there_are(segment, photos, tmp_path):
+    outcome = segment(photos, TEST__output="overlay,labls")
     assert (outcome.code, outcome.out) == (2, "")
     names = "side_by_side, overlay, labels, scores, html"
     assert outcome.err == f"TEST.output is labls, but takes one or several of {names}.\n"
-    assert test(photos, TEST__output="()").err.startswith("TEST.output is empty, but takes one or several of")
+    assert segment(photos, TEST__output="()").err.startswith(
+        "TEST.output is empty, but takes one or several of"
+    )
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("size", [(44, 30), (1, 1)])
-def test_a_legend_stands_below_pictures_and_not_below_labels(test, tmp_path, size):
+def test_a_legend_stands_below_pictures_and_not_below_labels(segment, tmp_path, size):
     Image.fromarray(NOISE).resize(size).save(tmp_path / "a.png")
-    test(tmp_path / "a.png", TEST__output="side_by_side,labels", TEST__legend=True)
+    segment(tmp_path / "a.png", TEST__output="side_by_side,labels", TEST__legend=True)
     picture, labels = read(tmp_path / "out" / "a.png"), read(tmp_path / "out" / "a_labels.png")
     assert labels.shape == size[::-1]
     np.testing.assert_array_equal(picture[: size[1], : size[0]], read(tmp_path / "a.png"))
@@ -116,9 +128,9 @@ def test_a_legend_stands_below_pictures_and_not_below_labels(test, tmp_path, siz
 # A second run
 
 
-def test_pictures_of_the_first_run_are_no_inputs_of_the_second(test, photos):
+def test_pictures_of_the_first_run_are_no_inputs_of_the_second(segment, photos):
     for _ in range(2):
-        outcome = test(photos, f"{photos}/*", out=photos, TEST__output="side_by_side,overlay,labels")
+        outcome = segment(photos, f"{photos}/*", out=photos, TEST__output="side_by_side,overlay,labels")
         assert outcome.code == 0, outcome.err
         assert tree(photos) == [
             *("a.png", "a_labels.png", "a_overlay.png", "a_segmented.png"),
@@ -126,69 +138,69 @@ def test_pictures_of_the_first_run_are_no_inputs_of_the_second(test, photos):
         ]
         np.testing.assert_array_equal(read(photos / "a.png"), NOISE)
     assert "Left out: 6 pictures that test.py has made" in outcome.out
-    named = test(photos / "a_overlay.png", out=photos)
+    named = segment(photos / "a_overlay.png", out=photos)
     assert (named.code, named.err) == (
         2,
-        "All 1 images named are results of test.py itself. Name others.\n",
+        "What is named are results of test.py itself (1). Name other images.\n",
     )
 
 
-def test_an_output_folder_inside_the_input_folder_is_not_searched_for_its_pictures(test, photos):
+def test_an_output_folder_inside_the_input_folder_is_not_searched_for_its_pictures(segment, photos):
     for _ in range(2):
-        assert test(photos, out=photos / "out").code == 0
+        assert segment(photos, out=photos / "out").code == 0
         assert tree(photos / "out") == ["a.png", "sub/b.png"]
 
 
-def test_a_picture_of_somebody_elses_is_not_replaced_by_an_output(test, tmp_path):
+def test_a_picture_of_somebody_elses_is_not_replaced_by_an_output(segment, tmp_path):
     """A photo with its hand-made label beside it, and the photo alone is named."""
     Image.fromarray(NOISE).save(tmp_path / "a.jpg")
     Image.fromarray(NOISE[..., 0]).save(tmp_path / "a.png")
     for _ in range(2):
-        test(tmp_path / "a.jpg", out=tmp_path)
+        segment(tmp_path / "a.jpg", out=tmp_path)
         np.testing.assert_array_equal(read(tmp_path / "a.png"), NOISE[..., 0])
         assert read(tmp_path / "a_segmented.png").shape == (30, 88, 3)
     assert not (tmp_path / "a_segmented_2.png").exists()
 
 
-def test_a_resume_does_what_is_missing_and_nothing_else(test, photos, tmp_path):
+def test_a_resume_does_what_is_missing_and_nothing_else(segment, photos, tmp_path):
     out = tmp_path / "out"
-    test(photos, TEST__output="overlay,labels")
+    segment(photos, TEST__output="overlay,labels")
     os.utime(out / "a_labels.png", (0, 0))
     (out / "sub" / "b_overlay.png").unlink()
-    outcome = test(photos, "--resume", TEST__output="overlay,labels")
+    outcome = segment(photos, "--resume", TEST__output="overlay,labels")
     assert outcome.code == 0
     assert "Skipped: 1 of 2, which are done" in outcome.out
     assert str(photos / "a.png") not in outcome.out
     assert (out / "a_labels.png").stat().st_mtime == 0
     assert (out / "sub" / "b_overlay.png").exists()
-    again = test(photos, "--resume", TEST__output="overlay,labels")
+    again = segment(photos, "--resume", TEST__output="overlay,labels")
     assert "Skipped: 2 of 2" in again.out
     assert "Predictions" not in again.out
 
 
-def test_a_resume_keeps_what_the_page_had(test, photos, tmp_path):
+def test_a_resume_keeps_what_the_page_had(segment, photos, tmp_path):
     out = tmp_path / "out"
-    test(photos / "a.png", TEST__output="html")
+    segment(photos / "a.png", TEST__output="html")
     first = (out / "predictions.html").read_bytes()
     card = next(line for line in first.splitlines() if line.startswith(b'<article class="card"'))
     # What a killed run leaves: cards of its own, the last of them half written.
     (out / ".predictions.0.cards").write_bytes(b"\n" + card[:100])
-    outcome = test(photos, "--resume", TEST__output="html")
+    outcome = segment(photos, "--resume", TEST__output="html")
     assert "Skipped: 1 of 2" in outcome.out
     page = (out / "predictions.html").read_bytes()
     assert card in page
     assert page.count(b'<article class="card"') == 2
     assert tree(out) == ["predictions.html"]
-    test(photos / "sub" / "b.png", TEST__output="html")
+    segment(photos / "sub" / "b.png", TEST__output="html")
     assert (out / "predictions.html").read_bytes().count(b'<article class="card"') == 1
 
 
 # Bad input
 
 
-def test_a_damaged_image_among_others_is_named_at_the_end_and_on_the_page(test, photos, tmp_path):
+def test_a_damaged_image_among_others_is_named_at_the_end_and_on_the_page(segment, photos, tmp_path):
     (photos / "bad.jpg").write_bytes(b"no image")
-    outcome = test(photos, photos / "a.png", TEST__output="overlay,html")
+    outcome = segment(photos, photos / "a.png", TEST__output="overlay,html")
     assert outcome.code == 1
     assert outcome.err == (
         f"{photos / 'bad.jpg'} is not an image that Pillow can read.\n1 of 3 images could not be segmented.\n"
@@ -197,38 +209,40 @@ def test_a_damaged_image_among_others_is_named_at_the_end_and_on_the_page(test, 
     assert "bad.jpg is not an image" in (tmp_path / "out" / "predictions.html").read_text()
 
 
-def test_odd_names_are_names(test, tmp_path):
+def test_odd_names_are_names(segment, tmp_path):
     names = ["new\nline.png", "\udcff.png", "a <b> & 'c'.png", "ü" * 125 + ".png", "sp ace.png", "%41.png"]
     (tmp_path / "in").mkdir()
     for name in names:
         Image.fromarray(NOISE).save(tmp_path / "in" / name)
-    outcome = test(tmp_path / "in", TEST__output="labels,html")
+    outcome = segment(tmp_path / "in", TEST__output="labels,html")
     assert outcome.code == 0, outcome.err
     assert r"Predictions in [" + str(tmp_path / "in") + r"/new\nline.png]:" in outcome.out
     assert len(tree(tmp_path / "out")) == len(names) + 1
     page = (tmp_path / "out" / "predictions.html").read_text(encoding="utf-8")
     assert page.count('<article class="card"') == len(names)
     assert 'href="%FF_labels.png"' in page
-    again = test(tmp_path / "in", "--resume", TEST__output="labels,html")
+    again = segment(tmp_path / "in", "--resume", TEST__output="labels,html")
     assert f"Skipped: {len(names)} of {len(names)}" in again.out
 
 
-def test_a_list_on_standard_input_goes_on_without_what_has_disappeared(test, photos, tmp_path, monkeypatch):
+def test_a_list_on_standard_input_goes_on_without_what_has_disappeared(
+    segment, photos, tmp_path, monkeypatch
+):
     listed = f"{photos / 'a.png'}\n{tmp_path / 'gone.png'}\n".encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
-    outcome = test("-")
+    outcome = segment("-")
     assert outcome.code == 1
     assert outcome.err.startswith(f"{tmp_path / 'gone.png'} does not exist.\n1 of 2 images")
     assert tree(tmp_path / "out") == ["a.png"]
 
 
-def test_formats_beyond_eight_bits_and_three_channels(test, tmp_path):
+def test_formats_beyond_eight_bits_and_three_channels(segment, tmp_path):
     gray = Image.fromarray(NOISE[..., 0])
     gray.convert("F").save(tmp_path / "float.tif")
     gray.convert("I").save(tmp_path / "int.tif")
     Image.fromarray(NOISE).convert("LAB").save(tmp_path / "lab.tif")
     Image.fromarray(NOISE).convert("HSV").convert("YCbCr").save(tmp_path / "ycc.jpg")
-    outcome = test(*sorted(tmp_path.glob("*.*")))
+    outcome = segment(*sorted(tmp_path.glob("*.*")))
     assert outcome.code == 1
     assert outcome.err.startswith(f"{tmp_path / 'float.tif'} holds floating-point values of unknown range.")
     assert tree(tmp_path / "out") == ["int.png", "lab.png", "ycc.png"]
@@ -282,8 +296,8 @@ def test_several_processes_share_the_images_and_write_what_one_does(call, tiny, 
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_a_camera_is_for_one_process(test):
-    outcome = test("7", "--procs", 2)
+def test_a_camera_is_for_one_process(segment):
+    outcome = segment("7", "--procs", 2)
     assert (
         outcome.err == "A camera needs no more than one process. Call test.py without torchrun or --procs.\n"
     )

@@ -18,8 +18,8 @@ COLORS = np.array([[200, 60, 40], [60, 180, 60], [40, 80, 200]])
 
 
 @pytest.fixture
-def test(call, tiny, trained, tmp_path):
-    """``test(words..., out=...)`` -> Outcome of test.py on the CPU."""
+def segment(call, tiny, trained, tmp_path):
+    """``segment(words..., out=...)`` -> Outcome of test.py on the CPU."""
 
     def run(*words, out=tmp_path / "out", **keys):
         keys = {"DIR": trained, "TEST__result": out, **keys}
@@ -34,9 +34,9 @@ def tree(folder):
     )
 
 
-def test_a_video_beside_its_classes_with_its_times_and_its_sound(test, tmp_path):
+def test_a_video_beside_its_classes_with_its_times_and_its_sound(segment, tmp_path):
     source = make_video(tmp_path / "a.mp4", frames=5)
-    outcome = test(source)
+    outcome = segment(source)
     assert (outcome.code, outcome.err) == (0, "")
     frames, times, sound = read_video(source)
     segmented, new_times, new_sound = read_video(tmp_path / "out" / "a.mp4")
@@ -50,20 +50,20 @@ def test_a_video_beside_its_classes_with_its_times_and_its_sound(test, tmp_path)
     assert f"  -> {tmp_path / 'out' / 'a.mp4'}" in outcome.out
 
 
-def test_a_frame_has_the_labels_that_an_image_of_it_has(test, tmp_path):
+def test_a_frame_has_the_labels_that_an_image_of_it_has(segment, tmp_path):
     source = make_video(tmp_path / "a.mp4", frames=1)
     Image.fromarray(read_video(source)[0][0]).save(tmp_path / "b.png")
-    outcome = test(source, tmp_path / "b.png")
+    outcome = segment(source, tmp_path / "b.png")
     images, videos = (block.splitlines()[1:-1] for block in outcome.out.split("Predictions in")[1:])
     assert images == videos
 
 
-def test_outputs_of_videos_and_images_together(test, tmp_path):
+def test_outputs_of_videos_and_images_together(segment, tmp_path):
     (tmp_path / "clips" / "sub").mkdir(parents=True)
     source = make_video(tmp_path / "clips" / "sub" / "a.mp4", frames=3)
     Image.new("RGB", (40, 30)).save(tmp_path / "clips" / "b.png")
     keys = {"TEST__output": "side_by_side,overlay,html", "TEST__legend": True}
-    assert test(f"{tmp_path}/clips/**", **keys).code == 0
+    assert segment(f"{tmp_path}/clips/**", **keys).code == 0
     out = tmp_path / "out"
     files = [path for path in tree(out) if path != "sub"]
     assert files == ["b.png", "b_overlay.png", "predictions.html", "sub/a.mp4", "sub/a_overlay.mp4"]
@@ -71,17 +71,17 @@ def test_outputs_of_videos_and_images_together(test, tmp_path):
     assert len(overlaid) == 3
     assert overlaid[0].shape[0] >= 48 + 18
     assert (out / "predictions.html").read_text().count('<article class="card"') == 2
-    again = test(source, tmp_path / "clips", "--resume", **keys)
+    again = segment(source, tmp_path / "clips", "--resume", **keys)
     assert "Skipped: 1 of 2" in again.out  # named by itself, the video has no subfolder
     assert again.code == 0
     assert (out / "a.mp4").exists()
 
 
 @pytest.mark.parametrize("output", ["labels", "overlay,scores"])
-def test_outputs_that_videos_do_not_have_are_refused_before_anything_is_done(test, tmp_path, output):
+def test_outputs_that_videos_do_not_have_are_refused_before_anything_is_done(segment, tmp_path, output):
     source = make_video(tmp_path / "a.mp4", frames=1)
     Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
-    outcome = test(tmp_path / "b.png", source, TEST__output=output)
+    outcome = segment(tmp_path / "b.png", source, TEST__output=output)
     assert outcome.code == 2
     name = output.split(",")[-1]
     assert outcome.err.startswith(
@@ -90,11 +90,11 @@ def test_outputs_that_videos_do_not_have_are_refused_before_anything_is_done(tes
     assert tree(tmp_path / "out") == []
 
 
-def test_a_video_that_ends_in_the_middle_is_segmented_as_far_as_it_goes(test, tmp_path):
+def test_a_video_that_ends_in_the_middle_is_segmented_as_far_as_it_goes(segment, tmp_path):
     whole = make_video(tmp_path / "whole.mp4", frames=2)
     half = cut(make_video(tmp_path / "half.mkv", frames=30), 0.6)
     lost = cut(make_video(tmp_path / "lost.mp4", frames=30), 0.6)
-    outcome = test(half, lost, whole)
+    outcome = segment(half, lost, whole)
     assert outcome.code == 1
     first, second, last = outcome.err.splitlines()
     assert first.startswith(f"{half} ends in the middle, at ")
@@ -104,11 +104,11 @@ def test_a_video_that_ends_in_the_middle_is_segmented_as_far_as_it_goes(test, tm
     assert 5 < len(read_video(tmp_path / "out" / "half.mp4")[0]) < 30
 
 
-def test_a_video_is_no_input_of_the_second_run_and_never_overwritten(test, tmp_path):
+def test_a_video_is_no_input_of_the_second_run_and_never_overwritten(segment, tmp_path):
     source = make_video(tmp_path / "a.mp4", frames=1)
     before = source.read_bytes()
     for _ in range(2):
-        assert test(tmp_path / "*.mp4", out=tmp_path).code == 0
+        assert segment(tmp_path / "*.mp4", out=tmp_path).code == 0
         assert tree(tmp_path) == ["a.mp4", "a_segmented.mp4"]
     assert source.read_bytes() == before
 
@@ -123,18 +123,18 @@ def full_disk(room):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_fills_up_is_one_error_and_leaves_no_half_video(test, tmp_path):
+def test_a_disk_that_fills_up_is_one_error_and_leaves_no_half_video(segment, tmp_path):
     source = make_video(tmp_path / "a.mp4", frames=30)
     with full_disk(room=5000):
-        outcome = test(source)
+        outcome = segment(source)
     assert outcome.code == 2
     assert outcome.err.startswith(f"{tmp_path / 'out' / 'a.mp4'} cannot be written: File too large.")
     assert outcome.err.count("\n") == 1
     assert tree(tmp_path / "out") == []
 
 
-def test_a_camera_that_is_not_there(test, tmp_path):
-    outcome = test("97")
+def test_a_camera_that_is_not_there(segment, tmp_path):
+    outcome = segment("97")
     assert outcome.code == 1
     assert outcome.err.startswith("Camera 97 (/dev/video97) can't be used: No such file or directory.")
     assert tree(tmp_path / "out") == []
@@ -154,10 +154,10 @@ class PatternUntilInterrupt(Video):
             yield frame
 
 
-def test_a_camera_is_recorded_until_ctrl_c_and_a_recording_is_not_replaced(test, tmp_path, monkeypatch):
+def test_a_camera_is_recorded_until_ctrl_c_and_a_recording_is_not_replaced(segment, tmp_path, monkeypatch):
     monkeypatch.setattr(predict_video, "open_camera", PatternUntilInterrupt)
     for name in ("camera_0.mp4", "camera_0_2.mp4"):
-        outcome = test("0")
+        outcome = segment("0")
         assert (outcome.code, outcome.err) == (0, "")
         assert "Camera 0 is on. Press Ctrl-C to end." in outcome.out
         assert "Predictions in [Camera 0]:" in outcome.out
