@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from os import fspath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from .counter import Counter, say
 from .page import CardFile
 from .pipeline import Behind, ahead
 from .plan import Job
-from .segmenting import Segmenting, describe
+from .segmenting import Segmenting, describe, printable
 from .writers import OUTPUTS, Segmented
 
 _AHEAD = 3  # frames that wait on either side of the network
@@ -62,7 +63,9 @@ def segment_video(
             say(f"{video.name} is on. Press Ctrl-C to end.\n")
         means = _Means(len(segmenting.table.names))
         with ExitStack() as stack:
-            counter = stack.enter_context(Counter(video.frames, "frames", what=job.input.path, enabled=shown))
+            counter = stack.enter_context(
+                Counter(video.frames, "frames", what=printable(Path(video.name).name), enabled=shown)
+            )
             writers = _open_writers(stack, job, video)
             behind = stack.enter_context(Behind(_AHEAD))
             with suppress(KeyboardInterrupt) if live else ExitStack():
@@ -93,7 +96,7 @@ def _open_writers(stack: ExitStack, job: Job, video: Video) -> dict[str, VideoWr
         writer = VideoWriter(fspath(file.name), video.time_base, video.rate, video.aspect, sound_of)
         writers[name] = stack.enter_context(writer)
         if writer.problem and len(writers) == 1:  # the others have the same
-            get_logger().warning(writer.problem)
+            get_logger().warning(printable(writer.problem))
     return writers
 
 
