@@ -23,6 +23,8 @@ LAYERS = (
         "optim",
         "checkpoint",
         "visualize",
+        "legend",
+        "video",
         "utils",
         "per_image",
         "confidence",

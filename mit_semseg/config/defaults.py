@@ -64,7 +64,9 @@ _C.VAL.overlap = 0  # pixels that neighbouring tiles share, below VAL.tile; 0: c
 _C.TEST = CfgNode()
 _C.TEST.batch_size = 1  # only 1
 _C.TEST.checkpoint = ""  # as VAL.checkpoint; with neither, a published model's checkpoint is downloaded
-_C.TEST.result = "./"  # folder for the pictures
+_C.TEST.result = "./"  # folder for what TEST.output names
+_C.TEST.output = ("side_by_side",)  # one or several of side_by_side, overlay, labels, scores, html
+_C.TEST.legend = False  # names and colours of the classes, drawn below pictures
 
 
 def get_defaults() -> CfgNode:

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,6 +100,8 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
             continue
         try:
             word = value.strip() if isinstance(value, str) else ""
+            if isinstance(known[key], tuple) and known[key] and isinstance(known[key][0], str):
+                value = _names(value)
             new = _coerce(_WORDS.get(key, {}).get(word, value), known[key])
         except ValueError as error:
             problems.append(f"{where}{key} is {value!r}, but takes {error}.")
@@ -108,6 +111,13 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
         for name in nodes:
             node = node[name]
         node[leaf] = new
+
+
+def _names(value: Any) -> Any:
+    """``a`` and ``a,b`` as the names that they are, without Python's quotes."""
+    if isinstance(value, str) and re.fullmatch(r"[\w,\s]*", value):
+        return tuple(value.replace(",", " ").split())
+    return value
 
 
 def _suggestion(key: str, known: dict[str, Any]) -> str:
