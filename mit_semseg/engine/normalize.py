@@ -30,17 +30,14 @@ class Normalizer:
     """
 
     def __init__(self, criterion: Criterion, labels: Sequence[Tensor], place: Place) -> None:
-        of_each = [
-            torch.cat([criterion.units(label), (label >= 0).sum(dtype=torch.float64).view(1)]).to(
-                place.device
-            )
+        counted = [
+            torch.cat([criterion.units(label), (label >= 0).sum(dtype=torch.float64).view(1)])
             for label in labels
         ]
-        total = sum_over_processes(torch.stack(of_each).sum(0))
-        units = total[:-1]
+        total = sum_over_processes(torch.stack([part.to(place.device) for part in counted]).sum(0))
+        self._units = torch.where(total[:-1] > 0, total[:-1], 1)
         self._valid = total[-1].clamp(min=1)
-        weights = torch.tensor(criterion.weights, dtype=torch.float64, device=place.device)
-        self._weights = weights / torch.where(units > 0, units, 1)
+        self._weights = torch.tensor(criterion.weights, dtype=torch.float64, device=place.device)
         self._size = place.size
 
     def to_minimize(self, sums: Tensor) -> Tensor:
@@ -52,7 +49,7 @@ class Normalizer:
         Args:
             sums: what the network returned: (K,) for K losses, those of replicas one behind the other.
         """
-        return (self._of_each_loss(sums) * (self._weights * self._size).to(sums)).sum()
+        return (self._of_each_loss(sums) * (self._weights * self._size / self._units).to(sums)).sum()
 
     def part(self, sums: Tensor, correct: Tensor) -> Tensor:
         """What is to be added up over sub-batches and processes for `shown`; (K + 1,) float64."""
@@ -60,7 +57,7 @@ class Normalizer:
 
     def shown(self, total: Tensor) -> Shown:
         """What the update shows of itself, given the sum of all parts."""
-        loss = (total[:-1] * self._weights).sum()
+        loss = (total[:-1] * self._weights / self._units).sum()
         return Shown(*torch.stack([loss, total[-1] / self._valid]).tolist())
 
     def _of_each_loss(self, sums: Tensor) -> Tensor:
