@@ -1,4 +1,4 @@
-"""The losses as their papers define them, pixel by pixel, in float64: the mean over units, or 0 without any."""
+"""The losses as their papers define them, pixel by pixel, in float64: means over units, or 0."""
 
 import math
 
