@@ -1,17 +1,17 @@
 """One iteration of the training: from a batch to updated weights."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..data.images import normalize
 from ..distributed import Place, sum_over_processes
 from ..lib.nn import async_copy_to
 from .normalize import Normalizer, Shown, criterion_of
+from .process_parallel import ProcessParallel
 
 
 def on_device(shard: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -44,7 +44,8 @@ def step(
     optimizer.zero_grad(set_to_none=True)
     parts = []
     for number, batch in enumerate(batches, 1):
-        with _exchanging_gradients(net, number == len(batches)):
+        last = number == len(batches)
+        with net.exchanging(now=last) if isinstance(net, ProcessParallel) else nullcontext():
             loss, part = forward(net, batch, normalizer)
             loss.backward()
         parts.append(part)
@@ -68,8 +69,3 @@ def forward(net: nn.Module, batch: list[dict[str, Any]], normalizer: Normalizer)
     sums, accuracy = net(batch)  # of one device, or of the replicas one behind the other
     correct = accuracy * torch.stack([(shard["seg_label"] >= 0).sum().to(accuracy) for shard in batch])
     return normalizer.to_minimize(sums), normalizer.part(sums.detach(), correct.sum())
-
-
-def _exchanging_gradients(net: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """In the block, a backward brings the gradients of all processes together, or leaves that for later."""
-    return net.no_sync() if isinstance(net, DistributedDataParallel) and not now else nullcontext()
