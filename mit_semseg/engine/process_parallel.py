@@ -21,8 +21,8 @@ class ProcessParallel(DistributedDataParallel):
 
     def exchanging(self, now: bool) -> AbstractContextManager[None]:
         """In the block, a backward exchanges the gradients ``now``, or leaves that to a later one."""
-        # The first one has to. What it exchanged is the same in all processes, so that the mean of the update,
-        # taken by a later one, leaves it as it is.
+        # The first one has to. What it exchanged is the same in all processes, so that the mean that a later
+        # one takes leaves it as it is.
         if now or not self._graph_is_known:
             self._graph_is_known = True
             return nullcontext()
