@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from .data.geometry import fit_size, round_up
 from .data.images import normalize, open_image, open_pair
-from .data.labels import LabelCoding
+from .data.labels import LabelCoding, read_label
 from .data.records import Records, read_records
 from .data.resample import pick_nearest, resize
 from .data.schedule import Schedule
@@ -176,6 +176,22 @@ class TrainDataset(BaseDataset):
         """
         with one_thread():
             return self._assemble(index, reduced=True)
+
+    def label_counts(self, row: int) -> dict[str, Any]:
+        """``counts``, (num_class,) int64: how many pixels of each class the label of record ``row`` has.
+
+        None has any if the file cannot be used and errors are skipped. Needs ``num_class``.
+        """
+        num_class = self.coding.num_class
+        assert num_class is not None
+        try:
+            with self._placing(row):
+                label = read_label(self.root_dataset / self.records[row].fpath_segm, self.coding)
+        except UserError:
+            if not self.skips_errors:
+                raise
+            label = np.zeros((0,), np.uint8)
+        return {"counts": np.bincount(label.ravel(), minlength=num_class + 1)[1:]}
 
     def _assemble(self, index: int, reduced: bool) -> dict[str, Any]:
         drawn = self.schedule[index]

@@ -5,6 +5,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from .recipe import check_recipe, contradictions_of_recipe
+
 _LARGEST = 2**31 - 1  # of whole numbers, so that no product of two overflows 64 bits
 _AT_LEAST: dict[str, int] = {
     "DATASET.num_class": 2,
@@ -20,7 +22,12 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.epoch_iters": 1,
     "TRAIN.lr_encoder": 0,
     "TRAIN.lr_decoder": 0,
+    "TRAIN.accumulate": 1,
+    "TRAIN.focal_gamma": 0,
     "TRAIN.lr_pow": 0,
+    "TRAIN.lr_min": 0,
+    "TRAIN.warmup_iters": 0,
+    "TRAIN.clip_grad_norm": 0,
     "TRAIN.beta1": 0,
     "TRAIN.weight_decay": 0,
     "TRAIN.deep_sup_scale": 0,
@@ -45,6 +52,7 @@ def check_values(cfg: CfgNode) -> list[str]:
     data, train = cfg.DATASET, cfg.TRAIN
     if train.beta1 >= 1:
         problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
+    problems += check_recipe(train)
     if train.parallel not in ("ddp", "dp"):
         problems.append(f"TRAIN.parallel is '{train.parallel}', but takes ddp or dp.")
     if data.on_error not in ("raise", "skip"):
@@ -71,6 +79,7 @@ def check_values(cfg: CfgNode) -> list[str]:
             f"DATASET.padding_constant is {data.padding_constant}, which is no multiple of "
             f"DATASET.segm_downsampling_rate {data.segm_downsampling_rate}."
         )
+    problems += contradictions_of_recipe(train, data.num_class)
     if train.start_epoch >= train.num_epoch:
         problems.append(
             f"TRAIN.start_epoch is {train.start_epoch}, but the run ends at TRAIN.num_epoch "

@@ -19,6 +19,9 @@ from .defaults import get_defaults
 _WORDS: dict[str, dict[str, Any]] = {"TRAIN.workers": {"auto": -1}}
 """What may be written in place of a value."""
 
+_TEXT_OR_LIST = ("TRAIN.class_weights",)
+"""Texts that may be written as a YAML list."""
+
 _TYPE_NAMES = {
     bool: "True or False",
     int: "a whole number",
@@ -99,6 +102,8 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
             problems.append(f"{where}unknown key {key}.{_suggestion(key, known)}")
             continue
         try:
+            if key in _TEXT_OR_LIST and isinstance(value, list):
+                value = str(value)
             word = value.strip() if isinstance(value, str) else ""
             if isinstance(known[key], tuple) and known[key] and isinstance(known[key][0], str):
                 value = _names(value)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .. import checkpoint
@@ -13,11 +13,10 @@ from ..data.classes import ClassTable, load_classes
 from ..errors import UserError
 from ..inference import ScoringNetwork, Settings
 from ..log import get_logger
-from ..losses import pixel_loss_sum
 from ..models import ModelBuilder, SegmentationModule, check_pair
 from ..models.builder import DECODERS
 from ..models.pretrained import PUBLISHED, fetch_published
-from ..optim import OPTIMIZERS
+from .recipe import criterion
 
 
 def check_model(cfg: CfgNode) -> None:
@@ -34,8 +33,6 @@ def check_model(cfg: CfgNode) -> None:
         cfg.MODEL.fc_dim,
         cfg.DATASET.segm_downsampling_rate,
     )
-    if cfg.TRAIN.optim not in OPTIMIZERS:
-        raise UserError(f"TRAIN.optim is '{cfg.TRAIN.optim}', but takes one of {', '.join(OPTIMIZERS)}.")
 
 
 def check_batch(cfg: CfgNode, processes: int) -> None:
@@ -52,13 +49,16 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
         )
 
 
-def build_module(cfg: CfgNode, weights: tuple[str, str], *, training: bool) -> SegmentationModule:
+def build_module(
+    cfg: CfgNode, weights: tuple[str, str], *, training: bool, class_weights: Tensor | None = None
+) -> SegmentationModule:
     """The model of a config, on the CPU.
 
     Args:
         weights: checkpoints of encoder and decoder; an empty encoder checkpoint is ImageNet's weights where
             ``MODEL.pretrained`` is True, an empty decoder checkpoint random weights.
         training: with the loss and log-probabilities; else probabilities, in evaluation mode.
+        class_weights: of the loss, (num_class,); None: classes count alike.
     """
     encoder = ModelBuilder.build_encoder(
         cfg.MODEL.arch_encoder, weights=weights[0], imagenet=cfg.MODEL.pretrained
@@ -73,7 +73,9 @@ def build_module(cfg: CfgNode, weights: tuple[str, str], *, training: bool) -> S
     if not training:
         return SegmentationModule(encoder, decoder, None).eval()
     deep_sup_scale = cfg.TRAIN.deep_sup_scale if decoder.deep_supervision else None
-    return SegmentationModule(encoder, decoder, pixel_loss_sum(), deep_sup_scale)
+    at_label_size = cfg.TRAIN.label_resolution == "full"
+    loss = criterion(cfg.TRAIN, class_weights)
+    return SegmentationModule(encoder, decoder, loss, deep_sup_scale, at_label_size=at_label_size)
 
 
 def build_scoring(

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from ..checkpoint import epoch_path
@@ -17,10 +16,12 @@ from ..errors import UserError
 from ..launch import count_processes, is_first_process, run, started_by_torchrun
 from ..lib.nn import UserScatteredDataParallel
 from ..log import setup_logger
-from ..optim import build_optimizer, set_poly_lr
+from ..lr_schedule import set_rates
 from .history import History
 from .loading import Skipped, load, raise_errors
+from .process_parallel import ProcessParallel
 from .progress import Progress
+from .recipe import check_recipe, class_weights, label_rate, optimizer_for, schedule
 from .setup import build_module, check_batch, check_model, check_writable, class_table, freeze_batch_norm
 from .state import resume_state, resume_weights, save_epoch
 from .step import on_device, step
@@ -35,10 +36,11 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
         FloatingPointError: when the loss is not finite; the weights have not been touched by it.
     """
     check_model(cfg)
+    check_recipe(cfg)
     check_batch(cfg, count_processes(devices))
     # Files that only the processes, or the evaluation, will need: a bad one is refused before a start.
     class_table(cfg)
-    TrainDataset(cfg.DATASET.root_dataset, cfg.DATASET.list_train, cfg.DATASET)
+    _dataset(cfg)
     weights = resume_weights(cfg)
     if is_first_process():
         check_writable(cfg.DIR, "DIR")
@@ -60,18 +62,13 @@ def _train(
     settings = cfg.TRAIN
     log = setup_logger(place.rank)
     torch.manual_seed(settings.seed)
-    module = build_module(cfg, weights, training=True).to(place.device)
+    dataset = _dataset(cfg)
+    of_classes = class_weights(cfg, dataset, place)
+    module = build_module(cfg, weights, training=True, class_weights=of_classes).to(place.device)
     module.train()
     if settings.fix_bn:
         freeze_batch_norm(module)
-    optimizer = build_optimizer(
-        settings.optim,
-        module.encoder,
-        module.decoder,
-        lr=(settings.lr_encoder, settings.lr_decoder),
-        beta1=settings.beta1,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = optimizer_for(module, settings)
     history = resume_state(cfg, optimizer)
     net = _parallel(module, place, devices)
     all_devices = place.size * len(devices)
@@ -82,9 +79,9 @@ def _train(
         place.device if all_devices == 1 else f"{all_devices} x {place.device.type}",
         settings.num_epoch - settings.start_epoch,
         settings.epoch_iters,
-        settings.batch_size_per_gpu * all_devices,
+        settings.batch_size_per_gpu * settings.accumulate * all_devices,
     )
-    batches = _batches(cfg, place, len(devices))
+    batches = _batches(cfg, dataset, place, len(devices) * settings.accumulate)
     for epoch in range(settings.start_epoch + 1, settings.num_epoch + 1):
         # Dropout draws from here, so that a resumed run draws what the uninterrupted one did.
         torch.manual_seed(
@@ -100,34 +97,38 @@ def _parallel(module: nn.Module, place: Place, devices: Sequence[torch.device]) 
     """``module`` as it is trained: over processes, over replicas in this process, or alone."""
     if len(devices) > 1:
         return UserScatteredDataParallel(module, devices)
-    if place.size == 1:
-        return module
-    ids = [place.device.index] if place.device.type == "cuda" else None
-    # A static graph: what an iteration uses never changes, so that parameters it does not use are found once.
-    return DistributedDataParallel(module, device_ids=ids, static_graph=True)
+    return module if place.size == 1 else ProcessParallel(module, place.device)
 
 
-def _batches(cfg: CfgNode, place: Place, devices: int) -> Iterator[list[dict[str, Any]]]:
-    """What this process trains on, iteration by iteration: a sub-batch for each of its devices.
-
-    Of n devices in all, device r takes sub-batches r, r + n, r + 2n, ... of the schedule.
-    """
-    settings = cfg.TRAIN
-    dataset = TrainDataset(
+def _dataset(cfg: CfgNode) -> TrainDataset:
+    options = cfg.DATASET.clone()
+    options.defrost()
+    options.segm_downsampling_rate = label_rate(cfg)
+    return TrainDataset(
         cfg.DATASET.root_dataset,
         cfg.DATASET.list_train,
-        cfg.DATASET,
-        batch_per_gpu=settings.batch_size_per_gpu,
-        seed=settings.seed,
+        options,
+        batch_per_gpu=cfg.TRAIN.batch_size_per_gpu,
+        seed=cfg.TRAIN.seed,
     )
+
+
+def _batches(
+    cfg: CfgNode, dataset: TrainDataset, place: Place, sub_batches: int
+) -> Iterator[list[dict[str, Any]]]:
+    """What this process trains on, iteration by iteration: so many sub-batches, in the order of use.
+
+    Of n processes, process r takes sub-batches r, r + n, r + 2n, ... of the schedule.
+    """
+    settings = cfg.TRAIN
     first, last = (
-        epoch * settings.epoch_iters * place.size * devices
+        epoch * settings.epoch_iters * place.size * sub_batches
         for epoch in (settings.start_epoch, settings.num_epoch)
     )
     indices = range(first + place.rank, last, place.size)
     items = raise_errors(load(dataset.sub_batch, indices, workers=settings.workers, device=place.device))
     skipped = Skipped(dataset.num_sample)
-    while batch := list(islice(items, devices)):
+    while batch := list(islice(items, sub_batches)):
         for shard in batch:
             skipped.add(shard.pop("skipped"))
         yield batch
@@ -144,15 +145,28 @@ def _train_epoch(
     history: History,
 ) -> None:
     settings = cfg.TRAIN
-    images = settings.batch_size_per_gpu * place.size * len(devices)
+    images = settings.batch_size_per_gpu * settings.accumulate * place.size * len(devices)
+    rates = schedule(settings)
     progress = Progress(epoch, settings.num_epoch, settings.epoch_iters, enabled=place.is_first)
     with progress:
         for i in range(settings.epoch_iters):
-            batch = [on_device(shard, device) for shard, device in zip(next(batches), devices, strict=True)]
+            shards = next(batches)
+            rounds = [shards[k : k + len(devices)] for k in range(0, len(shards), len(devices))]
+            batch = [
+                [on_device(shard, device) for shard, device in zip(shards, devices, strict=True)]
+                for shards in rounds
+            ]
             progress.loaded()
             iteration = (epoch - 1) * settings.epoch_iters + i
-            set_poly_lr(optimizer, iteration, settings.num_epoch * settings.epoch_iters, settings.lr_pow)
-            shown = step(net, optimizer, batch, place, where=f"epoch {epoch}, iteration {i + 1}")
+            set_rates(optimizer, rates, iteration)
+            shown = step(
+                net,
+                optimizer,
+                batch,
+                place,
+                where=f"epoch {epoch}, iteration {i + 1}",
+                clip_grad_norm=settings.clip_grad_norm,
+            )
             progress.step(shown.loss, shown.accuracy, images=images)
             if (i + 1) % settings.disp_iter == 0 or i + 1 == settings.epoch_iters:
                 loss_shown, accuracy_shown = progress.show(group["lr"] for group in optimizer.param_groups)
