@@ -23,6 +23,7 @@ LAYERS = (
         "optim",
         "checkpoint",
         "visualize",
+        "legend",
         "utils",
         "per_image",
         "confidence",
