@@ -79,13 +79,21 @@ class BaseDataset(Dataset[dict[str, Any]]):
 
     def _scales(self, image: Image.Image) -> list[torch.Tensor]:
         """The image at each short edge, stretched to multiples of padding_constant; (1, 3, h, w) each."""
-        scaled = []
-        for short_edge in self.imgSizes:
-            width, height = fit_size(*image.size, short_edge, self.imgMaxSize)
-            size = (round_up(width, self.padding_constant), round_up(height, self.padding_constant))
-            pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
-            scaled.append(normalize(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)))
-        return scaled
+        sizes = scaled(image, self.imgSizes, self.imgMaxSize, self.padding_constant)
+        return [normalize(pixels) for pixels in sizes]
+
+
+def scaled(
+    image: Image.Image, short_edges: Sequence[int], max_long_edge: int, multiple: int
+) -> list[torch.Tensor]:
+    """An image at each short edge, stretched to sides that ``multiple`` divides; (1, 3, h, w) uint8 each."""
+    tensors = []
+    for short_edge in short_edges:
+        width, height = fit_size(*image.size, short_edge, max_long_edge)
+        size = (round_up(width, multiple), round_up(height, multiple))
+        pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
+        tensors.append(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2))
+    return tensors
 
 
 class TrainDataset(BaseDataset):
