@@ -29,7 +29,8 @@ _NOTEBOOK_EDGE = 1024  # pixels of the longer side in a notebook, which keeps it
 class Segmentation:
     """The classes of an image.
 
-    It pickles without the model: probabilities go along if they have been asked for before.
+    It holds on to the model for the sake of `probabilities`. Pickles and copies come without the model, and
+    with the probabilities if those have been asked for before.
 
     Attributes:
         image: what was segmented, (H, W, 3) uint8 RGB, upright.
@@ -67,7 +68,7 @@ class Segmentation:
         """
         if self._score is None:
             raise RuntimeError(
-                "This segmentation comes without its model, from a pickle or another process. Ask for its "
+                "This segmentation comes without its model, as pickles and copies do. Ask for its "
                 "probabilities before, or segment the image again."
             )
         return self._score(self.image)
