@@ -48,9 +48,8 @@ def add_legend(
         picture: (H, W, 3).
         classes: in the order to name them.
         names, colors: of all classes, (num_class, 3) RGB.
-        rows: of the strip, which is as high as they need; classes that find no place are left out. Without
-            it, as many as all classes need. With it, pictures of one size stay of one size, whatever their
-            classes.
+        rows: at most so many, and the strip has room for the names of all classes as far as they fit in
+            them. So pictures of one size stay of one size, whatever their classes; some find no place.
     """
     height, width = picture.shape[:2]
     font = _font(min(height, width))
@@ -59,8 +58,8 @@ def add_legend(
     column = 2 * line + max((round(font.getlength(name)) for name in shown), default=0)
     width = max(width, column)
     columns = width // column
-    if rows is None:
-        rows = -(-len(classes) // columns)
+    needed = -(-len(classes if rows is None else names) // columns)
+    rows = needed if rows is None else min(rows, needed)
     strip = PIL.Image.new("RGB", (width, rows * line + line // 2), _BACKGROUND)
     draw = Draw(strip)
     table = np.asarray(colors)

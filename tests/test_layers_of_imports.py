@@ -17,6 +17,7 @@ LAYERS = (
     (
         "data",
         "dataset",
+        "segmentation",
         "models",
         "losses",
         "metrics",
@@ -24,7 +25,6 @@ LAYERS = (
         "checkpoint",
         "visualize",
         "legend",
-        "segmentation",
         "utils",
         "per_image",
         "confidence",

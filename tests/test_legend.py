@@ -58,3 +58,5 @@ def test_with_fixed_rows_the_size_does_not_depend_on_the_classes_and_the_largest
     pictures = [add_legend(photo(40, 50), classes, NAMES, COLORS, rows=2) for classes in ([], [0], [2, 0, 1])]
     assert len({drawn.shape for drawn in pictures}) == 1
     assert colors_in(pictures[2][40:]) == [2, 0]
+    assert len(add_legend(photo(40, 50), [0], NAMES, COLORS, rows=9)) > len(pictures[0])
+    assert add_legend(photo(40, 900), [0], NAMES, COLORS, rows=9).shape == (40 + 18 + 9, 900, 3)
