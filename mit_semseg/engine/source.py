@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from yacs.config import CfgNode
 
+from ..checkpoint import newest_epoch
 from ..config import get_defaults, load_config, with_keys
 from ..data.classes import ClassTable, load_classes, numbered_classes
 from ..errors import UserError
@@ -41,8 +42,14 @@ def read_config(source: Source) -> CfgNode:
             f"{path} is a checkpoint. Name its folder, {path.parent}, and which of its checkpoints: "
             "checkpoint='epoch_20.pth', say."
         )
-    if not path.is_dir():
-        return load_config(fspath(source))
+    if not fspath(source) or not path.is_dir():  # "" would be the working directory
+        cfg = load_config(fspath(source))
+        if path.is_file() and newest_epoch(cfg.DIR) is None and newest_epoch(path.parent) is not None:
+            raise UserError(
+                f"{path} says that its checkpoints are in {cfg.DIR}. There are none, but some beside the "
+                f"config. Name the folder: {path.parent}."
+            )
+        return cfg
     return with_keys(load_config(str(_config_of(path))), {"DIR": str(path)})
 
 

@@ -24,6 +24,18 @@ def test_a_folder_becomes_the_configs_dir(trained, tmp_path):
     assert read_config(str(moved)).DATASET.num_class == 3
 
 
+def test_the_config_file_of_a_moved_folder_points_to_the_folder(trained, tmp_path):
+    moved = shutil.copytree(trained, tmp_path / "moved")
+    file = moved / "config.yaml"
+    file.write_text(file.read_text().replace(f"DIR: {trained}", "DIR: gone"))
+    with pytest.raises(UserError) as caught:
+        read_config(file)
+    assert str(caught.value) == (
+        f"{file} says that its checkpoints are in gone. There are none, but some beside the config. "
+        f"Name the folder: {moved}."
+    )
+
+
 def test_a_shipped_config_by_its_name():
     assert read_config("camvid-resnet18dilated-c1").MODEL.arch_encoder == "resnet18dilated"
 
@@ -81,6 +93,8 @@ def test_a_checkpoint_or_nothing_in_place_of_a_folder(trained):
         UserError, match=r"^ckpt/nothing does not exist\. The project ships: .*ade20k-hrnetv2"
     ):
         read_config("ckpt/nothing")
+    with pytest.raises(UserError, match=r"^'' names no file"):
+        read_config("")
     with pytest.raises(TypeError, match=r"^source is None, of type NoneType; it has to be a folder"):
         read_config(None)
 
