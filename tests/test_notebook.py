@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from nbclient import NotebookClient
 from PIL import Image
+from traitlets.config import Config
 
 NOTEBOOK = ROOT / "notebooks" / "DemoSegmenter.ipynb"
 
@@ -53,7 +54,11 @@ def test_it_runs_from_any_folder_and_shows_what_it_says(notebook, trained, tmp_p
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     (tmp_path / "elsewhere").mkdir()
     NotebookClient(
-        notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": tmp_path / "elsewhere"}}
+        notebook,
+        timeout=60,
+        kernel_name="python3",
+        config=Config({"KernelManager": {"transport": "ipc"}}),  # no open ports
+        resources={"metadata": {"path": tmp_path / "elsewhere"}},
     ).execute()  # raises if a cell does
 
     (photo,) = pictures(cell(notebook, "image"))

@@ -17,7 +17,7 @@ from ..resources import find, shipped
 Source: TypeAlias = str | PathLike[str] | CfgNode
 Device: TypeAlias = str | int | torch.device | None
 
-_CONFIG = "config.yaml"
+_CONFIG, _CLASSES = "config.yaml", "classes.csv"  # in the folder of a run
 
 
 def read_config(source: Source) -> CfgNode:
@@ -77,6 +77,11 @@ def _config_of(folder: Path) -> Path:
     for config in shipped(".yaml", "config"):
         if Path(load_config(str(config)).DIR).name == folder.resolve().name:
             return config
+    runs = sorted(file.parent for file in folder.glob(f"*/{_CONFIG}"))
+    if runs:
+        raise UserError(
+            f"{folder} is no run's folder, but holds some. Name one: {', '.join(map(str, runs))}."
+        )
     raise UserError(
         f"{folder} has no {_CONFIG}, which train.py writes beside its checkpoints. Put the config that the "
         f"model was trained with there under that name, or name a config file whose DIR is {folder}."
@@ -86,14 +91,14 @@ def _config_of(folder: Path) -> Path:
 def find_classes(cfg: CfgNode) -> ClassTable:
     """Names and colours of the classes, also where the model has been moved away from its dataset.
 
-    The table is sought where ``DATASET.classes`` says, then under its name in ``DIR``. If it is in neither
-    place, a warning says so, and the classes are numbered.
+    The table is sought where ``DATASET.classes`` says, then as ``classes.csv`` in ``DIR``. Without either, a
+    warning says so, and the classes are numbered.
 
     Raises: UserError for a table that can't be used.
     """
     table, count = cfg.DATASET.classes, cfg.DATASET.num_class
     if table and not _is_there(table):
-        beside = Path(cfg.DIR) / Path(table).name
+        beside = Path(cfg.DIR) / _CLASSES
         if not beside.is_file():
             warnings.warn(
                 f"DATASET.classes is {table}, which is no file here, so that the classes are called class 1 "

@@ -84,6 +84,16 @@ def test_a_folder_without_a_config_says_what_to_do(tmp_path):
     )
 
 
+def test_a_folder_of_runs_names_them(trained, tmp_path):
+    for name in ("b", "a"):
+        shutil.copytree(trained, tmp_path / name)
+    with pytest.raises(UserError) as caught:
+        read_config(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} is no run's folder, but holds some. Name one: {tmp_path / 'a'}, {tmp_path / 'b'}."
+    )
+
+
 def test_a_checkpoint_or_nothing_in_place_of_a_folder(trained):
     with pytest.raises(
         UserError, match=r"encoder_epoch_2\.pth is a checkpoint\. Name its folder, .*trained, and"
@@ -107,7 +117,7 @@ def moved(own_tiny, trained, tmp_path):
     """A run's folder whose config names a class table that is gone."""
     folder = shutil.copytree(trained, tmp_path / "moved")
     config = (folder / "config.yaml").read_text()
-    (folder / "config.yaml").write_text(re.sub(r"classes: .*", "classes: /gone/classes.csv", config))
+    (folder / "config.yaml").write_text(re.sub(r"classes: .*", "classes: /gone/names.csv", config))
     return folder
 
 
@@ -118,7 +128,7 @@ def test_a_class_table_that_is_gone_is_sought_beside_the_checkpoints(moved, own_
 
 def test_without_it_classes_are_numbered_and_a_warning_says_so(moved):
     with pytest.warns(
-        UserWarning, match=r"^DATASET\.classes is /gone/classes\.csv, which is no file here"
+        UserWarning, match=r"^DATASET\.classes is /gone/names\.csv, which is no file here"
     ) as caught:
         assert find_classes(read_config(moved)).names == ("class 1", "class 2", "class 3")
     assert f"Copy the file to {moved / 'classes.csv'}, or pass" in str(caught[0].message)
