@@ -4,7 +4,7 @@ import ast
 import difflib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,22 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> CfgNo
         raise UserError("\n".join(problems))
     cfg.freeze()
     return cfg
+
+
+def with_keys(cfg: CfgNode, keys: Mapping[str, Any]) -> CfgNode:
+    """A copy of a config with some keys, given by their dotted names, changed; checked and frozen.
+
+    Raises: UserError as `load_config`.
+    """
+    changed = cfg.clone()
+    changed.defrost()
+    problems: list[str] = []
+    _merge(changed, iter(keys.items()), "", problems)
+    problems += check_values(changed) if not problems else []
+    if problems:
+        raise UserError("\n".join(problems))
+    changed.freeze()
+    return changed
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
