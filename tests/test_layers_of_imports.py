@@ -26,6 +26,8 @@ LAYERS = (
         "utils",
         "per_image",
         "confidence",
+        "boundary",
+        "calibration",
     ),
     ("scoring", "inference", "engine", "report"),
     ("cli",),
