@@ -81,7 +81,7 @@ def contour_distance(height: int, width: int) -> int:
 
 
 def _near_contour(classes: NDArray[Any], distance: int) -> NDArray[Any]:
-    """``classes``, 0 where a pixel is not near the contour of its own; 0 is no class, as beyond the border."""
+    """``classes``, 0 where a pixel is not near the contour of its own; 0 is no class, as beyond borders."""
     height = len(classes)
     kept = np.empty_like(classes)
     for top in range(0, height, _BAND):

@@ -59,7 +59,7 @@ class Calibration:
         ]
 
     def error(self) -> float:
-        """Mean over all pixels of the gap between accuracy and mean probability in their bin; NaN without any."""
+        """Mean gap between accuracy and probability of a bin, each weighing its pixels; NaN without any."""
         pixels, right, sums = self.counts
         total = int(pixels.sum())
         return int(np.abs((right << _BITS) - sums).sum()) / (total << _BITS) if total else float("nan")

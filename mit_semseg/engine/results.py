@@ -16,6 +16,7 @@ from ..confidence import mean_iou_interval
 from ..data.classes import ClassTable
 from ..metrics import METRICS
 from ..report import render
+from .settings_of import sha256_of
 from .tally import Tally
 
 
@@ -69,9 +70,9 @@ def metrics_of(
             **{name: metric(matrix) for name, metric in METRICS.items()},
             "mean_iou_interval": asdict(mean_iou_interval(tally.images)),
             "images": images,
-            "images_per_second": images / tally.seconds if tally.seconds else math.nan,
+            "images_per_second": tally.timed / tally.seconds if tally.seconds and tally.timed else math.nan,
             "classes": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
-            "weights": [{"path": str(path), "sha256": _sha256(Path(path))} for path in weights],
+            "weights": [{"path": str(path), "sha256": sha256_of(path)} for path in weights],
             "config_sha256": hashlib.sha256(cfg.dump().encode()).hexdigest(),
             "config": cfg,
         }
@@ -87,11 +88,3 @@ def _known(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_known(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

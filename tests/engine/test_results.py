@@ -19,7 +19,7 @@ def tally_of(*images):
     tally = Tally(TABLE)
     for index, (prediction, label) in enumerate(images):
         item = {"info": f"{index}.jpg", "img_ori": np.zeros((1, len(label), 3), np.uint8)}
-        tally.add(index, item, np.array([label]), np.array([prediction]))
+        tally.include(tally.score(index, item, np.array([label]), np.array([prediction])))
     return tally
 
 
@@ -37,7 +37,7 @@ def weights(tmp_path):
 
 def test_scores_by_hand(config, weights):
     tally = tally_of(([0, 0, 1, 1, 0], [0, 0, 0, 1, -1]))  # train occurs nowhere
-    tally.seconds = 0.5
+    tally.seconds, tally.timed = 0.5, 1
     metrics = metrics_of(tally, TABLE, config, weights)
     assert metrics["mean_iou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert metrics["mean_iou_all"] == pytest.approx((2 / 3 + 1 / 2) / 3)
@@ -90,7 +90,8 @@ def test_shares_join_to_the_whole(config, weights):
     shares = [Tally(TABLE) for _ in range(4)]
     for index, (prediction, label) in enumerate(images):
         item = {"info": "a.jpg", "img_ori": np.zeros((1, 30, 3), np.uint8)}
-        shares[index % 3].add(index, item, label[None], prediction[None])  # the last one stays empty
+        share = shares[index % 3]  # the last one stays empty
+        share.include(share.score(index, item, label[None], prediction[None]))
     first = shares.pop()
     for share in shares:
         first.merge(share)

@@ -51,7 +51,7 @@ def report(names, images, config=(), info="a.jpg"):
     tally = Tally(table)
     for index, (prediction, label) in enumerate(images):
         item = {"info": info, "img_ori": np.zeros((1, len(label), 3), np.uint8)}
-        tally.add(index, item, np.array([label]), np.array([prediction]))
+        tally.include(tally.score(index, item, np.array([label]), np.array([prediction])))
     metrics = metrics_of(tally, table, cfg, [])
     return render(metrics, tally.matrix.counts, table.colors, tally.examples, cfg.dump())
 
