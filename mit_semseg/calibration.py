@@ -64,13 +64,20 @@ class Calibration:
         total = int(pixels.sum())
         return int(np.abs((right << _BITS) - sums).sum()) / (total << _BITS) if total else float("nan")
 
-    def accuracy(self) -> NDArray[np.float64]:
-        """Share of each bin's pixels that are right, (15,); NaN for a bin without pixels."""
-        return _divide(self.counts[1], self.counts[0])
-
-    def confidence(self) -> NDArray[np.float64]:
-        """Mean probability of each bin's pixels, (15,); NaN for a bin without pixels."""
-        return _divide(self.counts[2], self.counts[0] << _BITS)
+    def bins(self) -> list[dict[str, float]]:
+        """Each bin from the lowest up: its ``low`` and ``high`` end, ``pixels``, their ``accuracy`` and mean
+        ``confidence``; NaN for a bin without pixels."""
+        ends = np.arange(BINS + 1) / BINS
+        pixels, right, sums = self.counts
+        columns = {
+            "low": ends[:-1],
+            "high": ends[1:],
+            "pixels": pixels,
+            "accuracy": _divide(right, pixels),
+            "confidence": _divide(sums, pixels << _BITS),
+        }
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _divide(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -146,7 +146,8 @@ def test_all_unknown_keys_at_once_each_with_the_nearest_name(call, tmp_path):
         (["DATASET.padding_constant", "12"], "DATASET.padding_constant is 12, which is no multiple of"),
         (["TRAIN.start_epoch", "2"], "TRAIN.start_epoch is 2, but the run ends at TRAIN.num_epoch 2."),
         (["TRAIN.start_epoch", "1"], "encoder_epoch_1.pth does not exist. Set an epoch that does, or 0."),
-        (["VAL.batch_size", "2"], "VAL.batch_size is 2, but images go one by one: 1."),
+        (["VAL.batch_size", "0"], "VAL.batch_size is 0, but takes whole numbers from 1 to"),
+        (["TEST.batch_size", "2"], "TEST.batch_size is 2, but images go one by one: 1."),
         (
             ["MODEL.arch_encoder", "resnet51"],
             "MODEL.arch_encoder is 'resnet51', which is no encoder. Did you",

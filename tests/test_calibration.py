@@ -34,7 +34,14 @@ def test_three_pixels_by_hand():
     calibration.update([1, 1, 0, 0], [0.75, 0.78125, 0.25, 1], [1, 0, 0, -1])
     assert calibration.error() == pytest.approx((abs(1 - 0.75 - 0.78125) + abs(1 - 0.25)) / 3)
     assert calibration.counts[0].tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0]
-    assert (calibration.accuracy()[11], calibration.confidence()[11]) == (0.5, (0.75 + 0.78125) / 2)
+    filled = calibration.bins()[11]
+    assert filled == {
+        "low": 11 / 15,
+        "high": 12 / 15,
+        "pixels": 2,
+        "accuracy": 0.5,
+        "confidence": (0.75 + 0.78125) / 2,
+    }
 
 
 def test_it_is_what_the_definition_says():
@@ -67,7 +74,7 @@ def test_probabilities_at_the_ends_and_none_at_all():
     calibration.update([0, 0, 0, 0], np.float32([0, 1, 1.0000001, np.nan]), [0, 0, 0, 0])
     assert calibration.counts[0, [0, 14]].tolist() == [2, 2]
     assert np.isnan(Calibration().error())
-    assert np.isnan(Calibration().accuracy()).all()
+    assert np.isnan([part["accuracy"] for part in Calibration().bins()]).all()
 
 
 def test_maps_of_two_shapes_are_refused():
