@@ -54,6 +54,13 @@ def test_the_table_has_a_line_a_class_and_then_the_means():
     ]
 
 
+def test_what_is_asked_for_besides_has_a_column_and_lines_of_its_own(score):
+    _, out = score(VAL__boundary_iou=True, VAL__calibration=True)
+    assert re.search(r"^class +IoU  boundary  accuracy +pixels$", out, re.MULTILINE)
+    assert re.search(r"^brick( +(0\.\d{4}|1\.0000|-)){3} +[\d,]+$", out, re.MULTILINE)
+    assert re.search(r"^boundary_iou +0\.\d{4}\ncalibration_error +0\.\d{4}$", out, re.MULTILINE)
+
+
 def test_every_labelled_pixel_is_counted_once(score, tiny):
     counts, out = score()
     labels = [Image.open(tiny.folder / record["fpath_segm"]) for record in tiny.records("validation")]

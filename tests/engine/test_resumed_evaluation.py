@@ -202,7 +202,7 @@ def test_nothing_else_in_the_folder_is_removed(score, tmp_path):
 def test_a_killed_process_ends_the_run_and_one_process_goes_on_to_the_same_result(
     listed, trained, score, tmp_path
 ):
-    lengthened(listed, 400)
+    lengthened(listed, 150)
     folder = tmp_path / "result"
     words = ("--gpus", "cpu", "--procs", 2, "--cfg", listed.config, "DIR", trained, "VAL.result", folder)
     command = [sys.executable, str(ROOT / "eval_multipro.py"), *map(str, (*words, *ON_REQUEST))]
@@ -221,13 +221,13 @@ def test_a_killed_process_ends_the_run_and_one_process_goes_on_to_the_same_resul
 
     done = score("VAL.resume", True)
     assert done.code == 0, done.err
-    scored = int(re.search(r"Going on: (\d+) of 400 images", done.out)[1])
-    assert 2 <= scored < 400
+    scored = int(re.search(r"Going on: (\d+) of 150 images", done.out)[1])
+    assert 2 <= scored < 150
     assert score(folder=tmp_path / "whole").code == 0
     assert results(folder) == results(tmp_path / "whole")
     # Killed once more, so that there are files of two starts.
     (last,) = unfinished.glob("scored/*-0001.jsonl")
     last.rename(last.with_name("0002-0001.jsonl"))
     done = score("VAL.resume", True, folder=unfinished)
-    assert f"Going on: {scored} of 400 images" in done.out
+    assert f"Going on: {scored} of 150 images" in done.out
     assert results(unfinished) == results(tmp_path / "whole")
