@@ -309,7 +309,8 @@ def test_a_tiny_image_is_no_mistake(call, own_tiny, trained, tmp_path, size):
         write_list(own_tiny.folder / file, [record])
     words = ("--cfg", own_tiny.config, "TRAIN.epoch_iters", 1, "TRAIN.num_epoch", 1)
     assert call("train", "--gpus", "cpu", *words, "DIR", tmp_path / "run").code == 0
-    assert call("eval", "--gpus", "cpu", *words, "DIR", trained).code == 0
+    asked = ("VAL.boundary_iou", True, "VAL.calibration", True, "VAL.batch_size", 2)
+    assert call("eval", "--gpus", "cpu", *words, *asked, "DIR", trained).code == 0
     images = ("--imgs", own_tiny.folder / "a.png")
     assert call("test", *images, "--gpu", "cpu", *words, "DIR", trained, "TEST.result", tmp_path).code == 0
     with Image.open(tmp_path / "a.png") as picture:
