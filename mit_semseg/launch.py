@@ -138,7 +138,8 @@ def _start(
             return entry(place, *args)
     except (Exception, SystemExit) as error:  # an early exit with 0 would leave this process idle, not ended
         mistake, lost_peer = isinstance(error, UserError), _has_lost_a_peer(error)
-        text = str(error) if mistake else traceback.format_exc()
+        told = mistake or isinstance(error, ProcessError)  # in words that need no traceback
+        text = str(error) if told else traceback.format_exc()
         report = {"rank": rank, "mistake": mistake, "lost_peer": lost_peer, "text": text}
         Path(reports, f"{rank}.json").write_text(json.dumps(report), encoding="utf-8")
         if lost_peer:

@@ -146,7 +146,8 @@ def test_all_unknown_keys_at_once_each_with_the_nearest_name(call, tmp_path):
         (["DATASET.padding_constant", "12"], "DATASET.padding_constant is 12, which is no multiple of"),
         (["TRAIN.start_epoch", "2"], "TRAIN.start_epoch is 2, but the run ends at TRAIN.num_epoch 2."),
         (["TRAIN.start_epoch", "1"], "encoder_epoch_1.pth does not exist. Set an epoch that does, or 0."),
-        (["VAL.batch_size", "2"], "VAL.batch_size is 2, but images go one by one: 1."),
+        (["VAL.batch_size", "0"], "VAL.batch_size is 0, but takes whole numbers from 1 to"),
+        (["TEST.batch_size", "2"], "TEST.batch_size is 2, but images go one by one: 1."),
         (
             ["MODEL.arch_encoder", "resnet51"],
             "MODEL.arch_encoder is 'resnet51', which is no encoder. Did you",
@@ -359,7 +360,8 @@ def test_a_tiny_image_is_no_mistake(call, own_tiny, trained, tmp_path, size):
         write_list(own_tiny.folder / file, [record])
     words = ("--cfg", own_tiny.config, "TRAIN.epoch_iters", 1, "TRAIN.num_epoch", 1)
     assert call("train", "--gpus", "cpu", *words, "DIR", tmp_path / "run").code == 0
-    assert call("eval", "--gpus", "cpu", *words, "DIR", trained).code == 0
+    asked = ("VAL.boundary_iou", True, "VAL.calibration", True, "VAL.batch_size", 2)
+    assert call("eval", "--gpus", "cpu", *words, *asked, "DIR", trained).code == 0
     images = ("--imgs", own_tiny.folder / "a.png")
     assert call("test", *images, "--gpu", "cpu", *words, "DIR", trained, "TEST.result", tmp_path).code == 0
     with Image.open(tmp_path / "a.png") as picture:

@@ -31,6 +31,8 @@ LAYERS = (
         "utils",
         "per_image",
         "confidence",
+        "boundary",
+        "calibration",
     ),
     ("scoring", "inference", "engine", "report", "segmenter"),
     ("cli",),

@@ -35,6 +35,7 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.workers": -1,
     "TRAIN.disp_iter": 1,
     "TRAIN.seed": 0,
+    "VAL.batch_size": 1,
     "VAL.tile": 0,
     "VAL.overlap": 0,
 }
@@ -89,11 +90,8 @@ def check_values(cfg: CfgNode) -> list[str]:
         problems.append(
             f"VAL.overlap is {cfg.VAL.overlap}, but VAL.tile is {cfg.VAL.tile}. Set VAL.tile above it."
         )
-    for section in ("VAL", "TEST"):
-        if cfg[section].batch_size != 1:
-            problems.append(
-                f"{section}.batch_size is {cfg[section].batch_size}, but images go one by one: 1."
-            )
+    if cfg.TEST.batch_size != 1:
+        problems.append(f"TEST.batch_size is {cfg.TEST.batch_size}, but images go one by one: 1.")
     return problems
 
 

@@ -69,9 +69,12 @@ _C.TRAIN.disp_iter = 20  # iterations between two progress lines
 _C.TRAIN.seed = 304  # of the data order, the augmentation and the initial weights
 
 _C.VAL = CfgNode()
-_C.VAL.batch_size = 1  # only 1
+_C.VAL.batch_size = 1  # images scored together, 1 or more, where the list gives them one width and height
 _C.VAL.visualize = False  # write image | truth | prediction for every validation image
 _C.VAL.checkpoint = ""  # such as epoch_20.pth; "" is the newest epoch in DIR
+_C.VAL.resume = False  # go on with what an evaluation that did not end has scored, to the same result
+_C.VAL.boundary_iou = False  # also Boundary IoU: how well contours are met
+_C.VAL.calibration = False  # also the expected calibration error: how far probabilities can be trusted
 _C.VAL.result = ""  # folder for scores, report and pictures; "" is the folder result in DIR
 _C.VAL.amp = "none"  # arithmetic of eval and test: none (float32), or bf16, which is faster and less exact
 _C.VAL.flip = False  # eval and test: average with the mirror image, too
