@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..launch import count_processes, is_first_process, run, started_by_torchrun
 from ..lib.nn import UserScatteredDataParallel
 from ..log import setup_logger
+from ..models.builder import check_packaged
 from ..optim import build_optimizer, set_poly_lr
 from .history import History
 from .loading import Skipped, load, raise_errors
@@ -40,6 +41,7 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     class_table(cfg)
     TrainDataset(cfg.DATASET.root_dataset, cfg.DATASET.list_train, cfg.DATASET)
     weights = resume_weights(cfg)
+    check_packaged(weights[0], cfg.MODEL.arch_encoder)
     if is_first_process():
         check_writable(cfg.DIR, "DIR")
     if cfg.TRAIN.parallel == "ddp":
