@@ -197,7 +197,7 @@ def _build_timm(arch: str, weights: str, imagenet: bool, output_stride: int) -> 
             "Run: pip install 'mit-semseg[timm]'"
         ) from error
     check_packaged(weights, arch)
-    name = arch[len(TIMM) :].lower()
+    name = arch[len(TIMM) :]
     net = TimmEncoder(name, output_stride, pretrained=imagenet and not weights)
     if weights:
         load_timm_weights(net, weights, name)

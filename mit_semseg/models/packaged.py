@@ -47,8 +47,8 @@ def packaged_file(weights: str, arch: str) -> Path:
     package = PACKAGES[name]
     if arch.lower().partition(".")[0] != f"timm/{package.arch}":
         raise UserError(
-            f"MODEL.weights_encoder is '{weights}', which is of timm/{package.arch}, but MODEL.arch_encoder is "
-            f"{arch}. Set MODEL.arch_encoder timm/{package.arch}, or name other weights."
+            f"MODEL.weights_encoder is '{weights}', which is of timm/{package.arch}, but MODEL.arch_encoder "
+            f"is {arch}. Set MODEL.arch_encoder timm/{package.arch}, or name other weights."
         )
     spec = find_spec(package.module)
     if spec is None or not spec.submodule_search_locations:
@@ -78,7 +78,7 @@ def packaged_weights(
     for (theirs, value), (ours, shape) in zip(given, wanted, strict=True):
         if tuple(value.shape) != shape:
             raise UserError(
-                f"{file}: {theirs} is {tuple(value.shape)}, but in its place timm's {arch} has {ours}, {shape}. "
+                f"{file}: {theirs} is {tuple(value.shape)}, but in its place timm has {ours}, {shape}. "
                 "Reinstall both packages."
             )
     return {ours: value for (_, value), (ours, _) in zip(given, wanted, strict=True)}

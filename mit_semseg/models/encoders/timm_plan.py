@@ -97,8 +97,8 @@ def nhwc(net: nn.Module) -> bool:
 def _check_name(name: str) -> None:
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        near = difflib.get_close_matches(arch.lower(), timm.list_models(), n=3)
-        hint = f" Did you mean {' or '.join(f'timm/{other}' for other in near)}?" if near else ""
+        near = [f"timm/{other}" for other in difflib.get_close_matches(arch.lower(), timm.list_models(), n=3)]
+        hint = f" Did you mean {' or '.join(filter(None, (', '.join(near[:-1]), near[-1])))}?" if near else ""
         raise UserError(
             f"MODEL.arch_encoder is 'timm/{name}', which timm {timm.__version__} does not have.{hint} "
             "timm.list_models() lists all."
@@ -167,7 +167,7 @@ def _sized(name: str, found: Plan) -> Plan:
         try:
             exact = min([_is_exact(net, found, size) for size in sizes])  # each is tried
         except _REFUSALS as error:
-            reason = reason or " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200].rstrip(".")
             continue
         if exact:
             return found._replace(multiple=multiple)
