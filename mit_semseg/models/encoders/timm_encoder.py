@@ -78,7 +78,10 @@ class TimmEncoder(nn.Module):
             if not self.exact:
                 values = resize(values, (-(-padded_height // stride), -(-padded_width // stride)))
             if self.multiple > 1:
-                values = values[..., : -(-height // stride), : -(-width // stride)]
+                extra_rows = values.shape[2] - -(-height // stride)
+                extra_columns = values.shape[3] - -(-width // stride)
+                # Not a slice, which would be exported for images that are cut, or for those that are not.
+                values = F.pad(values, (0, -extra_columns, 0, -extra_rows))
             maps.append(values)
         return maps if return_feature_maps else maps[-1:]
 
