@@ -16,6 +16,7 @@ _AT_LEAST: dict[str, int] = {
     "DATASET.label_offset": 0,
     "DATASET.ignore_label": -1,
     "MODEL.fc_dim": 1,
+    "MODEL.decoder_dim": 0,
     "TRAIN.batch_size_per_gpu": 1,
     "TRAIN.num_epoch": 1,
     "TRAIN.start_epoch": 0,
@@ -54,6 +55,15 @@ def check_values(cfg: CfgNode) -> list[str]:
     if train.beta1 >= 1:
         problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
     problems += check_recipe(train)
+    model = cfg.MODEL
+    if model.output_stride not in (0, 8, 16, 32):
+        problems.append(f"MODEL.output_stride is {model.output_stride}, but takes 0, 8, 16 or 32.")
+    if not (model.decoder_dropout == -1 or 0 <= model.decoder_dropout < 1):
+        problems.append(
+            f"MODEL.decoder_dropout is {model.decoder_dropout}, but takes a share from 0 to below 1, or -1."
+        )
+    if model.decoder_norm not in ("batch", "group"):
+        problems.append(f"MODEL.decoder_norm is '{model.decoder_norm}', but takes batch or group.")
     if train.parallel not in ("ddp", "dp"):
         problems.append(f"TRAIN.parallel is '{train.parallel}', but takes ddp or dp.")
     if data.on_error not in ("raise", "skip"):

@@ -25,12 +25,16 @@ _C.DATASET.scale_range = (0.5, 2.0)  # augment crop: of a size drawn from imgSiz
 _C.DATASET.on_error = "raise"  # unusable files in training: raise, or skip (1 % of the list, each process)
 
 _C.MODEL = CfgNode()
-_C.MODEL.arch_encoder = "resnet50dilated"  # a name in mit_semseg.models.builder.ENCODERS
+_C.MODEL.arch_encoder = "resnet50dilated"  # a name in mit_semseg.models.builder.ENCODERS, or timm/NAME
 _C.MODEL.arch_decoder = "ppm_deepsup"  # a name in mit_semseg.models.builder.DECODERS
 _C.MODEL.pretrained = True  # start the encoder from ImageNet's weights; False: random, nothing downloaded
-_C.MODEL.weights_encoder = ""  # a checkpoint to start from, instead of ImageNet's
+_C.MODEL.weights_encoder = ""  # a checkpoint to start from, or package:NAME, instead of ImageNet's
 _C.MODEL.weights_decoder = ""  # the same for the decoder; "" is random
-_C.MODEL.fc_dim = 2048  # channels of the encoder's last map
+_C.MODEL.fc_dim = 2048  # channels of the encoder's last map; not read for timm's, which tell it
+_C.MODEL.output_stride = 0  # of the last map of a timm encoder: 8, 16, 32; 0 is the model's own
+_C.MODEL.decoder_dim = 0  # channels of the decoder's inner maps; 0 is the published width
+_C.MODEL.decoder_dropout = -1.0  # of channels before the classifier, below 1; -1 is the published one
+_C.MODEL.decoder_norm = "batch"  # batch (synchronized), or group: GroupNorm, which any batch size suits
 
 _C.TRAIN = CfgNode()
 _C.TRAIN.batch_size_per_gpu = 2  # images in a sub-batch, 1 or more

@@ -25,7 +25,9 @@ def check_model(cfg: CfgNode) -> None:
     Raises: UserError, see :func:`mit_semseg.models.check_pair`.
     """
     with torch.device("meta"):  # no memory, no random numbers
-        encoder = ModelBuilder.build_encoder(cfg.MODEL.arch_encoder, imagenet=False)
+        encoder = ModelBuilder.build_encoder(
+            cfg.MODEL.arch_encoder, imagenet=False, output_stride=cfg.MODEL.output_stride
+        )
     check_pair(
         encoder,
         cfg.MODEL.arch_encoder,
@@ -40,7 +42,7 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
 
     Raises: UserError with the number to set.
     """
-    needed = DECODERS[cfg.MODEL.arch_decoder.lower()].min_batch
+    needed = DECODERS[cfg.MODEL.arch_decoder.lower()].min_batch if cfg.MODEL.decoder_norm == "batch" else 1
     if cfg.TRAIN.batch_size_per_gpu * processes < needed and not cfg.TRAIN.fix_bn:
         raise UserError(
             f"TRAIN.batch_size_per_gpu is {cfg.TRAIN.batch_size_per_gpu}, but {cfg.MODEL.arch_decoder} pools "
@@ -61,7 +63,10 @@ def build_module(
         class_weights: of the loss, (num_class,); None: classes count alike.
     """
     encoder = ModelBuilder.build_encoder(
-        cfg.MODEL.arch_encoder, weights=weights[0], imagenet=cfg.MODEL.pretrained
+        cfg.MODEL.arch_encoder,
+        weights=weights[0],
+        imagenet=cfg.MODEL.pretrained,
+        output_stride=cfg.MODEL.output_stride,
     )
     decoder = ModelBuilder.build_decoder(
         cfg.MODEL.arch_decoder,
@@ -69,6 +74,9 @@ def build_module(
         weights=weights[1],
         use_softmax=not training,
         channels=encoder.channels,  # type: ignore[arg-type]
+        dim=cfg.MODEL.decoder_dim,
+        dropout=cfg.MODEL.decoder_dropout,
+        norm=cfg.MODEL.decoder_norm,
     )
     if not training:
         return SegmentationModule(encoder, decoder, None).eval()

@@ -17,6 +17,7 @@ from ..launch import count_processes, is_first_process, run, started_by_torchrun
 from ..lib.nn import UserScatteredDataParallel
 from ..log import setup_logger
 from ..lr_schedule import set_rates
+from ..models.builder import check_packaged
 from .history import History
 from .loading import Skipped, load, raise_errors
 from .process_parallel import ProcessParallel
@@ -42,6 +43,7 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     class_table(cfg)
     _dataset(cfg)
     weights = resume_weights(cfg)
+    check_packaged(weights[0], cfg.MODEL.arch_encoder)
     if is_first_process():
         check_writable(cfg.DIR, "DIR")
     if cfg.TRAIN.parallel == "ddp":
