@@ -8,7 +8,7 @@ import re
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT
+from commands import ROOT
 from nbclient import NotebookClient
 from PIL import Image
 from traitlets.config import Config

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import ROOT
+from commands import ROOT
 
 from mit_semseg.config import load_config
 from mit_semseg.models import ModelBuilder

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Outcome
+from commands import ROOT, Outcome
 from PIL import Image
 
 NOISE = np.random.Generator(np.random.Philox(5)).integers(0, 256, (30, 44, 3)).astype(np.uint8)
