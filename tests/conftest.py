@@ -91,17 +91,6 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def one_core():
-    """Processes that are started have as many threads as this one, so that they round alike."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("the system does not let a process choose its cores")
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    yield
-    os.sched_setaffinity(0, cores)
-
-
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """The dataset; tests read it and leave it as it is."""

@@ -3,21 +3,23 @@
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..data.classes import ClassTable
 from ..dataset import ValDataset
 from ..distributed import Place
 from ..inference import ScoringNetwork, Settings, predict_confident_labels, predict_labels
+from ..scoring.threads import each_alone
 from .batches import Batch, alike
 from .loading import load, naming_dead_workers, raise_errors
 from .scored import Scored
 from .scoring_progress import ScoringProgress
 from .tally import Tally
+
+_AHEAD = 1  # batches that wait for each thread, with their images
 
 Use = Callable[[int, dict[str, Any], np.ndarray, np.ndarray], None]
 
@@ -53,23 +55,27 @@ def score_list(
     mine = batches[place.rank :: place.size]
     indices = [index for batch in mine for index in batch]
     done = len(tally.images)
+    # On a CPU, an image a thread: convolutions are rounded differently by several threads than by one, and
+    # the scores would depend on the number of processes, which share the cores.
+    threads = torch.get_num_threads() if place.device.type == "cpu" else 1
     with naming_dead_workers(), ScoringProgress(place, done + len(indices), done, tally.matrix) as progress:
         items = raise_errors(load(dataset.__getitem__, indices, workers=workers, device=place.device))
+        loaded = ((list(islice(items, len(batch))),) for batch in mine)
+
+        def predict(images: list[dict[str, Any]]) -> list[_Predicted]:
+            return _predict_all(network, settings, images, confident=tally.calibration is not None)
+
         start = time.perf_counter()
-        for batch in mine:
-            loaded = dict(zip(batch, islice(items, len(batch)), strict=True))
+        for batch, predicted in zip(
+            mine, each_alone(predict, loaded, threads=threads, ahead=_AHEAD), strict=True
+        ):
             results = []
-            for alike_ones in alike([_shapes(item) for item in loaded.values()]):
-                group = {batch[position]: loaded[batch[position]] for position in alike_ones}
-                predictions, confidences = _predict(network, settings, list(group.values()), tally)
-                for k, (index, item) in enumerate(group.items()):
-                    label, prediction = item["seg_label"][0].numpy(), predictions[k].numpy()
-                    confidence = None if confidences is None else confidences[k].numpy()
-                    scored = tally.score(index, item, label, prediction, confidence)
-                    tally.include(scored)
-                    results.append(scored)
-                    if use is not None:
-                        use(index, item, label, prediction)
+            for index, (item, prediction, confidence) in zip(batch, predicted, strict=True):
+                label = item["seg_label"][0].numpy()
+                results.append(tally.score(index, item, label, prediction, confidence))
+                tally.include(results[-1])
+                if use is not None:
+                    use(index, item, label, prediction)
             if keep is not None:
                 keep(results)
             progress.step(len(batch))
@@ -78,17 +84,33 @@ def score_list(
     return tally.gathered()
 
 
+class _Predicted(NamedTuple):
+    """An item, its classes (H, W), and their probabilities if they were asked for."""
+
+    item: dict[str, Any]
+    classes: np.ndarray
+    confidence: np.ndarray | None
+
+
+def _predict_all(
+    network: ScoringNetwork, settings: Settings, items: list[dict[str, Any]], *, confident: bool
+) -> list[_Predicted]:
+    """What the network makes of each item of a batch; those of one size go through it together."""
+    found: dict[int, _Predicted] = {}
+    for positions in alike([_shapes(item) for item in items]):
+        group = [items[position] for position in positions]
+        scales = [item["img_data"] for item in group]
+        images = scales[0] if len(group) == 1 else [torch.cat(scale) for scale in zip(*scales, strict=True)]
+        size = tuple(group[0]["seg_label"].shape[1:])
+        if confident:
+            classes, confidence = predict_confident_labels(network, images, size, settings)
+        else:
+            classes, confidence = predict_labels(network, images, size, settings), None
+        for k, position in enumerate(positions):
+            shares = None if confidence is None else confidence[k].numpy()
+            found[position] = _Predicted(items[position], classes[k].numpy(), shares)
+    return [found[position] for position in range(len(items))]
+
+
 def _shapes(item: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(part.shape) for part in (item["seg_label"], *item["img_data"]))
-
-
-def _predict(
-    network: ScoringNetwork, settings: Settings, items: Sequence[dict[str, Any]], tally: Tally
-) -> tuple[Tensor, Tensor | None]:
-    """Classes of items of one size, (B, H, W), and their probabilities if they are asked for."""
-    scales = [item["img_data"] for item in items]
-    images = scales[0] if len(items) == 1 else [torch.cat(scale) for scale in zip(*scales, strict=True)]
-    size = tuple(items[0]["seg_label"].shape[1:])
-    if tally.calibration is None:
-        return predict_labels(network, images, size, settings), None
-    return predict_confident_labels(network, images, size, settings)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .exponentials import LOWEST, Segment, exponentials, segments
 from .resample import axis
-from .threads import for_each
+from .threads import each_alone
 from .tiles import ScoreMap
 
 _CPU_VALUES = 600_000  # of a block, 2.4 MB: small enough for caches, large enough for the calls not to count
@@ -20,6 +20,7 @@ _CPU_COLUMNS = 128
 _GPU_VALUES = 1 << 26  # 256 MB: enough for a GPU to be busy
 _GPU_COLUMNS = 512
 _MOST_CPU_ROWS = 64
+_AHEAD = 2  # blocks that wait for each thread
 _LEAST_ENLARGED = 4  # rows of the result for a row of a map, from which products are the faster way
 
 
@@ -90,7 +91,9 @@ def for_each_block(
             for k in range(len(columns)):
                 yield rows, read, k
 
-    for_each(score, pieces(), threads=torch.get_num_threads() if device.type == "cpu" else 1)
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    for _ in each_alone(score, pieces(), threads=threads, ahead=_AHEAD):
+        pass
 
 
 class _Band(NamedTuple):

@@ -1,34 +1,40 @@
-"""Small pieces of work spread over threads, each of which computes alone."""
+"""Pieces of work spread over threads, each of which computes alone."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-_AHEAD = 2  # pieces that wait for each thread; what they read is held in memory
+T = TypeVar("T")
 
 
-def for_each(work: Callable[..., None], pieces: Iterable[tuple[Any, ...]], *, threads: int) -> None:
-    """Call ``work(*piece)`` for each of ``pieces``, which this thread makes, in inference mode.
+def each_alone(
+    work: Callable[..., T], pieces: Iterable[tuple[Any, ...]], *, threads: int, ahead: int
+) -> Iterator[T]:
+    """``work(*piece)`` for each of ``pieces``, which this thread makes; the results in their order.
 
     Torch's own threads wait for one another after each operation. On operations of a millisecond that costs
     more than it gains as soon as something else runs on a core; threads that meet only at the end do not
-    mind.
+    mind. A piece is also rounded alike, however many threads there are.
+
+    Args:
+        threads: 1 stands for this one.
+        ahead: pieces that wait for each thread; what they read is held in memory.
 
     Raises: the first error of a piece.
     """
     if threads == 1:
         for piece in pieces:
-            work(*piece)
+            yield work(*piece)
         return
 
-    def alone(*piece: Any) -> None:
+    def alone(*piece: Any) -> T:
         with torch.inference_mode():  # which is a thread's own, too
-            work(*piece)
+            return work(*piece)
 
-    waiting: deque[Future[None]] = deque()
+    waiting: deque[Future[T]] = deque()
     # In the new threads, not in this one. The number of them that the BLAS takes is the process's: it is set
     # back below.
     pool = ThreadPoolExecutor(threads, "scoring", initializer=torch.set_num_threads, initargs=(1,))
@@ -36,9 +42,9 @@ def for_each(work: Callable[..., None], pieces: Iterable[tuple[Any, ...]], *, th
         with pool:
             for piece in pieces:
                 waiting.append(pool.submit(alone, *piece))
-                if len(waiting) > threads * (1 + _AHEAD):
-                    waiting.popleft().result()
+                if len(waiting) > threads * (1 + ahead):
+                    yield waiting.popleft().result()
             while waiting:
-                waiting.popleft().result()
+                yield waiting.popleft().result()
     finally:
         torch.set_num_threads(threads)

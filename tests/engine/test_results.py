@@ -133,7 +133,7 @@ def test_calibration_without_probabilities_is_refused():
         Tally(TABLE, calibration=True).score(0, item, np.array([[0]]), np.array([[0]]))
 
 
-def test_one_two_and_three_processes_write_the_same(tiny, trained, call, tmp_path, one_core):
+def test_one_two_and_three_processes_write_the_same(tiny, trained, call, tmp_path):
     found = []
     torchrun = (
         "-m",

@@ -200,7 +200,7 @@ def test_nothing_else_in_the_folder_is_removed(score, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a process's children in /proc")
 def test_a_killed_process_ends_the_run_and_one_process_goes_on_to_the_same_result(
-    listed, trained, score, tmp_path, one_core
+    listed, trained, score, tmp_path
 ):
     lengthened(listed, 150)
     folder = tmp_path / "result"
