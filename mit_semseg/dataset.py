@@ -78,9 +78,8 @@ class BaseDataset(Dataset[dict[str, Any]]):
             raise UserError(f"{error} It stands in {place}.") from error.__cause__
 
     def _scales(self, image: Image.Image) -> list[torch.Tensor]:
-        """The image at each short edge, stretched to multiples of padding_constant; (1, 3, h, w) each."""
-        sizes = scaled(image, self.imgSizes, self.imgMaxSize, self.padding_constant)
-        return [normalize(pixels) for pixels in sizes]
+        """The image at each short edge, stretched to multiples of padding_constant; uint8 (1, 3, h, w)."""
+        return scaled(image, self.imgSizes, self.imgMaxSize, self.padding_constant)
 
 
 def scaled(
@@ -91,9 +90,14 @@ def scaled(
     for short_edge in short_edges:
         width, height = fit_size(*image.size, short_edge, max_long_edge)
         size = (round_up(width, multiple), round_up(height, multiple))
-        pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
+        # Without a copy where nothing changes: an image scored at its own size may be a large one.
+        pixels = np.array(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
         tensors.append(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2))
     return tensors
+
+
+def _normalized(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "img_data": [normalize(pixels) for pixels in item["img_data"]]}
 
 
 class TrainDataset(BaseDataset):
@@ -301,6 +305,10 @@ class ValDataset(BaseDataset):
         return self.num_sample
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return _normalized(self.as_bytes(index))
+
+    def as_bytes(self, index: int) -> dict[str, Any]:
+        """An item that is cheap to move: its ``img_data`` is uint8, which a ScoringNetwork normalizes."""
         record = self.records[index]
         with self._placing(index):
             pixels, label = open_pair(
@@ -333,6 +341,10 @@ class TestDataset(BaseDataset):
         return self.num_sample
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return _normalized(self.as_bytes(index))
+
+    def as_bytes(self, index: int) -> dict[str, Any]:
+        """An item that is cheap to move: its ``img_data`` is uint8, which a ScoringNetwork normalizes."""
         record = self.records[index]
         with self._placing(index):
             image = open_image(record.fpath_img, upright=True)

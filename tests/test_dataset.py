@@ -213,7 +213,11 @@ def test_a_single_short_edge_may_be_a_number(root):
 
 
 def test_a_validation_item_made_by_hand(root):
-    item = ValDataset(root, root / "list.odgt", options())[0]
+    dataset = ValDataset(root, root / "list.odgt", options())
+    item = dataset[0]
+    for pixels, values in zip(dataset.as_bytes(0)["img_data"], item["img_data"], strict=True):
+        assert pixels.dtype == torch.uint8
+        assert torch.equal(normalize(pixels), values)
     # 40 x 30 at short edges 24 and 32: 32 x 24 and 42 x 32, stretched to multiples of 8.
     assert sorted(item) == ["img_data", "img_ori", "info", "seg_label"]
     assert [tuple(image.shape) for image in item["img_data"]] == [(1, 3, 24, 32), (1, 3, 32, 48)]

@@ -53,6 +53,14 @@ def regular(path: str | PathLike[str]) -> Path:
     return Path(path)
 
 
+def too_large(path: str | PathLike[str], most: int) -> str:
+    """What to tell the user about an image of more than ``most`` pixels."""
+    return (
+        f"{path} claims to be larger than {most:,} pixels. "
+        "Scale it down, or drop it if it is not what it claims."
+    )
+
+
 @contextmanager
 def naming(path: str | PathLike[str]) -> Iterator[None]:
     """Turns whatever goes wrong with a file into a UserError that names it."""
@@ -63,10 +71,7 @@ def naming(path: str | PathLike[str]) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except Image.DecompressionBombError:
-        raise UserError(
-            f"{path} claims to be larger than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels. "
-            f"Scale it down, or drop it if it is not what it claims."
-        ) from None
+        raise UserError(too_large(path, 2 * (Image.MAX_IMAGE_PIXELS or 0))) from None
     except UnidentifiedImageError:
         empty = Path(path).stat().st_size == 0
         raise UserError(f"{path} is {'empty' if empty else 'not an image that Pillow can read'}.") from None

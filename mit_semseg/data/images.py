@@ -1,20 +1,25 @@
 """Images from files, of any mode that Pillow opens, and as the encoders want them."""
 
+import threading
 from collections.abc import Sequence
 from io import BytesIO
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .files import naming, regular
+from .files import naming, regular, too_large
 from .jpeg import decode_jpeg
 from .labels import LabelCoding, read_label
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB values from 0 to 1, with which the encoders were trained
 STD = (0.229, 0.224, 0.225)
+
+MOST_PIXELS = 2**29
+"""Of an image to segment: satellites and microscopes take larger ones than Pillow lets pass by itself."""
 
 _16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # "I" is what Pillow makes of some 16-bit formats
 
@@ -31,8 +36,26 @@ def open_image(path: str | PathLike[str], *, upright: bool = False) -> Image.Ima
 
     Raises: UserError, with the file's name, if it cannot be opened and decoded.
     """
-    with naming(path), Image.open(regular(path)) as image:
+    with naming(path), _open_large(regular(path)) as image:
         return as_rgb(ImageOps.exif_transpose(image) if upright else image, path)
+
+
+_opening = threading.Lock()
+
+
+def _open_large(path: Path) -> Image.Image:
+    """As Pillow's ``open``, for images of up to `MOST_PIXELS`."""
+    with _opening:  # the limit is the process's
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            image = Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    if image.width * image.height > MOST_PIXELS:
+        image.close()
+        raise UserError(too_large(path, MOST_PIXELS))
+    return image
 
 
 def open_pair(

@@ -123,7 +123,7 @@ def _segment_images(
     if not indices:
         return
     dataset = TestDataset([plan.jobs[i].input.path for i in indices], cfg.DATASET)
-    items = load(dataset.__getitem__, range(len(dataset)), workers=cfg.TRAIN.workers, device=place.device)
+    items = load(dataset.as_bytes, range(len(dataset)), workers=cfg.TRAIN.workers, device=place.device)
     with Counter(len(indices), "images", enabled=place.is_first) as counter, Behind(_BEHIND) as behind:
         for index, item in zip(indices, items, strict=True):
             if isinstance(item, UserError):

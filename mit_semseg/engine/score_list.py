@@ -59,7 +59,7 @@ def score_list(
     # the scores would depend on the number of processes, which share the cores.
     threads = torch.get_num_threads() if place.device.type == "cpu" else 1
     with naming_dead_workers(), ScoringProgress(place, done + len(indices), done, tally.matrix) as progress:
-        items = raise_errors(load(dataset.__getitem__, indices, workers=workers, device=place.device))
+        items = raise_errors(load(dataset.as_bytes, indices, workers=workers, device=place.device))
         loaded = ((list(islice(items, len(batch))),) for batch in mine)
 
         def predict(images: list[dict[str, Any]]) -> list[_Predicted]:

@@ -114,6 +114,13 @@ def test_a_small_file_that_claims_a_huge_image_is_refused(tmp_path):
         open_image(path)
 
 
+def test_an_image_that_is_larger_than_pillow_likes_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    saved(tmp_path / "large.png", NOISE)
+    assert open_image(tmp_path / "large.png").size == (NOISE.shape[1], NOISE.shape[0])
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 # Pairs
 
 
