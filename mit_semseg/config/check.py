@@ -45,6 +45,8 @@ def check_values(cfg: CfgNode) -> list[str]:
     data, train = cfg.DATASET, cfg.TRAIN
     if train.beta1 >= 1:
         problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
+    if not 0 <= train.ema_decay < 1:
+        problems.append(f"TRAIN.ema_decay is {train.ema_decay}, but takes a number from 0 to below 1.")
     if train.parallel not in ("ddp", "dp"):
         problems.append(f"TRAIN.parallel is '{train.parallel}', but takes ddp or dp.")
     if data.on_error not in ("raise", "skip"):

@@ -45,6 +45,7 @@ _C.TRAIN.beta1 = 0.9  # momentum of SGD, beta1 of Adam and AdamW; from 0 to belo
 _C.TRAIN.weight_decay = 1e-4  # of convolution and linear weights; biases and norms are not decayed
 _C.TRAIN.deep_sup_scale = 0.4  # weight of the auxiliary loss of *_deepsup decoders
 _C.TRAIN.fix_bn = False  # freeze BatchNorm's statistics and parameters
+_C.TRAIN.ema_decay = 0.0  # of the average of the weights, such as 0.9999; 0: no average; below 1
 _C.TRAIN.parallel = "ddp"  # several devices: a process each (ddp), or one process with a replica on each (dp)
 _C.TRAIN.timeout = 600.0  # seconds until an exchange between processes counts as failed; 1 or more
 _C.TRAIN.workers = -1  # loader processes a device, at most one a core; 0: none; -1 or auto: as many as fit
