@@ -27,13 +27,17 @@ _DATA_COMMANDS = {
     "check": "Read every file of a list and report what is wrong with it, and how to mend it.",
     "prepare": "Make lists, label files and class tables from datasets of many layouts.",
 }
-_DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm")
+_DEPENDENCIES = (
+    *("torch", "torchvision", "numpy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm"),
+    *("matplotlib", "tensorboard"),
+)
 _GRACE_S = 3.0  # how long a rank lets rank 0 speak first; torchrun ends the others before
 _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 2 for a mistake of the user's.
+    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 2 for a mistake of the user's,
+    128 and a signal's number for a training that it stopped.
 
     Args:
         argv: the command and its arguments; those of this process if left out.
@@ -166,8 +170,9 @@ def _run(command: str, args: argparse.Namespace) -> int:
     from .engine.train import train
 
     if command == "train":
-        train(cfg, devices)
-    elif command == "eval":
+        stopped_by = train(cfg, devices)
+        return 128 + stopped_by if stopped_by else 0
+    if command == "eval":
         evaluate(cfg, devices)
     else:
         predict(cfg, devices, args.imgs)

@@ -11,10 +11,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -22,9 +24,9 @@ import torch.distributed as dist
 from .cores import count_cores
 from .distributed import Place, count_processes_here
 from .errors import ProcessError, UserError
+from .stopping import REQUESTS, TOGETHER_S, obey_launcher
 
 _AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
-_AGENT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _POLL_S = 0.1  # how often the agent looks after its processes
 _GRACE_S = 3.0  # how long one that has lost a peer waits, so that the agent finds the peer first
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -34,8 +36,9 @@ def run(entry: Callable[..., Any], devices: Sequence[torch.device], *args: Any, 
     """Call ``entry(place, *args)`` in one process a device.
 
     With one device it runs in this process. With several, torch's elastic agent starts a process for each and
-    ends all of them when one fails. A process that torchrun has started takes the place that its environment
-    gives it, whatever the number of devices.
+    ends all of them when one fails. SIGTERM and SIGINT reach those as SIGINT, which ends them unless they are
+    in a block of `stopping.requests`; a second one kills them. A process that torchrun has started takes the
+    place that its environment gives it, whatever the number of devices.
 
     Args:
         entry: a function at the top level of a module, since it is sent to the processes by name.
@@ -97,7 +100,6 @@ def _process_group(device: torch.device, timeout: timedelta) -> Iterator[Place]:
 def _launch(
     entry: Callable[..., Any], devices: Sequence[torch.device], args: tuple[Any, ...], timeout: timedelta
 ) -> Any:
-    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -112,14 +114,36 @@ def _launch(
         monitor_interval=_POLL_S,
         start_method="spawn",
     )
-    with tempfile.TemporaryDirectory() as reports, _quiet_agent(), _own_signals():
+    with tempfile.TemporaryDirectory() as reports, _quiet_agent(), _received() as received:
+        agent = partial(elastic_launch(config, _start), entry, list(devices), args, timeout, reports)
         try:
-            return elastic_launch(config, _start)(entry, list(devices), args, timeout, reports)[0]
+            return _passing_on(agent, received, Path(reports))[0]
         except ChildFailedError as error:
+            if received:
+                raise SystemExit(128 + received[0].number) from None
             rank, failure = error.get_first_failure()
             raise _explain(Path(reports), rank, failure.exitcode, devices) from None
-        except SignalException as error:
-            raise SystemExit(128 + error.sigval) from None
+
+
+def _passing_on(agent: Callable[[], Any], received: "list[_Signal]", reports: Path) -> Any:
+    """What ``agent`` returns; meanwhile signals are passed on to its processes, known by their files.
+
+    The agent runs in a thread, where it leaves the signals alone: of its own accord it would allow processes
+    half a minute to answer one.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(agent)
+        told: set[tuple[int, int]] = set()
+        while not wait([outcome], timeout=_POLL_S).done:
+            if not received:
+                continue
+            again = received[-1].time_s - received[0].time_s > TOGETHER_S
+            number = signal.SIGKILL if again else signal.SIGINT
+            for pid in {(int(file.stem), number) for file in reports.glob("*.pid")} - told:
+                with suppress(ProcessLookupError):
+                    os.kill(*pid)
+                told.add(pid)
+        return outcome.result()
 
 
 def _start(
@@ -131,7 +155,9 @@ def _start(
 ) -> Any:
     """What each process begins with; its error goes into the folder ``reports``."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the agent speaks for them
+    obey_launcher()
     _die_with_parent()
+    Path(reports, f"{os.getpid()}.pid").touch()
     rank = int(os.environ["RANK"])
     try:
         with _process_group(devices[int(os.environ["LOCAL_RANK"])], timeout) as place:
@@ -161,12 +187,13 @@ def _has_lost_a_peer(error: BaseException) -> bool:
 
 def _explain(folder: Path, rank: int, exitcode: int, devices: Sequence[torch.device]) -> BaseException:
     """The error to raise for a run whose process ``rank`` was found ended first."""
-    reports = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.iterdir())]
+    reports = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
     mistakes = dict.fromkeys(report["text"] for report in reports if report["mistake"])
     if mistakes:  # several processes may meet the same one
         return UserError("\n".join(mistakes))
-    if exitcode in (-signal.SIGINT, -signal.SIGTERM):
-        return SystemExit(128 - exitcode)
+    for number in REQUESTS:
+        if exitcode in (-number, 128 + number):  # as a signal, or as the exit code that stands for it
+            return SystemExit(128 + number)
     if exitcode < 0:
         name = signal.Signals(-exitcode).name
         hint = " The system does that when memory runs out." if exitcode == -signal.SIGKILL else ""
@@ -180,16 +207,26 @@ def _explain(folder: Path, rank: int, exitcode: int, devices: Sequence[torch.dev
     )
 
 
+class _Signal(NamedTuple):
+    number: int
+    time_s: float
+
+
 @contextmanager
-def _own_signals() -> Iterator[None]:
-    """The handlers of before, after the block: the agent leaves its own behind."""
-    handlers = {number: signal.getsignal(number) for number in _AGENT_SIGNALS}
+def _received() -> Iterator[list[_Signal]]:
+    """SIGTERM and SIGINT as they arrive in the block, which do nothing else there."""
+    received: list[_Signal] = []
+    if threading.current_thread() is not threading.main_thread():  # elsewhere Python takes no signals
+        yield received
+        return
+    handlers = {number: signal.getsignal(number) for number in REQUESTS}
     try:
-        yield
+        for number in REQUESTS:
+            signal.signal(number, lambda number, _: received.append(_Signal(number, time.monotonic())))
+        yield received
     finally:
-        if threading.current_thread() is threading.main_thread():  # elsewhere the agent sets none
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

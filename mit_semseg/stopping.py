@@ -1,0 +1,148 @@
+"""SIGTERM and SIGINT as requests that a loop answers when it suits; a second one is an order.
+
+A request reaches every process of a run, and all of them have to answer it at the same iteration.
+"""
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+REQUESTS = (signal.SIGTERM, signal.SIGINT)
+TOGETHER_S = 1.0
+"""Signals this close to each other are one request: a terminal sends Ctrl-C to the launcher and to all of its
+processes, and the launcher passes it on."""
+
+_launched = False
+
+
+def obey_launcher() -> None:
+    """Tell this process that the launcher passes requests on, as SIGINT.
+
+    Then a SIGTERM without one is the launcher's order to end, because another process has failed.
+    """
+    global _launched
+    _launched = True
+
+
+class Requests:
+    """Signals that arrived.
+
+    They are read in a thread of its own: while the main one waits in a long operation, such as an exchange
+    with a process that hangs, Python runs no handlers.
+
+    Attributes:
+        number: of the signal that asks to stop; 0 until there is one.
+    """
+
+    def __init__(self, receiver: socket.socket) -> None:
+        self.number = 0
+        self._receiver = receiver
+
+    def watch(self) -> None:
+        """Follow the signals, until the other end of the socket is closed; ends the process if told to."""
+        since: float | None = None  # when the first request came
+        order: float | None = None  # when a SIGTERM came that may be the launcher's order
+        while True:
+            wait = None if order is None else max(0.0, order + TOGETHER_S - time.monotonic())
+            if not select.select([self._receiver], [], [], wait)[0]:
+                _end(signal.SIGTERM)
+            received = self._receiver.recv(1)
+            if not received:
+                return
+            if received[0] not in REQUESTS:
+                continue
+            if since is not None and time.monotonic() - since > TOGETHER_S:
+                _end(received[0])
+            if _launched and received[0] == signal.SIGTERM:
+                order = time.monotonic() if since is None else None
+                continue
+            since = since or time.monotonic()
+            order = None
+            self.number = self.number or received[0]
+
+
+@contextmanager
+def requests() -> Iterator[Requests]:
+    """Inside the block, SIGTERM and SIGINT are requests to stop; a second one ends the process at once.
+
+    Outside the main thread, where Python takes no signals, there are none.
+    """
+    receiver, sender = socket.socketpair()
+    asked = Requests(receiver)
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    sender.setblocking(False)
+    watcher = threading.Thread(target=asked.watch, name="signals", daemon=True)
+    handlers = {number: signal.getsignal(number) for number in REQUESTS}
+    wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    try:
+        for number in REQUESTS:
+            signal.signal(number, _no_exception)
+        watcher.start()
+        yield asked
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        sender.close()
+        watcher.join()
+        receiver.close()
+
+
+class Agreement:
+    """Brings all processes to stop behind the same iteration.
+
+    Each tells the others in every iteration which signal it has got, and reads the answers an iteration
+    later, so that nobody waits for them: they arrive while it computes.
+    """
+
+    def __init__(self, asked: Requests) -> None:
+        self._asked = asked
+        self._alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+        # On the CPU whatever the devices, since a GPU would have to be waited for.
+        self._group: Any = None if self._alone else dist.new_group(backend="gloo")
+        self._sent: tuple[torch.Tensor, dist.Work | None] | None = None
+
+    def number(self) -> int:
+        """The signal to stop for, the same in all processes, or 0; to be called by all, once an iteration."""
+        if self._alone:
+            return self._asked.number
+        agreed = self._answer()
+        mine = torch.tensor(self._asked.number)
+        self._sent = mine, dist.all_reduce(mine, dist.ReduceOp.MAX, group=self._group, async_op=True)
+        return agreed
+
+    def wait(self) -> None:
+        """Wait for all processes; to be called by all, when the loop is over."""
+        if not self._alone:
+            self._answer()
+            dist.barrier(self._group)
+
+    def _answer(self) -> int:
+        if self._sent is None:
+            return 0
+        value, work = self._sent
+        if work is not None:
+            work.wait()
+        self._sent = None
+        return int(value)
+
+
+def _no_exception(number: int, frame: object) -> None:
+    """A handler only so that the signal goes into the socket."""
+
+
+def _end(number: int) -> None:
+    if not _launched:
+        os.write(2, b"Ended at once.\n")
+    os._exit(128 + number)
