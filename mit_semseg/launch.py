@@ -24,7 +24,7 @@ import torch.distributed as dist
 from .cores import count_cores
 from .distributed import Place, count_processes_here
 from .errors import ProcessError, UserError
-from .stopping import REQUESTS, TOGETHER_S, obey_launcher
+from .stopping import PASSED_ON, REQUESTS, TOGETHER_S, obey_launcher
 
 _AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
 _POLL_S = 0.1  # how often the agent looks after its processes
@@ -36,8 +36,8 @@ def run(entry: Callable[..., Any], devices: Sequence[torch.device], *args: Any, 
     """Call ``entry(place, *args)`` in one process a device.
 
     With one device it runs in this process. With several, torch's elastic agent starts a process for each and
-    ends all of them when one fails. SIGTERM and SIGINT reach those as SIGINT, which ends them unless they are
-    in a block of `stopping.requests`; a second one kills them. A process that torchrun has started takes the
+    ends all of them when one fails. SIGTERM and SIGINT are passed on to them, and end them unless they are in
+    a block of `stopping.requests`; a second one kills them. A process that torchrun has started takes the
     place that its environment gives it, whatever the number of devices.
 
     Args:
@@ -138,7 +138,7 @@ def _passing_on(agent: Callable[[], Any], received: "list[_Signal]", reports: Pa
             if not received:
                 continue
             again = received[-1].time_s - received[0].time_s > TOGETHER_S
-            number = signal.SIGKILL if again else signal.SIGINT
+            number = signal.SIGKILL if again else PASSED_ON[signal.Signals(received[0].number)]
             for pid in {(int(file.stem), number) for file in reports.glob("*.pid")} - told:
                 with suppress(ProcessLookupError):
                     os.kill(*pid)

@@ -21,13 +21,17 @@ TOGETHER_S = 1.0
 """Signals this close to each other are one request: a terminal sends Ctrl-C to the launcher and to all of its
 processes, and the launcher passes it on."""
 
+PASSED_ON = {signal.SIGTERM: signal.SIGUSR1, signal.SIGINT: signal.SIGINT}
+"""As what the launcher passes a request on to its processes, to which its SIGTERM is the order to end."""
+
+_OVER = b"\0"
 _launched = False
 
 
 def obey_launcher() -> None:
-    """Tell this process that the launcher passes requests on, as SIGINT.
+    """Tell this process that the launcher passes requests on, see `PASSED_ON`.
 
-    Then a SIGTERM without one is the launcher's order to end, because another process has failed.
+    Then a SIGTERM of its own is the launcher's order to end, because another process has failed.
     """
     global _launched
     _launched = True
@@ -43,31 +47,31 @@ class Requests:
         number: of the signal that asks to stop; 0 until there is one.
     """
 
-    def __init__(self, receiver: socket.socket) -> None:
+    def __init__(self) -> None:
         self.number = 0
-        self._receiver = receiver
 
-    def watch(self) -> None:
-        """Follow the signals, until the other end of the socket is closed; ends the process if told to."""
+    def watch(self, receiver: socket.socket) -> None:
+        """Follow the signals until a 0 comes; ends the process if told to."""
         since: float | None = None  # when the first request came
         order: float | None = None  # when a SIGTERM came that may be the launcher's order
         while True:
             wait = None if order is None else max(0.0, order + TOGETHER_S - time.monotonic())
-            if not select.select([self._receiver], [], [], wait)[0]:
+            if not select.select([receiver], [], [], wait)[0]:
                 _end(signal.SIGTERM)
-            received = self._receiver.recv(1)
-            if not received:
+            received = receiver.recv(1)
+            if received == _OVER:
                 return
-            if received[0] not in REQUESTS:
+            if received[0] not in _handled():
                 continue
+            number = signal.SIGTERM if received[0] == PASSED_ON[signal.SIGTERM] else received[0]
             if since is not None and time.monotonic() - since > TOGETHER_S:
-                _end(received[0])
+                _end(number)
             if _launched and received[0] == signal.SIGTERM:
                 order = time.monotonic() if since is None else None
                 continue
             since = since or time.monotonic()
             order = None
-            self.number = self.number or received[0]
+            self.number = self.number or number
 
 
 @contextmanager
@@ -76,17 +80,17 @@ def requests() -> Iterator[Requests]:
 
     Outside the main thread, where Python takes no signals, there are none.
     """
-    receiver, sender = socket.socketpair()
-    asked = Requests(receiver)
+    asked = Requests()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
+    receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    watcher = threading.Thread(target=asked.watch, name="signals", daemon=True)
-    handlers = {number: signal.getsignal(number) for number in REQUESTS}
+    watcher = threading.Thread(target=asked.watch, args=(receiver,), name="signals", daemon=True)
+    handlers = {number: signal.getsignal(number) for number in _handled()}
     wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     try:
-        for number in REQUESTS:
+        for number in handlers:
             signal.signal(number, _no_exception)
         watcher.start()
         yield asked
@@ -94,8 +98,9 @@ def requests() -> Iterator[Requests]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
-        sender.close()
+        sender.send(_OVER)  # closing it would not do: forked processes hold it open, too
         watcher.join()
+        sender.close()
         receiver.close()
 
 
@@ -136,6 +141,10 @@ class Agreement:
             work.wait()
         self._sent = None
         return int(value)
+
+
+def _handled() -> tuple[signal.Signals, ...]:
+    return (*REQUESTS, PASSED_ON[signal.SIGTERM]) if _launched else REQUESTS
 
 
 def _no_exception(number: int, frame: object) -> None:

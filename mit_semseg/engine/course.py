@@ -68,12 +68,12 @@ class Course:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Course":
         """Raises: KeyError, TypeError or ValueError if ``state`` is no `state_dict`."""
-        best = state["best"]
+        best, window = state["best"], state["window"]
         return cls(
             iteration=int(state["iteration"]),
             sub_batches=int(state["sub_batches"]),
             epochs=int(state["epochs"]),
-            window=Window(**state["window"]),
+            window=Window(float(window["loss"]), float(window["accuracy"]), int(window["steps"])),
             history=History.from_state(state["history"]),
             best=None if best is None else float(best),
             stale=int(state["stale"]),

@@ -35,7 +35,7 @@ def draw_curves(history: History, file: Path, title: str) -> None:
     _course(axes[1], history.epoch, history.acc)
     if has_val:
         axes[1].plot(history.val["epoch"], history.val["acc"], "o-", color=_VAL, ms=4, label="validation")
-        axes[1].legend(loc="lower right", frameon=False, fontsize=9)
+        axes[1].legend(loc="best", frameon=False, fontsize=9)
         mean_iou = 100 * np.asarray(history.val["mean_iou"])
         axes[2].plot(history.val["epoch"], mean_iou, "o-", color=_VAL, ms=4)
         _mark_best(axes[2], history.val["epoch"], mean_iou)
@@ -88,6 +88,7 @@ def _decorate(axes: Any, name: str, limit: float | None) -> None:
     axes.set_title(name, fontsize=10)
     axes.set_xlabel("epoch", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=9)
     for side in ("top", "right"):

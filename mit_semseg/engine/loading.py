@@ -11,7 +11,7 @@ from ..cores import count_cores
 from ..distributed import count_processes_here
 from ..errors import UserError
 from ..log import get_logger
-from ..stopping import REQUESTS
+from ..stopping import PASSED_ON, REQUESTS
 
 AUTO = -1
 """The number of workers that lets `load` choose."""
@@ -103,7 +103,7 @@ def _leave_signals_to_parent(worker: int) -> None:
 
     They end when they are told to, or when their parent is gone.
     """
-    for number in REQUESTS:
+    for number in (*REQUESTS, *PASSED_ON.values()):
         signal.signal(number, signal.SIG_IGN)
 
 

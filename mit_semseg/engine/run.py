@@ -141,20 +141,20 @@ def train_dataset(cfg: CfgNode) -> TrainDataset:
     )
 
 
-def batches(run: Run) -> Iterator[list[dict[str, Any]]]:
-    """What this process trains on, iteration by iteration: a sub-batch for each of its devices.
+def batches(cfg: CfgNode, place: Place, devices: int, course: Course) -> Iterator[list[dict[str, Any]]]:
+    """What this process trains on, iteration by iteration: a sub-batch for each of its ``devices``.
 
     Of n devices in all, device r takes sub-batches f + r, f + r + n, f + r + 2n, ... of the schedule, where f
     have been used up.
     """
-    settings, place, count = run.cfg.TRAIN, run.place, len(run.devices)
-    dataset = train_dataset(run.cfg)
-    first = run.course.sub_batches
-    iterations = settings.num_epoch * settings.epoch_iters - run.course.iteration
-    indices = range(first + place.rank, first + iterations * run.all_devices, place.size)
+    settings = cfg.TRAIN
+    dataset = train_dataset(cfg)
+    first = course.sub_batches
+    iterations = settings.num_epoch * settings.epoch_iters - course.iteration
+    indices = range(first + place.rank, first + iterations * place.size * devices, place.size)
     items = raise_errors(load(dataset.sub_batch, indices, workers=settings.workers, device=place.device))
     skipped = Skipped(dataset.num_sample)
-    while batch := list(islice(items, count)):
+    while batch := list(islice(items, devices)):
         for shard in batch:
             skipped.add(shard.pop("skipped"))
         yield batch

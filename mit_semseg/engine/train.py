@@ -71,7 +71,7 @@ def _train(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.dev
     _try_out(this)
     with watching(cfg, course, headline, enabled=place.is_first) as watch, requests() as asked:
         agreement = Agreement(asked)
-        data = batches(this)
+        data = batches(cfg, place, len(this.devices), course)
         stop_for = 0
         while not stop_for and not course.has_ended(cfg.TRAIN.num_epoch, cfg.TRAIN.patience):
             if course.iteration < (course.epochs + 1) * cfg.TRAIN.epoch_iters:

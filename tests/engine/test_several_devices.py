@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from mit_semseg.distributed import Place
+from mit_semseg.engine.run import parallel
 from mit_semseg.engine.step import forward
-from mit_semseg.engine.train import _parallel
 from mit_semseg.launch import run
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d, UserScatteredDataParallel
 from mit_semseg.losses import pixel_loss_sum
@@ -164,7 +164,7 @@ def three_steps(place, devices=1):
     """The weights after three steps on one shard a process, or on both in one process."""
     torch.manual_seed(0)
     module = SegmentationModule(Unused(), LogProbabilities(), pixel_loss_sum()).double()
-    net = _parallel(module, place, [place.device] * devices)
+    net = parallel(module, place, [place.device] * devices)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
     for step in range(3):
         batch = shards(step)[place.rank : place.rank + devices]
