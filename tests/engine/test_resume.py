@@ -138,7 +138,9 @@ def test_a_crash_between_the_files_of_an_epoch_is_mended(words, whole, call, tmp
 def test_a_signal_saves_first_and_says_how_to_go_on(words, whole, call, tmp_path, number, code):
     folder = tmp_path / "run"
     before = signal.getsignal(number)
-    thread = signal_when(folder, "Epoch 1/2  3/5", number, times=2)  # a terminal and a launcher may both do it
+    thread = signal_when(
+        folder, "Epoch 1/2  3/5", number, times=2
+    )  # a terminal and a launcher may both do it
     stopped = call(*words("run"))
     thread.join()
     assert signal.getsignal(number) is before
@@ -206,7 +208,12 @@ def test_another_number_of_processes_goes_on_with_the_next_sub_batch_of_the_same
 
 def test_replicas_resumed_as_processes_have_the_course_of_processes(words, call, tmp_path):
     """Both take two sub-batches an iteration, so that only rounding differs."""
-    keys = {"TRAIN__lr_encoder": 1e-4, "TRAIN__lr_decoder": 1e-4, "MODEL__arch_decoder": "c1", "VAL__every": 0}
+    keys = {
+        "TRAIN__lr_encoder": 1e-4,
+        "TRAIN__lr_decoder": 1e-4,
+        "MODEL__arch_decoder": "c1",
+        "VAL__every": 0,
+    }
     two = ["--procs", "2"]
     assert call(*words("whole", **keys), *two).code == 0
     first = words("parts", TRAIN__parallel="dp", **keys)
@@ -242,7 +249,10 @@ def test_checkpoints_without_a_state_are_not_overwritten_either(words, whole, ca
     for resume in ("auto", "off"):
         refused = call(*words("run", TRAIN__resume=resume))
         assert refused.code == 2
-        assert "holds checkpoints already, up to epoch 2, but no state.pth. Set TRAIN.start_epoch 2" in refused.err
+        assert (
+            "holds checkpoints already, up to epoch 2, but no state.pth. Set TRAIN.start_epoch 2"
+            in refused.err
+        )
 
 
 def test_a_mere_config_of_another_run_is_refused_unless_told_otherwise(words, call, tmp_path):
@@ -313,7 +323,10 @@ def test_a_damaged_state_is_named_with_a_way_around_it(words, whole, call, tmp_p
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({"TRAIN__start_epoch": 1}, "TRAIN.resume is 'auto' and TRAIN.start_epoch 1: both say where to go on"),
+        (
+            {"TRAIN__start_epoch": 1},
+            "TRAIN.resume is 'auto' and TRAIN.start_epoch 1: both say where to go on",
+        ),
         ({"TRAIN__patience": 2, "VAL__every": 0}, "TRAIN.patience is 2, but nothing is validated"),
         ({"TRAIN__resume": ""}, "TRAIN.resume is empty"),
         ({"TRAIN__save_iters": -1}, "TRAIN.save_iters is -1"),

@@ -1,0 +1,145 @@
+"""Does a training that is killed again and again end as one that is not? Every tensor, to the last bit.
+
+A small training on rendered scenes runs once undisturbed; then it is killed (SIGKILL) at random moments of
+start, step, save and validation, and started again with ``TRAIN.resume auto``, until it has been killed so
+often and is left to end.
+
+    python benchmarks/resume.py --kills 20 > benchmarks/results/resume.md
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYS = {
+    "DATASET.imgSizes": "(48,64)",
+    "MODEL.arch_encoder": "mobilenetv2dilated",
+    "MODEL.arch_decoder": "ppm",  # with dropout
+    "MODEL.fc_dim": 320,
+    "DATASET.segm_downsampling_rate": 8,
+    "TRAIN.batch_size_per_gpu": 2,
+    "TRAIN.epoch_iters": 10,
+    "TRAIN.num_epoch": 4,
+    "TRAIN.save_iters": 3,
+    "TRAIN.disp_iter": 4,
+    "TRAIN.ema_decay": 0.9,
+    "TRAIN.resume": "auto",
+    "VAL.every": 1,
+    "VAL.max_images": 4,
+}
+
+
+def command(data: Path, folder: Path, workers: int) -> list[str]:
+    lists = {f"DATASET.list_{kind}": data / f"{name}.odgt" for kind, name in _LISTS.items()}
+    keys = {**KEYS, **lists, "DATASET.root_dataset": data, "DATASET.classes": data / "classes.csv"}
+    keys |= {"TRAIN.workers": workers, "DIR": folder}
+    words = [str(word) for pair in keys.items() for word in pair]
+    return [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "--gpus",
+        "cpu",
+        "--cfg",
+        "toy-resnet18-upernet_tiny",
+        *words,
+    ]
+
+
+_LISTS = {"train": "training", "val": "validation"}
+
+
+def differences(whole: Path, parts: Path) -> list[str]:
+    """The files that do not agree, of those that hold numbers."""
+    names = {path.name for folder in (whole, parts) for path in folder.iterdir() if path.suffix == ".pth"}
+    found = []
+    for name in sorted(names | {"history.csv"}):
+        files = whole / name, parts / name
+        if not all(file.is_file() for file in files):
+            found.append(f"{name} is missing")
+        elif name.endswith(".pth"):
+            contents = [torch.load(file, weights_only=True) for file in files]
+            for content in contents:
+                content.pop("config", None)  # says DIR and the number of workers
+            found += [] if equal(*contents) else [name]
+        elif files[0].read_bytes() != files[1].read_bytes():
+            found.append(name)
+    return found
+
+
+def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as temporary:
+        data, whole, parts = (Path(temporary, name) for name in ("data", "whole", "parts"))
+        scenes = [sys.executable, "-m", "mit_semseg.data.toy", str(data), "--train", "40", "--val", "8"]
+        subprocess.run(scenes, check=True, stdout=sys.stderr)
+        start = time.monotonic()
+        subprocess.run(command(data, whole, 0), check=True, stdout=subprocess.DEVNULL, env=environment)
+        seconds = time.monotonic() - start
+        kills, moments = 0, []
+        while True:
+            run = subprocess.Popen(
+                command(data, parts, rng.choice([0, 1, 2])),
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            assert run.stdout is not None
+            if kills == args.kills:
+                output = run.communicate()[0]
+                break
+            try:
+                # From the end of the start on, which is the longest part of so short a run.
+                output = run.communicate(timeout=rng.uniform(0.3, 0.6) * seconds)[0]
+                break
+            except subprocess.TimeoutExpired:
+                run.kill()
+                output = run.communicate()[0]
+                kills += 1
+                moments.append((output.strip().splitlines() or ["before the first line"])[-1][10:70])
+        found = differences(whole, parts)
+        files = sorted(path.name for path in whole.iterdir())
+    out = sys.stdout.write
+    out("# A training killed at random, beside one that was not\n\n")
+    out(
+        f"`python benchmarks/resume.py --kills {args.kills}`, {datetime.date.today()}, {platform.machine()}, "
+    )
+    out(f"{os.cpu_count()} cores, Python {platform.python_version()}, PyTorch {torch.__version__}\n\n")
+    out(
+        f"Killed {kills} times; the run then ended with exit code {run.returncode}. Last line before each kill:\n\n"
+    )
+    out("".join(f"- `{moment}`\n" for moment in moments))
+    out(f"\nCompared: {', '.join(name for name in files if name.endswith(('.pth', '.csv')))}.\n\n")
+    out(
+        f"**{'All tensors and numbers are the same.' if not found else 'Not the same: ' + ', '.join(found)}**\n"
+    )
+    return int(bool(found) or run.returncode != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
