@@ -12,6 +12,7 @@ import datetime
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -101,28 +102,26 @@ def main() -> int:
         start = time.monotonic()
         subprocess.run(command(data, whole, 0), check=True, stdout=subprocess.DEVNULL, env=environment)
         seconds = time.monotonic() - start
-        kills, moments = 0, []
-        while True:
-            run = subprocess.Popen(
-                command(data, parts, rng.choice([0, 1, 2])),
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment,
-            )
-            assert run.stdout is not None
-            if kills == args.kills:
-                output = run.communicate()[0]
-                break
-            try:
-                # From the end of the start on, which is the longest part of so short a run.
-                output = run.communicate(timeout=rng.uniform(0.3, 0.6) * seconds)[0]
-                break
-            except subprocess.TimeoutExpired:
-                run.kill()
-                output = run.communicate()[0]
-                kills += 1
-                moments.append((output.strip().splitlines() or ["before the first line"])[-1][10:70])
-        found = differences(whole, parts)
+        moments: list[str] = []
+        found: list[str] = []
+        runs = 0
+        while runs == 0 or len(moments) < args.kills:
+            runs += 1
+            shutil.rmtree(parts, ignore_errors=True)
+            ended = False
+            while not ended:
+                words = command(data, parts, rng.choice([0, 1, 2]))
+                run = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+                try:
+                    left = len(moments) < args.kills
+                    run.communicate(timeout=rng.uniform(0.1, 0.9) * seconds if left else None)
+                    ended = True
+                except subprocess.TimeoutExpired:
+                    run.kill()
+                    lines = run.communicate()[0].strip().splitlines()
+                    moments.append(lines[-1][10:64] if lines else "before the first line")
+            found += [f"exit code {run.returncode}"] if run.returncode else []
+            found += differences(whole, parts)
         files = sorted(path.name for path in whole.iterdir())
     out = sys.stdout.write
     out("# A training killed at random, beside one that was not\n\n")
@@ -130,15 +129,12 @@ def main() -> int:
         f"`python benchmarks/resume.py --kills {args.kills}`, {datetime.date.today()}, {platform.machine()}, "
     )
     out(f"{os.cpu_count()} cores, Python {platform.python_version()}, PyTorch {torch.__version__}\n\n")
-    out(
-        f"Killed {kills} times; the run then ended with exit code {run.returncode}. Last line before each kill:\n\n"
-    )
+    out(f"Killed {len(moments)} times in {runs} runs, each of which then ended. Last line before each:\n\n")
     out("".join(f"- `{moment}`\n" for moment in moments))
     out(f"\nCompared: {', '.join(name for name in files if name.endswith(('.pth', '.csv')))}.\n\n")
-    out(
-        f"**{'All tensors and numbers are the same.' if not found else 'Not the same: ' + ', '.join(found)}**\n"
-    )
-    return int(bool(found) or run.returncode != 0)
+    verdict = f"Not the same: {', '.join(found)}" if found else "All tensors and numbers are the same"
+    out(f"**{verdict}.**\n")
+    return int(bool(found))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,7 @@ _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 2 for a mistake of the user's,
-    128 and a signal's number for a training that it stopped.
+    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 2 for a mistake of the user's.
 
     Args:
         argv: the command and its arguments; those of this process if left out.
@@ -170,9 +169,8 @@ def _run(command: str, args: argparse.Namespace) -> int:
     from .engine.train import train
 
     if command == "train":
-        stopped_by = train(cfg, devices)
-        return 128 + stopped_by if stopped_by else 0
-    if command == "eval":
+        train(cfg, devices)
+    elif command == "eval":
         evaluate(cfg, devices)
     else:
         predict(cfg, devices, args.imgs)

@@ -5,18 +5,18 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,9 +24,14 @@ import torch.distributed as dist
 from .cores import count_cores
 from .distributed import Place, count_processes_here
 from .errors import ProcessError, UserError
-from .stopping import PASSED_ON, REQUESTS, TOGETHER_S, obey_launcher
+from .stopping import OVER, PASSED_ON, REQUESTS, TOGETHER_S, obey_launcher, watching_signals
 
-_AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+_AGENT_LOGGERS = (
+    "torch.distributed.elastic.agent.server.api",
+    "torch.distributed.elastic.multiprocessing.api",
+    "torch.multiprocessing.spawn",
+)
+_AGENT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _POLL_S = 0.1  # how often the agent looks after its processes
 _GRACE_S = 3.0  # how long one that has lost a peer waits, so that the agent finds the peer first
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -100,6 +105,7 @@ def _process_group(device: torch.device, timeout: timedelta) -> Iterator[Place]:
 def _launch(
     entry: Callable[..., Any], devices: Sequence[torch.device], args: tuple[Any, ...], timeout: timedelta
 ) -> Any:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -114,36 +120,42 @@ def _launch(
         monitor_interval=_POLL_S,
         start_method="spawn",
     )
-    with tempfile.TemporaryDirectory() as reports, _quiet_agent(), _received() as received:
-        agent = partial(elastic_launch(config, _start), entry, list(devices), args, timeout, reports)
+    if "shutdown_timeout" in {field.name for field in fields(LaunchConfig)}:  # newer PyTorch
+        config = replace(config, shutdown_timeout=int(timeout.total_seconds()))
+    with tempfile.TemporaryDirectory() as reports, _quiet_agent(), _own_signals(), _passing_on(Path(reports)):
         try:
-            return _passing_on(agent, received, Path(reports))[0]
+            return elastic_launch(config, _start)(entry, list(devices), args, timeout, reports)[0]
         except ChildFailedError as error:
-            if received:
-                raise SystemExit(128 + received[0].number) from None
             rank, failure = error.get_first_failure()
             raise _explain(Path(reports), rank, failure.exitcode, devices) from None
+        except SignalException as error:
+            raise SystemExit(128 + error.sigval) from None
 
 
-def _passing_on(agent: Callable[[], Any], received: "list[_Signal]", reports: Path) -> Any:
-    """What ``agent`` returns; meanwhile signals are passed on to its processes, known by their files.
+@contextmanager
+def _passing_on(reports: Path) -> Iterator[None]:
+    """Inside the block, requests to stop are passed on to the processes, which are known by their files.
 
-    The agent runs in a thread, where it leaves the signals alone: of its own accord it would allow processes
-    half a minute to answer one.
+    The agent does so too, but by the signal that it ends processes with. A second request kills them.
     """
-    with ThreadPoolExecutor(1) as pool:
-        outcome = pool.submit(agent)
-        told: set[tuple[int, int]] = set()
-        while not wait([outcome], timeout=_POLL_S).done:
-            if not received:
+
+    def watch(receiver: socket.socket) -> None:
+        first: float | None = None
+        while (received := receiver.recv(1)) != OVER:
+            if received[0] not in REQUESTS:
                 continue
-            again = received[-1].time_s - received[0].time_s > TOGETHER_S
-            number = signal.SIGKILL if again else PASSED_ON[signal.Signals(received[0].number)]
-            for pid in {(int(file.stem), number) for file in reports.glob("*.pid")} - told:
+            first = first or time.monotonic()
+            again = time.monotonic() - first > TOGETHER_S
+            number = signal.SIGKILL if again else PASSED_ON[signal.Signals(received[0])]
+            for file in reports.glob("*.pid"):
                 with suppress(ProcessLookupError):
-                    os.kill(*pid)
-                told.add(pid)
-        return outcome.result()
+                    os.kill(int(file.stem), number)
+
+    if threading.current_thread() is not threading.main_thread():  # elsewhere Python takes no signals
+        yield
+        return
+    with watching_signals(watch):
+        yield
 
 
 def _start(
@@ -163,6 +175,8 @@ def _start(
         with _process_group(devices[int(os.environ["LOCAL_RANK"])], timeout) as place:
             return entry(place, *args)
     except (Exception, SystemExit) as error:  # an early exit with 0 would leave this process idle, not ended
+        if isinstance(error, SystemExit) and error.code in [128 + number for number in REQUESTS]:
+            raise  # a request to stop has been answered
         mistake, lost_peer = isinstance(error, UserError), _has_lost_a_peer(error)
         text = str(error) if mistake else traceback.format_exc()
         report = {"rank": rank, "mistake": mistake, "lost_peer": lost_peer, "text": text}
@@ -207,26 +221,16 @@ def _explain(folder: Path, rank: int, exitcode: int, devices: Sequence[torch.dev
     )
 
 
-class _Signal(NamedTuple):
-    number: int
-    time_s: float
-
-
 @contextmanager
-def _received() -> Iterator[list[_Signal]]:
-    """SIGTERM and SIGINT as they arrive in the block, which do nothing else there."""
-    received: list[_Signal] = []
-    if threading.current_thread() is not threading.main_thread():  # elsewhere Python takes no signals
-        yield received
-        return
-    handlers = {number: signal.getsignal(number) for number in REQUESTS}
+def _own_signals() -> Iterator[None]:
+    """The handlers of before, after the block: the agent leaves its own behind."""
+    handlers = {number: signal.getsignal(number) for number in _AGENT_SIGNALS}
     try:
-        for number in REQUESTS:
-            signal.signal(number, lambda number, _: received.append(_Signal(number, time.monotonic())))
-        yield received
+        yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():  # elsewhere the agent sets none
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

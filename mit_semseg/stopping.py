@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,9 @@ processes, and the launcher passes it on."""
 PASSED_ON = {signal.SIGTERM: signal.SIGUSR1, signal.SIGINT: signal.SIGINT}
 """As what the launcher passes a request on to its processes, to which its SIGTERM is the order to end."""
 
-_OVER = b"\0"
+OVER = b"\0"
+"""Ends the thread that reads signals."""
+
 _launched = False
 
 
@@ -59,7 +61,7 @@ class Requests:
             if not select.select([receiver], [], [], wait)[0]:
                 _end(signal.SIGTERM)
             received = receiver.recv(1)
-            if received == _OVER:
+            if received == OVER:
                 return
             if received[0] not in _handled():
                 continue
@@ -84,21 +86,33 @@ def requests() -> Iterator[Requests]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
+    handlers = {number: signal.getsignal(number) for number in _handled()}
+    with watching_signals(asked.watch):
+        try:
+            for number in handlers:
+                signal.signal(number, _no_exception)
+            yield asked
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def watching_signals(watch: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Inside the block, ``watch`` runs in a thread and reads the numbers of signals, a byte each, to `OVER`.
+
+    They are those that have a handler in Python, whatever that does; to be used in the main thread.
+    """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    watcher = threading.Thread(target=asked.watch, args=(receiver,), name="signals", daemon=True)
-    handlers = {number: signal.getsignal(number) for number in _handled()}
-    wakeup = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=watch, args=(receiver,), name="signals", daemon=True)
+    before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    watcher.start()
     try:
-        for number in handlers:
-            signal.signal(number, _no_exception)
-        watcher.start()
-        yield asked
+        yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(wakeup)
-        sender.send(_OVER)  # closing it would not do: forked processes hold it open, too
+        signal.set_wakeup_fd(before)
+        sender.send(OVER)  # closing it would not do: forked processes hold it open, too
         watcher.join()
         sender.close()
         receiver.close()

@@ -27,11 +27,11 @@ from .validation import Validation, weights_to_score
 from .watch import Watch, watching
 
 
-def train(cfg: CfgNode, devices: Sequence[torch.device]) -> int:
+def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     """Train the model of ``cfg`` on ``devices``, writing a checkpoint into ``cfg.DIR`` after every epoch.
 
-    Returns: 0; or the number of the signal, SIGTERM or SIGINT, that ended it early, with its state saved.
     Raises:
+        SystemExit: with 128 and its number for a SIGTERM or SIGINT that ended it early, with its state saved.
         UserError: for a config, a list or a file that can't be used.
         ProcessError: when one of several processes fails.
         FloatingPointError: when the loss is not finite; the weights have not been touched by it.
@@ -50,17 +50,18 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> int:
         log = setup_logger(0 if is_first_process() else 1)
         for note in start.notes:
             log.info(note)
-        return 0
+        return
     if cfg.TRAIN.parallel == "ddp":
-        return int(run(_train, devices, cfg, start, timeout_s=cfg.TRAIN.timeout))
-    if started_by_torchrun():
+        run(_train, devices, cfg, start, timeout_s=cfg.TRAIN.timeout)
+    elif started_by_torchrun():
         raise UserError(
             "TRAIN.parallel is dp, which is one process, but torchrun starts many. Set it to ddp."
         )
-    return _train(Place(0, 1, devices[0]), cfg, start, devices)
+    else:
+        _train(Place(0, 1, devices[0]), cfg, start, devices)
 
 
-def _train(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.device] | None = None) -> int:
+def _train(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.device] | None = None) -> None:
     """One process's share of the training, on several devices if it is given them."""
     log = setup_logger(place.rank)
     this = prepare(place, cfg, start, devices or [place.device])
@@ -91,7 +92,8 @@ def _train(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.dev
                 "Stopped early: %d validations have not been better than %.4f", course.stale, course.best or 0
             )
         agreement.wait()
-    return stop_for
+    if stop_for:
+        raise SystemExit(128 + stop_for)
 
 
 def _train_epoch(

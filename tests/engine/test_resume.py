@@ -1,7 +1,8 @@
-"""A training that is stopped or killed goes on as if nothing had happened, and overwrites nobody else's run."""
+"""A training that is stopped or killed goes on as if nothing had happened; it overwrites no other run."""
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,6 @@ RUN = {
     "TRAIN__ema_decay": 0.9,
     "TRAIN__tensorboard": False,
     "TRAIN__resume": "auto",
-    "MODEL__arch_decoder": "ppm",  # has dropout
     "VAL__every": 1,
 }
 
@@ -131,6 +131,43 @@ def test_a_crash_between_the_files_of_an_epoch_is_mended(words, whole, call, tmp
     assert differences(whole, folder) == []
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """``small_disk(40)`` is a folder on a disk of 40 MB; called again, the disk grows or shrinks."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def size(megabytes):
+        remount = "remount," if folder.is_mount() else ""
+        options = ["-t", "tmpfs", "-o", f"{remount}size={megabytes}m", "tmpfs", str(folder)]
+        if (
+            shutil.which("mount") is None
+            or subprocess.run(["mount", *options], capture_output=True).returncode
+        ):
+            pytest.skip("mounts a small disk, which takes root")
+        return folder
+
+    yield size
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_the_last_good_state_from_which_the_run_goes_on(words, whole, call, small_disk):
+    disk = small_disk(72)  # the weights are 8.4 MB; the first epoch takes up to 67
+    full = call(*words("run", DIR=disk / "run"))
+    assert full.code == 2
+    assert re.match(
+        rf"{disk}/run/state\.pth cannot be written: No space left on device\. "
+        rf"The folder is {disk}/run\. Make room there, or choose another folder\.\n$",
+        full.err,
+    )
+    assert not list((disk / "run").glob(".*"))
+    assert torch.load(disk / "run" / "state.pth", weights_only=True)["course"]["iteration"] == 10
+    small_disk(200)
+    assert call(*words("run", DIR=disk / "run")).code == 0
+    assert differences(whole, disk / "run") == []
+
+
 # Stopped
 
 
@@ -157,6 +194,17 @@ def test_a_signal_saves_first_and_says_how_to_go_on(words, whole, call, tmp_path
     log = (folder / "log.txt").read_text()
     assert log.count("Training mobilenetv2dilated") == 2
     assert ", going on behind iteration " in log
+
+
+def test_dropout_draws_what_it_would_have_drawn(words, call, tmp_path):
+    keys = {"MODEL__arch_decoder": "ppm", "TRAIN__epoch_iters": 4, "TRAIN__num_epoch": 1, "VAL__every": 0}
+    keys |= {"TRAIN__disp_iter": 1, "TRAIN__ema_decay": 0}
+    assert call(*words("whole", **keys)).code == 0
+    thread = signal_when(tmp_path / "parts", "Epoch 1/1  1/4", signal.SIGTERM)
+    assert call(*words("parts", **keys)).code == 143
+    thread.join()
+    assert call(*words("parts", **keys)).code == 0
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
 
 
 def test_several_processes_stop_behind_one_iteration_and_one_goes_on(words, tiny, call, tmp_path):
@@ -211,7 +259,6 @@ def test_replicas_resumed_as_processes_have_the_course_of_processes(words, call,
     keys = {
         "TRAIN__lr_encoder": 1e-4,
         "TRAIN__lr_decoder": 1e-4,
-        "MODEL__arch_decoder": "c1",
         "VAL__every": 0,
     }
     two = ["--procs", "2"]
@@ -299,9 +346,9 @@ def test_what_is_no_state_or_of_another_run_is_named(words, whole, call, own_tin
     other = call(*words("run", TRAIN__resume=whole / "encoder_epoch_1.pth"))
     assert other.code == 2
     assert f"{whole / 'encoder_epoch_1.pth'} holds no state of a training." in other.err
-    changed = call(*words("run", TRAIN__resume=whole, TRAIN__seed=1, MODEL__arch_decoder="c1"))
+    changed = call(*words("run", TRAIN__resume=whole, TRAIN__seed=1, MODEL__arch_decoder="ppm"))
     assert changed.code == 2
-    assert "MODEL.arch_decoder was ppm, is c1; TRAIN.seed was 304, is 1. Set back what" in changed.err
+    assert "MODEL.arch_decoder was c1, is ppm; TRAIN.seed was 304, is 1. Set back what" in changed.err
     lines = (own_tiny.folder / "training.odgt").read_text().splitlines()
     (own_tiny.folder / "training.odgt").write_text("\n".join(lines[1:]))
     shorter = call(*words("run", TRAIN__resume=whole, DATASET__list_train=own_tiny.folder / "training.odgt"))
