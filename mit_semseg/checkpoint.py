@@ -137,11 +137,18 @@ def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -
 
     Raises: UserError if the file cannot be read or does not fit. The module is as it was, then.
     """
+    fit_weights(module, read_state_dict(path), path, part=part, arch=arch)
+
+
+def fit_weights(
+    module: nn.Module, given: Mapping[str, Tensor], source: str | Path, *, part: str, arch: str
+) -> None:
+    """As `load_weights`, from weights that were read from ``source``, which is for the message."""
     wanted = module.state_dict()
     head = _CLASSIFIER if part == "encoder" else ()
     weights = {
         name: value
-        for name, value in read_state_dict(path).items()
+        for name, value in given.items()
         if name in wanted or not (name.startswith(head) or name.rpartition(".")[2] in _OLD_BOOKKEEPING)
     }
     for name, value in wanted.items():
@@ -161,7 +168,7 @@ def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -
         todo = f"Set MODEL.arch_{part} to what it was trained as, or name another file."
         if part == "decoder" and not missing and not unknown:
             todo = _other_classes(weights, wanted, reshaped) or todo
-        raise UserError(f"{path} does not fit {part} {arch!r}: {', '.join(found)}. {todo}")
+        raise UserError(f"{source} does not fit {part} {arch!r}: {', '.join(found)}. {todo}")
     module.load_state_dict(weights)
 
 

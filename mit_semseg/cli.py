@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .errors import ProcessError, UserError
+from .errors import InputError, ProcessError, UserError
 
 _DEFAULT_CONFIG = "config/ade20k-resnet50dilated-ppm_deepsup.yaml"
 _COMMANDS = {
@@ -23,12 +23,36 @@ _COMMANDS = {
     "test": "Segment images with a trained model.",
     "data": "Check a dataset, or make one from what there is.",
 }
+_TEST_EPILOG = """\
+examples:
+  test.py --imgs street.jpg
+  test.py --imgs photos 'more/**/*.jpg' TEST.result out TEST.output overlay,labels
+  test.py --imgs photos TEST.result out --resume
+  find photos -name '*.png' | test.py --imgs - TEST.result out
+  test.py --imgs walk.mp4 TEST.output overlay TEST.legend True
+  test.py --imgs 0                                      (camera 0, until Ctrl-C)
+  torchrun --nproc-per-node 4 test.py --imgs photos     (shared by 4 GPUs; or --gpu 0-3)
+
+TEST.output is one or several of
+  side_by_side  <name>.png          the image and its classes in colour; a video gives <name>.mp4
+  overlay       <name>_overlay.png  the colours over the image; a video gives <name>_overlay.mp4
+  labels        <name>_labels.png   gray values, k+1 for class k (as in ADE20K); 16 bits beyond 255 classes
+  scores        <name>_scores.npz   "probabilities" (classes, height, width) float16, and "names"
+  html          predictions.html    one page with all results, which opens offline
+in TEST.result, in the subfolders that the images have below a folder or a pattern. TEST.legend True names the
+classes below the pictures. Inputs are never overwritten, and pictures that test.py has made are no inputs.
+
+exit code: 0, all is done; 1, some images or videos could not be used (named at the end), the others are done;
+2, a mistake in the command, the config or a checkpoint, or a full disk.
+
+"""
 _DATA_COMMANDS = {
     "check": "Read every file of a list and report what is wrong with it, and how to mend it.",
     "prepare": "Make lists, label files and class tables from datasets of many layouts.",
 }
+_EPILOGS = {"test": _TEST_EPILOG}
 _DEPENDENCIES = (
-    *("torch", "torchvision", "numpy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm"),
+    *("torch", "torchvision", "numpy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm", "av"),
     *("matplotlib", "tensorboard"),
 )
 _GRACE_S = 3.0  # how long a rank lets rank 0 speak first; torchrun ends the others before
@@ -36,7 +60,8 @@ _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 2 for a mistake of the user's.
+    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 1 for a failure of
+    some of the work, 2 for a mistake of the user's.
 
     Args:
         argv: the command and its arguments; those of this process if left out.
@@ -57,7 +82,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
             time.sleep(_GRACE_S)  # under torchrun: rank 0 says it too, and then nobody has to
         sys.stderr.write(f"{error}\n")
         return 2
-    except ProcessError as error:
+    except (ProcessError, InputError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
@@ -112,7 +137,8 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog or f"mit-semseg {command}",
         description=_COMMANDS[command],
-        epilog="Every config key with its meaning: mit_semseg/config/defaults.py",
+        epilog=_EPILOGS.get(command, "") + "Every config key with its meaning: mit_semseg/config/defaults.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if command == "test":
         parser.add_argument(
@@ -120,13 +146,17 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             required=True,
             nargs="+",
             metavar="PATH",
-            help="images, or folders (searched recursively)",
+            help="images, folders (searched recursively), 'patterns/**/*.jpg', videos, a camera's number, "
+            "or - for a list of paths on standard input",
+        )
+        parser.add_argument(
+            "--resume", action="store_true", help="leave out images whose outputs are all there"
         )
         parser.add_argument(
             "--gpu",
             dest="gpus",
             metavar="DEVICE",
-            help="0, gpu1 or cpu; left out: the first GPU, else the CPU",
+            help="0, gpu1 or cpu, or several such as 0-3; left out: the first GPU, else the CPU",
         )
     else:
         parser.add_argument(
@@ -134,7 +164,7 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             metavar="DEVICES",
             help="0-3, 0,2, gpu1 or cpu; left out: all GPUs there are, else the CPU",
         )
-        parser.add_argument("--procs", type=_count, metavar="N", help="processes on the CPU; left out: 1")
+    parser.add_argument("--procs", type=_count, metavar="N", help="processes on the CPU; left out: 1")
     parser.add_argument(
         "--cfg",
         default=_DEFAULT_CONFIG,
@@ -163,17 +193,22 @@ def _run(command: str, args: argparse.Namespace) -> int:
     cfg = load_config(args.cfg, overrides)
     from .distributed import find_devices  # imports torch
 
-    devices = find_devices(args.gpus, getattr(args, "procs", None))
-    from .engine.evaluate import evaluate
-    from .engine.predict import predict
-    from .engine.train import train
-
+    devices = find_devices(args.gpus, args.procs)
     if command == "train":
+        from .engine.train import train
+
         train(cfg, devices)
     elif command == "eval":
+        from .engine.evaluate import evaluate
+
         evaluate(cfg, devices)
     else:
-        predict(cfg, devices, args.imgs)
+        from .engine.predict import predict
+        from .launch import started_by_torchrun
+
+        if args.gpus is None and devices[0].type == "cuda" and not started_by_torchrun():
+            devices = devices[:1]
+        predict(cfg, devices, args.imgs, resume=args.resume)
     return 0
 
 

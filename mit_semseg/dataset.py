@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from .data.geometry import fit_size, round_up
 from .data.images import normalize, open_image, open_pair
-from .data.labels import LabelCoding
+from .data.labels import LabelCoding, read_label
 from .data.records import Records, read_records
 from .data.resample import pick_nearest, resize
 from .data.schedule import Schedule
@@ -80,13 +80,21 @@ class BaseDataset(Dataset[dict[str, Any]]):
 
     def _scales(self, image: Image.Image) -> list[torch.Tensor]:
         """The image at each short edge, stretched to multiples of padding_constant; (1, 3, h, w) each."""
-        scaled = []
-        for short_edge in self.imgSizes:
-            width, height = fit_size(*image.size, short_edge, self.imgMaxSize)
-            size = (round_up(width, self.padding_constant), round_up(height, self.padding_constant))
-            pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
-            scaled.append(normalize(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)))
-        return scaled
+        sizes = scaled(image, self.imgSizes, self.imgMaxSize, self.padding_constant)
+        return [normalize(pixels) for pixels in sizes]
+
+
+def scaled(
+    image: Image.Image, short_edges: Sequence[int], max_long_edge: int, multiple: int
+) -> list[torch.Tensor]:
+    """An image at each short edge, stretched to sides that ``multiple`` divides; (1, 3, h, w) uint8 each."""
+    tensors = []
+    for short_edge in short_edges:
+        width, height = fit_size(*image.size, short_edge, max_long_edge)
+        size = (round_up(width, multiple), round_up(height, multiple))
+        pixels = np.array(image.resize(size, Image.Resampling.BILINEAR))
+        tensors.append(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2))
+    return tensors
 
 
 class TrainDataset(BaseDataset):
@@ -169,6 +177,22 @@ class TrainDataset(BaseDataset):
         """
         with one_thread():
             return self._assemble(index, reduced=True)
+
+    def label_counts(self, row: int) -> dict[str, Any]:
+        """``counts``, (num_class,) int64: how many pixels of each class the label of record ``row`` has.
+
+        None has any if the file cannot be used and errors are skipped. Needs ``num_class``.
+        """
+        num_class = self.coding.num_class
+        assert num_class is not None
+        try:
+            with self._placing(row):
+                label = read_label(self.root_dataset / self.records[row].fpath_segm, self.coding)
+        except UserError:
+            if not self.skips_errors:
+                raise
+            label = np.zeros((0,), np.uint8)
+        return {"counts": np.bincount(label.ravel(), minlength=num_class + 1)[1:]}
 
     def _assemble(self, index: int, reduced: bool) -> dict[str, Any]:
         drawn = self.schedule[index]

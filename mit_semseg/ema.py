@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class WeightAverage:
     """The average ``a`` of each parameter ``p``, after every update ``a += (1 - d) * (p - a)``.
 
-    ``d`` is ``decay``, but in update n, counted from 0, at most (1 + n) / (10 + n), so that the weights of the
-    beginning don't count for long. Averages are float32, or float64 where the module is. Buffers, such as
-    BatchNorm's statistics, which are averages already, are copied as they are.
+    ``d`` is ``decay``, but in update n, from 0, at most (1 + n) / (10 + n), so that the first weights don't
+    count for long. Averages are float32, or float64 where the module is. Buffers, such as BatchNorm's
+    statistics, which are averages already, are copied as they are.
 
     Args:
         module: bare, not in a parallel wrapper; the average begins as its weights.

@@ -11,3 +11,7 @@ class UserError(Exception):
 
 class ProcessError(Exception):
     """One of the processes of a run has failed; the message is its own error. Exit code 1."""
+
+
+class InputError(Exception):
+    """Some of the images or videos could not be used, and the others are done. Exit code 1."""

@@ -178,7 +178,8 @@ def _start(
         if isinstance(error, SystemExit) and error.code in [128 + number for number in REQUESTS]:
             raise  # a request to stop has been answered
         mistake, lost_peer = isinstance(error, UserError), _has_lost_a_peer(error)
-        text = str(error) if mistake else traceback.format_exc()
+        told = mistake or isinstance(error, ProcessError)  # in words that need no traceback
+        text = str(error) if told else traceback.format_exc()
         report = {"rank": rank, "mistake": mistake, "lost_peer": lost_peer, "text": text}
         Path(reports, f"{rank}.json").write_text(json.dumps(report), encoding="utf-8")
         if lost_peer:

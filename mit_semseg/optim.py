@@ -1,17 +1,74 @@
-"""Optimizers and the learning-rate schedule."""
+"""Optimizers, by the names of torch.optim."""
 
+import difflib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+Groups = list[dict[str, Any]]
+Build = Callable[[Groups, float, float], torch.optim.Optimizer]
+
 # Each takes (parameter groups, lr, beta1). Fused: one pass over the weights, on CPU and GPU.
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float, float], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Build] = {
     "SGD": lambda groups, lr, beta1: torch.optim.SGD(groups, lr=lr, momentum=beta1, fused=True),
     "Adam": lambda groups, lr, beta1: torch.optim.Adam(groups, lr=lr, betas=(beta1, 0.999), fused=True),
     "AdamW": lambda groups, lr, beta1: torch.optim.AdamW(groups, lr=lr, betas=(beta1, 0.999), fused=True),
 }
+
+_UNFIT = {
+    "LBFGS": "computes the loss several times a step",
+    "SparseAdam": "takes sparse gradients, and those here are dense",
+    "Muon": "takes matrices only, and convolutions are none",
+}
+# Parts of the names of weights that are positions or marks, not directions to project on.
+_NOT_DECAYED = ("pos_embed", "position_embedding", "relative_position", "rel_pos", "_token", "logit_scale")
+_SPARED_LAYERS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.EmbeddingBag)
+
+
+def find_optimizer(name: str) -> Build:
+    """What builds an optimizer: an entry of ``OPTIMIZERS``, or any other class of torch.optim.
+
+    Of such a class, ``beta1`` is the momentum or the first of the betas if it has one; all else is torch's
+    default.
+
+    Raises: ValueError, in words that follow on "it", for a name that is none, or does not fit.
+    """
+    if name in OPTIMIZERS:
+        return OPTIMIZERS[name]
+    if name in _UNFIT:
+        raise ValueError(f"{_UNFIT[name]}. Take one of {', '.join(_names())}")
+    if name not in _names():
+        lower = {known.lower(): known for known in _names()}
+        near = difflib.get_close_matches(name.lower(), lower, n=1)
+        hint = f"Did you mean {lower[near[0]]}? " if near else ""
+        raise ValueError(f"is no optimizer. {hint}There are {', '.join(_names())}")
+    kind = getattr(torch.optim, name)
+
+    def build(groups: Groups, lr: float, beta1: float) -> torch.optim.Optimizer:
+        known = inspect.signature(kind).parameters
+        settings: dict[str, Any] = {"momentum": beta1} if "momentum" in known else {}
+        if "betas" in known:
+            settings["betas"] = (beta1, *known["betas"].default[1:])
+        optimizer: torch.optim.Optimizer = kind(groups, lr=lr, **settings)
+        return optimizer
+
+    return build
+
+
+def decays_weights(name: str) -> bool:
+    """Whether an optimizer of torch.optim knows weight decay; all do but Rprop."""
+    return name in OPTIMIZERS or "weight_decay" in inspect.signature(getattr(torch.optim, name)).parameters
+
+
+def _names() -> list[str]:
+    """``OPTIMIZERS``, and what else torch.optim has."""
+    own = vars(torch.optim)
+    others = (name for name, kind in own.items() if inspect.isclass(kind) and name not in _UNFIT)
+    kinds = (name for name in others if issubclass(own[name], torch.optim.Optimizer) and name != "Optimizer")
+    return list(dict.fromkeys([*OPTIMIZERS, *sorted(kinds)]))
 
 
 def build_optimizer(
@@ -26,30 +83,31 @@ def build_optimizer(
     """One optimizer over an encoder and a decoder that have learning rates of their own.
 
     Args:
-        name: a key of ``OPTIMIZERS``.
+        name: see `find_optimizer`.
         lr: at iteration 0, of the encoder and of the decoder; kept in each group as ``initial_lr``.
         beta1: momentum of SGD, beta1 of Adam.
-        weight_decay: of the weights of convolutions and linear layers; biases and norms are not decayed.
+        weight_decay: of the weights of convolutions and linear layers; biases, norms, embeddings, tables of
+            positions and what a network names in ``no_weight_decay()`` are not decayed.
 
     Raises: ValueError for another name.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"name is {name!r}, but takes one of {', '.join(OPTIMIZERS)}")
+    try:
+        build = find_optimizer(name)
+    except ValueError as error:
+        raise ValueError(f"name is {name!r}, which {error}") from None
     groups = [
         group
         for net, rate in zip((encoder, decoder), lr, strict=True)
         for group in _groups(net, rate, weight_decay)
     ]
-    return OPTIMIZERS[name](groups, lr[0], beta1)
+    return build(groups, lr[0], beta1)
 
 
 def _groups(net: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
-    decayed = {
-        id(layer.weight) for layer in net.modules() if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
-    }
+    spared = _spared(net)
     parameters = [p for p in net.parameters() if p.requires_grad]
     for decay in (True, False):
-        chosen = [p for p in parameters if (id(p) in decayed) == decay]
+        chosen = [p for p in parameters if (id(p) not in spared) == decay]
         if chosen:
             yield {
                 "params": chosen,
@@ -59,10 +117,18 @@ def _groups(net: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str
             }
 
 
-def set_poly_lr(optimizer: torch.optim.Optimizer, iteration: int, total: int, power: float) -> None:
-    """Set each group's rate to ``initial_lr * (1 - iteration / total) ** power``.
-
-    Source: Chen et al. 2018, DeepLab, section 4.1.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * (1 - iteration / total) ** power
+def _spared(net: nn.Module) -> set[int]:
+    """The ids of the parameters that are not decayed."""
+    spared = {
+        id(parameter)
+        for name, parameter in net.named_parameters()
+        if parameter.ndim <= 1 or any(word in name.rsplit(".", 1)[-1] for word in _NOT_DECAYED)
+    }
+    for layer in net.modules():
+        if isinstance(layer, _SPARED_LAYERS):
+            spared.update(map(id, layer.parameters(recurse=False)))
+        names = getattr(layer, "no_weight_decay", None)  # as many networks for images have it
+        if callable(names):
+            named = names()
+            spared.update(id(parameter) for name, parameter in layer.named_parameters() if name in named)
+    return spared

@@ -37,12 +37,16 @@ def find(path: str | Path, *, suffix: str = "", folder: str = "") -> Path:
     raise UserError(f"{path} does not exist.{_shipped_names(suffix, folder)}")
 
 
+def shipped(suffix: str, folder: str) -> list[Path]:
+    """The files of one kind that the project ships: ``shipped(".yaml", "config")``; sorted."""
+    for root in _SHIPPED:
+        files = sorted((root / folder).glob(f"*{suffix}"))
+        if files:
+            return files
+    return []
+
+
 def _shipped_names(suffix: str, folder: str) -> str:
     """What the user may have meant: the shipped files of that kind."""
-    if not suffix:
-        return ""
-    for root in _SHIPPED:
-        names = sorted(file.stem for file in (root / folder).glob(f"*{suffix}"))
-        if names:
-            return f" The project ships: {', '.join(names)}."
-    return ""
+    names = [file.stem for file in shipped(suffix, folder)] if suffix else []
+    return f" The project ships: {', '.join(names)}." if names else ""

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import ROOT, Outcome
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_CLASS = 3
 COLORS = np.array([[0, 0, 0], [200, 60, 40], [60, 180, 60], [40, 80, 200]], np.uint8)
 TRAINING = [(48, 36), (36, 48), (56, 40), (40, 56), (44, 33), (33, 44)]  # width, height
@@ -36,13 +36,6 @@ class Tiny:
     def overrides(self, **keys):
         """``TRAIN__seed=1`` as the words ``TRAIN.seed 1``."""
         return [str(word) for key, value in keys.items() for word in (key.replace("__", "."), value)]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
 
 
 def blots(width, height, rng):
@@ -96,6 +89,17 @@ def write_dataset(folder):
 def one_thread():
     """Networks this small lose more by waiting for threads than they gain."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def one_core():
+    """Processes that are started have as many threads as this one, so that they round alike."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("the system does not let a process choose its cores")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,8 @@ def test_all_unknown_keys_at_once_each_with_the_nearest_name(call, tmp_path):
         (["DATASET.padding_constant", "12"], "DATASET.padding_constant is 12, which is no multiple of"),
         (["TRAIN.start_epoch", "2"], "TRAIN.start_epoch is 2, but the run ends at TRAIN.num_epoch 2."),
         (["TRAIN.start_epoch", "1"], "encoder_epoch_1.pth does not exist. Set an epoch that does, or 0."),
-        (["VAL.batch_size", "2"], "VAL.batch_size is 2, but images go one by one: 1."),
+        (["VAL.batch_size", "0"], "VAL.batch_size is 0, but takes whole numbers from 1 to"),
+        (["TEST.batch_size", "2"], "TEST.batch_size is 2, but images go one by one: 1."),
         (
             ["MODEL.arch_encoder", "resnet51"],
             "MODEL.arch_encoder is 'resnet51', which is no encoder. Did you",
@@ -155,7 +156,58 @@ def test_all_unknown_keys_at_once_each_with_the_nearest_name(call, tmp_path):
             ["MODEL.arch_decoder", "ppn"],
             "MODEL.arch_decoder is 'ppn', which is no decoder. Did you mean ppm?",
         ),
-        (["TRAIN.optim", "sgdd"], "TRAIN.optim is 'sgdd', but takes one of SGD, Adam, AdamW."),
+        (
+            ["TRAIN.optim", "sgdd"],
+            "TRAIN.optim is 'sgdd', which is no optimizer. Did you mean SGD? There are",
+        ),
+        (["TRAIN.optim", "LBFGS"], "TRAIN.optim is 'LBFGS', which computes the loss several times a step."),
+        (
+            ["TRAIN.optim", "Rprop"],
+            "TRAIN.weight_decay is 0.0001, but TRAIN.optim Rprop has none. Set 0.",
+        ),
+        (["TRAIN.loss", "dise"], "TRAIN.loss is 'dise', but has no loss dise. Did you mean dice? The losses"),
+        (
+            ["TRAIN.loss", "dice", "TRAIN.label_smoothing", "0.1"],
+            "TRAIN.label_smoothing is 0.1, but TRAIN.loss dice has none. Set it to 0, or add cross_entropy",
+        ),
+        (
+            ["TRAIN.loss", "dice+lovasz", "TRAIN.class_weights", "enet"],
+            "TRAIN.class_weights is enet, but TRAIN.loss dice+lovasz weighs all classes alike. Leave it",
+        ),
+        (["TRAIN.class_weights", "[1, 2]"], "has 2 numbers, but DATASET.num_class is 3. Give one for each"),
+        (["TRAIN.class_weights", "median"], "is 'median', but takes median_frequency, enet, or a list"),
+        (["TRAIN.class_weights", "[0, 0, 0]"], "takes numbers of 0 or more, at least one of them above 0."),
+        (["TRAIN.class_weights", "[1, -1, 2]"], "takes numbers of 0 or more, at least one of them above 0."),
+        (["TRAIN.enet_constant", "1.0"], "TRAIN.enet_constant is 1.0, but takes a number above 1."),
+        (["TRAIN.ohem_min_kept", "1.5"], "TRAIN.ohem_min_kept is 1.5, but takes a number from 0 to 1."),
+        (["TRAIN.ohem_threshold", "0"], "TRAIN.ohem_threshold is 0.0, but takes a number above 0 to 1."),
+        (["TRAIN.ema_decay", "1"], "TRAIN.ema_decay is 1.0, but takes a number from 0 to below 1."),
+        (["TRAIN.accumulate", "0"], "TRAIN.accumulate is 0, but takes whole numbers from 1 to"),
+        (["TRAIN.clip_grad_norm", "-1"], "TRAIN.clip_grad_norm is -1.0, but takes a number from 0 up."),
+        (["TRAIN.label_resolution", "half"], "is 'half', but takes stride or full."),
+        (
+            ["TRAIN.lr_schedule", "exp"],
+            "TRAIN.lr_schedule is 'exp', but takes poly, cosine, step or constant.",
+        ),
+        (
+            ["TRAIN.lr_schedule", "step"],
+            "is step, but TRAIN.lr_milestones is empty. Set the epochs after which",
+        ),
+        (
+            ["TRAIN.lr_schedule", "step", "TRAIN.lr_milestones", "(1, 2)"],
+            "TRAIN.lr_milestones has 2, but the run ends at TRAIN.num_epoch 2. Drop it, or set",
+        ),
+        (["TRAIN.lr_milestones", "(1,)"], "is (1,), but TRAIN.lr_schedule is poly. Set it to step, or leave"),
+        (["TRAIN.lr_milestones", "(0,)"], "TRAIN.lr_milestones is (0,), but takes epochs above 0."),
+        (
+            ["TRAIN.lr_min", "0.001"],
+            "TRAIN.lr_min is 0.001, but TRAIN.lr_schedule is poly. Set it to cosine.",
+        ),
+        (
+            ["TRAIN.lr_schedule", "cosine", "TRAIN.lr_min", "0.01", "TRAIN.lr_decoder", "0.001"],
+            "TRAIN.lr_min is 0.01, but TRAIN.lr_decoder is 0.001. Set TRAIN.lr_min below it.",
+        ),
+        (["TRAIN.warmup_iters", "4"], "TRAIN.warmup_iters is 4, but the run has 4 iterations. Set it lower."),
         (
             ["MODEL.fc_dim", "2048"],
             "MODEL.fc_dim is 2048, but mobilenetv2dilated ends with 320 channels. Set",
@@ -308,7 +360,8 @@ def test_a_tiny_image_is_no_mistake(call, own_tiny, trained, tmp_path, size):
         write_list(own_tiny.folder / file, [record])
     words = ("--cfg", own_tiny.config, "TRAIN.epoch_iters", 1, "TRAIN.num_epoch", 1)
     assert call("train", "--gpus", "cpu", *words, "DIR", tmp_path / "run").code == 0
-    assert call("eval", "--gpus", "cpu", *words, "DIR", trained).code == 0
+    asked = ("VAL.boundary_iou", True, "VAL.calibration", True, "VAL.batch_size", 2)
+    assert call("eval", "--gpus", "cpu", *words, *asked, "DIR", trained).code == 0
     images = ("--imgs", own_tiny.folder / "a.png")
     assert call("test", *images, "--gpu", "cpu", *words, "DIR", trained, "TEST.result", tmp_path).code == 0
     with Image.open(tmp_path / "a.png") as picture:
@@ -330,7 +383,7 @@ def test_images_that_are_not_there(refused, tiny, trained, tmp_path):
     words = ("--cfg", tiny.config, "DIR", trained)
     refused("test", "--imgs", "no.jpg", *words, says=["no.jpg does not exist. Name an image or a folder"])
     refused("test", "--imgs", tmp_path / "hollow", *words, says=[f"No image in {tmp_path / 'hollow'}."])
-    refused("test", "--imgs", "*.jpg", *words, says=["*.jpg does not exist."])
+    refused("test", "--imgs", "*.jpg", *words, says=["No image or video matches *.jpg."])
 
 
 def test_no_images_named(call, tiny):
@@ -345,7 +398,7 @@ def test_a_damaged_photo_leaves_no_folder_behind(call, tiny, trained, tmp_path):
         *("test", "--imgs", tmp_path / "a.jpg", "--gpu", "cpu", "--cfg", tiny.config, "DIR", trained),
         *("TEST.result", tmp_path / "results"),
     )
-    assert outcome.code == 2
+    assert outcome.code == 1
     assert outcome.err == f"{tmp_path / 'a.jpg'} is empty.\n1 of 1 images could not be segmented.\n"
     assert not (tmp_path / "results").exists()
 
@@ -359,7 +412,7 @@ def test_the_good_photos_are_segmented_beside_a_damaged_one(call, tiny, trained,
         *("test", "--imgs", photos, "--gpu", "cpu", "--cfg", tiny.config, "DIR", trained),
         *("TEST.result", tmp_path / "results"),
     )
-    assert outcome.code == 2
+    assert outcome.code == 1
     assert f"{photos / 'bad.jpg'} is truncated" in outcome.err
     assert "1 of 2 images could not be segmented." in outcome.err
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["good.png"]

@@ -5,8 +5,8 @@ alone.
 """
 
 from .defaults import get_defaults
-from .load import load_config
+from .load import load_config, with_keys
 
 cfg = get_defaults()
 
-__all__ = ["cfg", "get_defaults", "load_config"]
+__all__ = ["cfg", "get_defaults", "load_config", "with_keys"]

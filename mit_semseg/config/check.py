@@ -5,6 +5,8 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from .recipe import check_recipe, contradictions_of_recipe
+
 _LARGEST = 2**31 - 1  # of whole numbers, so that no product of two overflows 64 bits
 _AT_LEAST: dict[str, int] = {
     "DATASET.num_class": 2,
@@ -14,6 +16,7 @@ _AT_LEAST: dict[str, int] = {
     "DATASET.label_offset": 0,
     "DATASET.ignore_label": -1,
     "MODEL.fc_dim": 1,
+    "MODEL.decoder_dim": 0,
     "TRAIN.batch_size_per_gpu": 1,
     "TRAIN.num_epoch": 1,
     "TRAIN.start_epoch": 0,
@@ -23,7 +26,12 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.epoch_iters": 1,
     "TRAIN.lr_encoder": 0,
     "TRAIN.lr_decoder": 0,
+    "TRAIN.accumulate": 1,
+    "TRAIN.focal_gamma": 0,
     "TRAIN.lr_pow": 0,
+    "TRAIN.lr_min": 0,
+    "TRAIN.warmup_iters": 0,
+    "TRAIN.clip_grad_norm": 0,
     "TRAIN.beta1": 0,
     "TRAIN.weight_decay": 0,
     "TRAIN.deep_sup_scale": 0,
@@ -33,6 +41,7 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.seed": 0,
     "VAL.every": 0,
     "VAL.max_images": 0,
+    "VAL.batch_size": 1,
     "VAL.tile": 0,
     "VAL.overlap": 0,
 }
@@ -50,8 +59,16 @@ def check_values(cfg: CfgNode) -> list[str]:
     data, train = cfg.DATASET, cfg.TRAIN
     if train.beta1 >= 1:
         problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
-    if not 0 <= train.ema_decay < 1:
-        problems.append(f"TRAIN.ema_decay is {train.ema_decay}, but takes a number from 0 to below 1.")
+    problems += check_recipe(train)
+    model = cfg.MODEL
+    if model.output_stride not in (0, 8, 16, 32):
+        problems.append(f"MODEL.output_stride is {model.output_stride}, but takes 0, 8, 16 or 32.")
+    if not (model.decoder_dropout == -1 or 0 <= model.decoder_dropout < 1):
+        problems.append(
+            f"MODEL.decoder_dropout is {model.decoder_dropout}, but takes a share from 0 to below 1, or -1."
+        )
+    if model.decoder_norm not in ("batch", "group"):
+        problems.append(f"MODEL.decoder_norm is '{model.decoder_norm}', but takes batch or group.")
     if train.parallel not in ("ddp", "dp"):
         problems.append(f"TRAIN.parallel is '{train.parallel}', but takes ddp or dp.")
     if data.on_error not in ("raise", "skip"):
@@ -78,6 +95,7 @@ def check_values(cfg: CfgNode) -> list[str]:
             f"DATASET.padding_constant is {data.padding_constant}, which is no multiple of "
             f"DATASET.segm_downsampling_rate {data.segm_downsampling_rate}."
         )
+    problems += contradictions_of_recipe(train, data.num_class)
     if train.start_epoch >= train.num_epoch:
         problems.append(
             f"TRAIN.start_epoch is {train.start_epoch}, but the run ends at TRAIN.num_epoch "
@@ -98,11 +116,8 @@ def check_values(cfg: CfgNode) -> list[str]:
         problems.append(
             f"VAL.overlap is {cfg.VAL.overlap}, but VAL.tile is {cfg.VAL.tile}. Set VAL.tile above it."
         )
-    for section in ("VAL", "TEST"):
-        if cfg[section].batch_size != 1:
-            problems.append(
-                f"{section}.batch_size is {cfg[section].batch_size}, but images go one by one: 1."
-            )
+    if cfg.TEST.batch_size != 1:
+        problems.append(f"TEST.batch_size is {cfg.TEST.batch_size}, but images go one by one: 1.")
     return problems
 
 

@@ -2,8 +2,9 @@
 
 import ast
 import difflib
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ _WORDS: dict[str, dict[Any, Any]] = {
     "TRAIN.resume": {False: "off"},  # what YAML makes of a bare off
 }
 """What may be written in place of a value."""
+
+_TEXT_OR_LIST = ("TRAIN.class_weights",)
+"""Texts that may be written as a YAML list."""
 
 _TYPE_NAMES = {
     bool: "True or False",
@@ -50,6 +54,22 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> CfgNo
         raise UserError("\n".join(problems))
     cfg.freeze()
     return cfg
+
+
+def with_keys(cfg: CfgNode, keys: Mapping[str, Any]) -> CfgNode:
+    """A copy of a config with some keys, given by their dotted names, changed; checked and frozen.
+
+    Raises: UserError as `load_config`.
+    """
+    changed = cfg.clone()
+    changed.defrost()
+    problems: list[str] = []
+    _merge(changed, iter(keys.items()), "", problems)
+    problems += check_values(changed) if not problems else []
+    if problems:
+        raise UserError("\n".join(problems))
+    changed.freeze()
+    return changed
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -101,7 +121,11 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
             problems.append(f"{where}unknown key {key}.{_suggestion(key, known)}")
             continue
         try:
+            if key in _TEXT_OR_LIST and isinstance(value, list):
+                value = str(value)
             word = value.strip() if isinstance(value, str) else value if isinstance(value, bool) else ""
+            if isinstance(known[key], tuple) and known[key] and isinstance(known[key][0], str):
+                value = _names(value)
             new = _coerce(_WORDS.get(key, {}).get(word, value), known[key])
         except ValueError as error:
             problems.append(f"{where}{key} is {value!r}, but takes {error}.")
@@ -111,6 +135,13 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
         for name in nodes:
             node = node[name]
         node[leaf] = new
+
+
+def _names(value: Any) -> Any:
+    """``a`` and ``a,b`` as the names that they are, without Python's quotes."""
+    if isinstance(value, str) and re.fullmatch(r"[\w,\s]*", value):
+        return tuple(value.replace(",", " ").split())
+    return value
 
 
 def _suggestion(key: str, known: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
     """
     if not str(path):
         if num_class != 150:
-            return ClassTable(tuple(f"class {k}" for k in range(1, num_class + 1)), palette(num_class))
+            return numbered_classes(num_class)
         path = ADE20K
     try:
         with find(Path(path)).open(encoding="utf-8-sig", newline="") as file:
@@ -77,6 +77,11 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
     for k, index in enumerate(indices):
         colors[k] = found[index][1] or colors[k]
     return ClassTable(tuple(found[index][0] for index in indices), colors)
+
+
+def numbered_classes(num_class: int) -> ClassTable:
+    """The classes as "class 1", "class 2", ... in distinct colours."""
+    return ClassTable(tuple(f"class {k}" for k in range(1, num_class + 1)), palette(num_class))
 
 
 def write_classes(path: str | PathLike[str], table: ClassTable) -> None:

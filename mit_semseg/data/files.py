@@ -1,9 +1,9 @@
 """The files of a dataset: where they are, and their names in what goes wrong with them."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -16,37 +16,29 @@ IMAGE_EXTENSIONS = (
 )
 
 
-def find_images(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
-    """The images that a user names: files as given, folders searched with all below them and sorted.
+VIDEO_EXTENSIONS = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"),
+    *(".ts", ".webm", ".wmv"),
+)
 
-    In folders, files count by the common extensions in any case; hidden ones do not count. A file named twice
-    comes once.
 
-    Raises: UserError if a path does not exist or nothing is found.
-    """
-    named = [paths] if isinstance(paths, str | PathLike) else list(paths)
-    found: list[str] = []
-    for path in [fspath(path) for path in named]:
-        if Path(path).is_dir():
-            found += (file for file in _files_below(path) if Path(file).suffix.lower() in IMAGE_EXTENSIONS)
-        elif Path(path).exists():
-            found.append(path)
-        else:
-            raise UserError(f"{path} does not exist. Name an image or a folder of images.")
-    if not found:
-        raise UserError(
-            f"No image in {', '.join(map(str, named)) or 'an empty list of paths'}. "
-            f"Files with these extensions count: {' '.join(IMAGE_EXTENSIONS)}."
-        )
-    return list(dict.fromkeys(found))
+def is_image(path: str | PathLike[str]) -> bool:
+    """Whether a file is an image by its extension, in any case."""
+    return Path(path).suffix.lower() in IMAGE_EXTENSIONS
+
+
+def is_video(path: str | PathLike[str]) -> bool:
+    """Whether a file is a video by its extension, in any case."""
+    return Path(path).suffix.lower() in VIDEO_EXTENSIONS
 
 
 def find_recursive(root_dir: str | PathLike[str], ext: str = ".jpg") -> list[str]:
     """The files in a folder and all below it whose names end with ``ext``, in any case; sorted."""
-    return [file for file in _files_below(root_dir) if file.lower().endswith(ext.lower())]
+    return [file for file in files_below(root_dir) if file.lower().endswith(ext.lower())]
 
 
-def _files_below(root: str | PathLike[str]) -> list[str]:
+def files_below(root: str | PathLike[str]) -> list[str]:
+    """All files in a folder and below it, sorted; hidden ones do not count."""
     files = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]

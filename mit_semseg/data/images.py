@@ -32,7 +32,7 @@ def open_image(path: str | PathLike[str], *, upright: bool = False) -> Image.Ima
     Raises: UserError, with the file's name, if it cannot be opened and decoded.
     """
     with naming(path), Image.open(regular(path)) as image:
-        return _as_rgb(ImageOps.exif_transpose(image) if upright else image, path)
+        return as_rgb(ImageOps.exif_transpose(image) if upright else image, path)
 
 
 def open_pair(
@@ -61,11 +61,12 @@ def open_pair(
                         f"{label_path} is {size[0]} x {size[1]} pixels, "
                         f"but its image {image_path} is {image.width} x {image.height}."
                     )
-                pixels = np.array(_as_rgb(image, image_path))
+                pixels = np.array(as_rgb(image, image_path))
     return pixels, label
 
 
-def _as_rgb(image: Image.Image, path: str | PathLike[str]) -> Image.Image:
+def as_rgb(image: Image.Image, path: str | PathLike[str]) -> Image.Image:
+    """An open image as `open_image` gives it, which says more. ``path`` is what errors call it."""
     image.load()
     if image.mode == "RGB":
         return image
@@ -96,10 +97,19 @@ def normalize(pixels: torch.Tensor, sizes: Sequence[tuple[int, int]] | None = No
 
 
 def _from_16_bit(image: Image.Image, path: str | PathLike[str]) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise UserError(
             f"{path} holds values from {values.min()} to {values.max()}, more than 16 bits. "
             f"Save it with 8 or 16 bits."
         )
-    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    return Image.fromarray(scaled_to_8_bit(values))
+
+
+def scaled_to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Values of 16 bits as uint8, rounded to the nearest.
+
+    >>> scaled_to_8_bit(np.array([0, 128, 129, 65535], np.uint16)).tolist()
+    [0, 0, 1, 255]
+    """
+    return ((values.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..cores import count_cores
 from ..distributed import count_processes_here
-from ..errors import UserError
+from ..errors import ProcessError, UserError
 from ..log import get_logger
 from ..stopping import PASSED_ON, REQUESTS
 
@@ -74,6 +75,24 @@ def raise_errors(items: Iterable[dict[str, Any] | UserError]) -> Iterator[dict[s
         if isinstance(item, UserError):
             raise item
         yield item
+
+
+@contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """Inside the block, the death of a loader process is the ProcessError that says what to do.
+
+    Torch raises in the middle of whatever this process does at that time.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        what = " ".join(str(error).split()).removesuffix(".")
+        raise ProcessError(
+            f"A process that loads images has died: {what}. "
+            "The system does that when memory runs out: set TRAIN.workers lower, or 0."
+        ) from error
 
 
 class Skipped:

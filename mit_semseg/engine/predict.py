@@ -1,77 +1,170 @@
-"""Prediction: pictures of image and classes side by side, and each class's share."""
+"""Prediction: what comes out for images, videos and cameras, as pictures and in other forms."""
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from ..data.classes import ClassTable
-from ..data.files import find_images
-from ..dataset import TestDataset
-from ..errors import UserError
-from ..inference import predict_labels
-from ..launch import started_by_torchrun
-from ..log import setup_logger
-from ..visualize import colorEncode, save_picture, side_by_side
+from ..dataset import TestDataset, scaled
+from ..distributed import Place, gather_from_processes
+from ..errors import InputError, UserError
+from ..launch import count_processes, is_first_process, run
+from ..log import get_logger, setup_logger
+from .counter import Counter, say
 from .loading import load
-from .outputs import output_paths
+from .page import CardFile, drop_cards, write_page
+from .pipeline import Behind
+from .plan import Job, Plan, make_plan
+from .predict_video import segment_video
+from .segmenting import Segmenting, describe, printable
 from .setup import build_scoring, check_model, check_writable, class_table, trained_weights
+from .writers import PAGE, Segmented, check_outputs, write
 
-_SMALLEST_SHARE = 0.001  # of an image; classes below it are not printed
+_WAIT_S = 30 * 24 * 3600.0  # for another process's share; one that dies is noticed at once all the same
+_BEHIND = 2  # segmented images that wait to be written; they may be large
 
 
-def predict(cfg: CfgNode, devices: Sequence[torch.device], paths: Sequence[str]) -> list[Path]:
-    """Segment images, print each one's classes, and write pictures into ``TEST.result``.
+@dataclass
+class Share:
+    """What one process, or all of them together, have come to.
+
+    Attributes:
+        problems: what is wrong with the input at a place of the plan.
+        segmented: how many inputs have their outputs.
+    """
+
+    problems: dict[int, str] = field(default_factory=dict)
+    segmented: int = 0
+
+
+def predict(
+    cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], *, resume: bool = False
+) -> list[Path]:
+    """Segment images and videos, print the classes of each, and write ``TEST.output`` into ``TEST.result``.
 
     Args:
-        devices: the first one is used.
-        paths: images and folders.
+        devices: one process works on each.
+        words: images, folders, patterns, videos, ``-`` or a camera, see `find_inputs`.
+        resume: leave out what is done.
 
-    Returns: the pictures written.
-    Raises: UserError for a config, a checkpoint or an output folder that can't be used, and, after the others
-        have been done, for images that can't be read.
+    Returns: the files of the inputs that were done.
+    Raises: UserError for a config, a checkpoint or an output folder that can't be used; InputError, after
+        the others have been done, for inputs that can't be.
     """
     setup_logger()
-    if started_by_torchrun():
-        raise UserError("test.py is one process. Call it without torchrun.")
+    names = check_outputs(cfg.TEST.output)
     check_model(cfg)
     table = class_table(cfg)
-    images = find_images(paths)
-    weights = trained_weights(cfg, "TEST")
     folder = Path(cfg.TEST.result)
-    check_writable(folder, "TEST.result")
-    outputs = output_paths(images, paths, folder)
-    device = devices[0]
-    network, settings = build_scoring(cfg, weights, device)
-    dataset = TestDataset(images, cfg.DATASET)
-    items = load(dataset.__getitem__, range(len(dataset)), workers=cfg.TRAIN.workers, device=device)
-    written, unreadable = [], []
-    progress = tqdm(items, total=len(dataset), desc="Segmenting", unit="img", disable=None)
-    for target, item in zip(outputs, progress, strict=True):
-        if isinstance(item, UserError):
-            unreadable.append(str(item))
-            continue
-        original = item["img_ori"]
-        labels = predict_labels(network, item["img_data"], original.shape[:2], settings)[0].numpy()
-        save_picture(side_by_side([original, colorEncode(labels, table.colors)]), target)
-        tqdm.write(_shares(labels, table, item["info"], target), file=sys.stdout, end="")
-        written.append(target)
-    if unreadable:
-        raise UserError(
-            "\n".join([*unreadable, f"{len(unreadable)} of {len(dataset)} images could not be segmented."])
-        )
-    return written
+    plan = None
+    if is_first_process():
+        plan = make_plan(words, names, folder, sys.stdin, resume=resume)
+        _check_camera(plan, count_processes(devices))
+        _announce(plan, resume=resume)
+    weights = trained_weights(cfg, "TEST")
+    if is_first_process():
+        check_writable(folder, "TEST.result")
+        if PAGE in names and not resume:
+            drop_cards(folder)
+    share = run(_predict, devices, cfg, weights, table, plan, timeout_s=_WAIT_S)
+    if plan is None:
+        return []
+    problems = [share.problems[i] for i in sorted(share.problems)]
+    if PAGE in names and (share.segmented or plan.done):
+        page = write_page(folder, [job.input.path for job in plan.jobs], problems, earlier=resume)
+        say(f"Page: {page}\n")
+    if problems:
+        raise InputError(_summary(problems, plan))
+    return [path for job in plan.jobs for path in job.targets.values()]
 
 
-def _shares(labels: np.ndarray, table: ClassTable, image: str, target: Path) -> str:
-    """The classes of an image, the largest first, with their shares of its pixels."""
-    shares = np.bincount(labels.ravel(), minlength=len(table.names)) / labels.size
-    lines = [f"Predictions in [{image}]:"]
-    for k in np.argsort(-shares, kind="stable"):
-        if shares[k] > _SMALLEST_SHARE:
-            lines.append(f"  {table.names[k]}: {100 * shares[k]:.2f}%")
-    return "\n".join([*lines, f"  -> {target}"]) + "\n"
+def _announce(plan: Plan, *, resume: bool) -> None:
+    if plan.own:
+        get_logger().info("Left out: %d pictures that test.py has made", plan.own)
+    if resume:
+        get_logger().info("Skipped: %d of %d, which are done", len(plan.done), len(plan.jobs))
+
+
+def _check_camera(plan: Plan, processes: int) -> None:
+    if processes > 1 and any(job.input.kind == "camera" for job in plan.jobs):
+        raise UserError("A camera needs no more than one process. Call test.py without torchrun or --procs.")
+
+
+def _predict(
+    place: Place, cfg: CfgNode, weights: tuple[str, str], table: ClassTable, plan: Plan | None
+) -> Share:
+    """One process's share of the plan, which is that of the first; what is returned is of all processes."""
+    plan = gather_from_processes(plan)[0]
+    assert plan is not None
+    share = Share()
+    if len(plan.done) < len(plan.jobs):
+        names = check_outputs(cfg.TEST.output)
+        network, settings = build_scoring(cfg, weights, place.device)
+        segmenting = Segmenting(network, settings, table, names, cfg.TEST.legend)
+        cards = CardFile(Path(cfg.TEST.result), place.rank) if PAGE in names else None
+        _segment_images(place, cfg, segmenting, plan, cards, share)
+        _segment_videos(place, cfg, segmenting, plan, cards, share)
+    total = Share()
+    for each in gather_from_processes(share):
+        total.problems |= each.problems
+        total.segmented += each.segmented
+    return total
+
+
+def _segment_images(
+    place: Place, cfg: CfgNode, segmenting: Segmenting, plan: Plan, cards: CardFile | None, share: Share
+) -> None:
+    indices = plan.share("image", place.rank, place.size)
+    if not indices:
+        return
+    dataset = TestDataset([plan.jobs[i].input.path for i in indices], cfg.DATASET)
+    items = load(dataset.__getitem__, range(len(dataset)), workers=cfg.TRAIN.workers, device=place.device)
+    with Counter(len(indices), "images", enabled=place.is_first) as counter, Behind(_BEHIND) as behind:
+        for index, item in zip(indices, items, strict=True):
+            if isinstance(item, UserError):
+                share.problems[index] = str(item)
+            else:
+                result = segmenting.segment(item["img_ori"], item["img_data"])
+                behind.do(_finish, result, plan.jobs[index], cards)
+                share.segmented += 1
+            counter.add()
+
+
+def _finish(result: Segmented, job: Job, cards: CardFile | None) -> None:
+    """All that comes after an image has been segmented."""
+    write(result, job.targets)
+    shares, files = result.shares(), list(job.targets.values())
+    if cards is not None:
+        cards.add(job.input.path, result, shares, files)
+    say(describe(job.input.path, shares, result.table, files))
+
+
+def _segment_videos(
+    place: Place, cfg: CfgNode, segmenting: Segmenting, plan: Plan, cards: CardFile | None, share: Share
+) -> None:
+    data = cfg.DATASET
+
+    def scale(image: Any) -> list[torch.Tensor]:
+        return scaled(image, data.imgSizes, data.imgMaxSize, data.padding_constant)
+
+    for kind in ("video", "camera"):
+        for index in plan.share(kind, place.rank, place.size):
+            job = plan.jobs[index]
+            problem = segment_video(segmenting, job, scale, cards, shown=place.is_first)
+            if problem:
+                share.problems[index] = problem
+            share.segmented += all(path.exists() for path in job.targets.values())
+
+
+def _summary(problems: Sequence[str], plan: Plan) -> str:
+    kinds = {job.input.kind for job in plan.jobs}
+    what = "images" if kinds == {"image"} else "videos" if kinds == {"video"} else "inputs"
+    part = "" if kinds == {"image"} else ", or not as a whole"
+    lines = [*map(printable, problems)]
+    lines.append(f"{len(problems)} of {len(plan.jobs)} {what} could not be segmented{part}.")
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ from torch import nn
 from ..data.geometry import fit_size
 from ..dataset import TrainDataset
 from ..distributed import Place
+from .normalize import Normalizer, criterion_of
 from .step import forward, on_device
 
 _LOOKED_AT = 100  # sub-batches, of which the largest is taken
@@ -28,7 +29,9 @@ def rehearse(
     index = max(range(first, first + _LOOKED_AT), key=lambda i: _pixels(dataset, i))
     shard = dataset.sub_batch(index)
     kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    loss, _ = forward(net, [on_device(shard, device) for device in devices], place)
+    shards = [on_device(shard, device) for device in devices]
+    normalizer = Normalizer(criterion_of(net), [copy["seg_label"] for copy in shards], place)
+    loss, _ = forward(net, shards, normalizer)
     loss.backward()
     net.zero_grad(set_to_none=True)
     with torch.no_grad():

@@ -16,6 +16,7 @@ from ..confidence import mean_iou_interval
 from ..data.classes import ClassTable
 from ..metrics import METRICS
 from ..report import render
+from .settings_of import sha256_of
 from .tally import Tally
 
 
@@ -33,6 +34,7 @@ def write_results(
 
     Raises: UserError if the disk refuses.
     """
+    cfg = _as_if_in_one_go(cfg)
     metrics = metrics_of(tally, table, cfg, weights)
     with replacing(folder / "metrics.json") as file:
         text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -46,14 +48,25 @@ def write_results(
     return report
 
 
+def _as_if_in_one_go(cfg: CfgNode) -> CfgNode:
+    """``cfg`` without ``VAL.resume``: what comes out is the same, and so are the files."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.VAL.resume = False
+    cfg.freeze()
+    return cfg
+
+
 def metrics_of(
     tally: Tally, table: ClassTable, cfg: CfgNode, weights: Sequence[str | Path]
 ) -> dict[str, Any]:
     """All scores and what they are of, ready for JSON: a score that does not exist is None.
 
-    Keys: those of `METRICS`; ``mean_iou_interval``, see confidence.py; ``images``; ``images_per_second``;
-    ``classes``, in the order of their labels; ``weights`` and ``config_sha256``, SHA-256 in hex, the config's
-    of its YAML text; ``config``.
+    Keys: those of `METRICS`; ``mean_iou_interval``, see confidence.py; ``images``; ``images_per_second``, of
+    those that this run scored; ``classes``, in the order of their labels; ``weights`` and ``config_sha256``,
+    SHA-256 in hex, the config's of its YAML text; ``config``. Where they were asked for: ``boundary_iou``,
+    here and of each class; ``calibration_error`` and ``calibration``, its bins from the lowest probability
+    up.
     """
     matrix, images = tally.matrix, len(tally.images)
     columns = {
@@ -64,14 +77,23 @@ def metrics_of(
         "dice": matrix.dice().tolist(),
         "pixels": matrix.margins()[1].tolist(),
     }
+    scores = {name: metric(matrix) for name, metric in METRICS.items()}
+    bins = {}
+    if tally.boundary is not None:
+        columns["boundary_iou"] = tally.boundary.iou().tolist()
+        scores["boundary_iou"] = tally.boundary.mean_iou()
+    if tally.calibration is not None:
+        scores["calibration_error"] = tally.calibration.error()
+        bins["calibration"] = tally.calibration.bins()
     known = _known(
         {
-            **{name: metric(matrix) for name, metric in METRICS.items()},
+            **scores,
             "mean_iou_interval": asdict(mean_iou_interval(tally.images)),
             "images": images,
-            "images_per_second": images / tally.seconds if tally.seconds else math.nan,
+            "images_per_second": tally.timed / tally.seconds if tally.seconds and tally.timed else math.nan,
             "classes": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
-            "weights": [{"path": str(path), "sha256": _sha256(Path(path))} for path in weights],
+            **bins,
+            "weights": [{"path": str(path), "sha256": sha256_of(path)} for path in weights],
             "config_sha256": hashlib.sha256(cfg.dump().encode()).hexdigest(),
             "config": cfg,
         }
@@ -87,11 +109,3 @@ def _known(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_known(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

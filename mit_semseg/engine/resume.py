@@ -67,16 +67,16 @@ def find_start(cfg: CfgNode) -> Start:
     return _from_state(file, cfg, digest)
 
 
-def starting_course(start: Start, cfg: CfgNode, devices: int) -> Course:
+def starting_course(start: Start, cfg: CfgNode, sub_batches: int) -> Course:
     """The course of a run that goes on from no state: at the beginning, or behind an epoch.
 
     Args:
-        devices: of all processes; each uses up a sub-batch in an iteration.
+        sub_batches: that an iteration uses up, of all devices.
 
     Raises: UserError for a history that can't be read.
     """
     iteration = start.epoch * cfg.TRAIN.epoch_iters
-    course = Course(iteration, iteration * devices, epochs=start.epoch)
+    course = Course(iteration, iteration * sub_batches, epochs=start.epoch)
     if start.epoch:
         course.history = _read_history(epoch_path(cfg.DIR, "history", start.epoch))
     return course

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from ..dataset import TrainDataset
@@ -15,9 +14,10 @@ from ..distributed import Place
 from ..ema import WeightAverage
 from ..lib.nn import UserScatteredDataParallel
 from ..models import SegmentationModule
-from ..optim import build_optimizer
 from .course import Course
 from .loading import Skipped, load, raise_errors
+from .process_parallel import ProcessParallel
+from .recipe import class_weights, label_rate, optimizer_for
 from .resume import Start, starting_course
 from .setup import build_module, freeze_batch_norm
 from .state import Stateful, load_state, save_state
@@ -41,6 +41,7 @@ class Run:
     cfg: CfgNode
     place: Place
     devices: Sequence[torch.device]
+    dataset: TrainDataset
     module: SegmentationModule
     net: nn.Module
     optimizer: torch.optim.Optimizer
@@ -52,8 +53,9 @@ class Run:
     notes: list[str]
 
     @property
-    def all_devices(self) -> int:
-        return self.place.size * len(self.devices)
+    def sub_batches(self) -> int:
+        """Of all devices, in an iteration."""
+        return self.cfg.TRAIN.accumulate * self.place.size * len(self.devices)
 
     def save(self) -> None:
         """Write the state, on rank 0."""
@@ -69,13 +71,13 @@ class Run:
         return encoder, decoder
 
     def describe(self) -> str:
-        cfg, course, devices = self.cfg, self.course, self.all_devices
+        cfg, course, devices = self.cfg, self.course, self.place.size * len(self.devices)
         where = self.place.device if devices == 1 else f"{devices} x {self.place.device.type}"
         epochs = f"{cfg.TRAIN.num_epoch - course.epochs} epochs of {cfg.TRAIN.epoch_iters} iterations"
         whence = f", going on behind iteration {course.iteration}" if course.iteration else ""
         return (
             f"Training {cfg.MODEL.arch_encoder} + {cfg.MODEL.arch_decoder} on {where}: {epochs}, "
-            f"{cfg.TRAIN.batch_size_per_gpu * devices} images each{whence}"
+            f"{cfg.TRAIN.batch_size_per_gpu * self.sub_batches} images each{whence}"
         )
 
 
@@ -83,23 +85,23 @@ def prepare(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.de
     """Raises: UserError for weights or a state that do not fit."""
     settings = cfg.TRAIN
     torch.manual_seed(settings.seed)
-    module = build_module(cfg, start.weights, training=True, pretrained=start.state is None)
+    dataset = train_dataset(cfg)
+    module = build_module(
+        cfg,
+        start.weights,
+        training=True,
+        pretrained=start.state is None,
+        class_weights=class_weights(cfg, dataset, place),
+    )
     module = module.to(place.device).train()
     if settings.fix_bn:
         freeze_batch_norm(module)
-    optimizer = build_optimizer(
-        settings.optim,
-        module.encoder,
-        module.decoder,
-        lr=(settings.lr_encoder, settings.lr_decoder),
-        beta1=settings.beta1,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = optimizer_for(module, settings)
     average = WeightAverage(module, settings.ema_decay) if settings.ema_decay else None
     extras: dict[str, Stateful] = {} if average is None else {"average of the weights": average}
     notes = list(start.notes)
     if start.state is None:
-        course = starting_course(start, cfg, place.size * len(devices))
+        course = starting_course(start, cfg, settings.accumulate * place.size * len(devices))
     else:
         course, more = load_state(start.state, module, optimizer, extras)
         notes += more
@@ -107,6 +109,7 @@ def prepare(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.de
         cfg=cfg,
         place=place,
         devices=devices,
+        dataset=dataset,
         module=module,
         net=parallel(module, place, devices),
         optimizer=optimizer,
@@ -123,41 +126,42 @@ def parallel(module: nn.Module, place: Place, devices: Sequence[torch.device]) -
     """``module`` as it is trained: over processes, over replicas in this process, or alone."""
     if len(devices) > 1:
         return UserScatteredDataParallel(module, devices)
-    if place.size == 1:
-        return module
-    ids = [place.device.index] if place.device.type == "cuda" else None
-    # A static graph: what an iteration uses never changes, so that parameters it does not use are found once.
-    return DistributedDataParallel(module, device_ids=ids, static_graph=True)
+    return module if place.size == 1 else ProcessParallel(module, place.device)
 
 
 def train_dataset(cfg: CfgNode) -> TrainDataset:
     """Raises: UserError for a list that can't be used."""
+    options = cfg.DATASET.clone()
+    options.defrost()
+    options.segm_downsampling_rate = label_rate(cfg)
     return TrainDataset(
         cfg.DATASET.root_dataset,
         cfg.DATASET.list_train,
-        cfg.DATASET,
+        options,
         batch_per_gpu=cfg.TRAIN.batch_size_per_gpu,
         seed=cfg.TRAIN.seed,
     )
 
 
-def batches(cfg: CfgNode, place: Place, devices: int, course: Course) -> Iterator[list[dict[str, Any]]]:
-    """What this process trains on, iteration by iteration: a sub-batch for each of its ``devices``.
+def batches(
+    cfg: CfgNode, dataset: TrainDataset, place: Place, devices: int, course: Course
+) -> Iterator[list[list[dict[str, Any]]]]:
+    """What this process trains on, iteration by iteration: ``accumulate`` times a sub-batch for each device.
 
-    Of n devices in all, device r takes sub-batches f + r, f + r + n, f + r + 2n, ... of the schedule, where f
-    have been used up.
+    Args:
+        devices: of this process. Of n in all, device r takes sub-batches f + r, f + r + n, f + r + 2n, ... of
+            the schedule, where f have been used up.
     """
-    settings = cfg.TRAIN
-    dataset = train_dataset(cfg)
+    settings, count = cfg.TRAIN, devices * cfg.TRAIN.accumulate
     first = course.sub_batches
     iterations = settings.num_epoch * settings.epoch_iters - course.iteration
-    indices = range(first + place.rank, first + iterations * place.size * devices, place.size)
+    indices = range(first + place.rank, first + iterations * place.size * count, place.size)
     items = raise_errors(load(dataset.sub_batch, indices, workers=settings.workers, device=place.device))
     skipped = Skipped(dataset.num_sample)
-    while batch := list(islice(items, devices)):
-        for shard in batch:
+    while shards := list(islice(items, count)):
+        for shard in shards:
             skipped.add(shard.pop("skipped"))
-        yield batch
+        yield [shards[k : k + devices] for k in range(0, count, devices)]
 
 
 def _shares(group: dict[str, Any], part: nn.Module) -> bool:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .. import checkpoint
@@ -13,11 +13,10 @@ from ..data.classes import ClassTable, load_classes
 from ..errors import UserError
 from ..inference import ScoringNetwork, Settings
 from ..log import get_logger
-from ..losses import pixel_loss_sum
 from ..models import ModelBuilder, SegmentationModule, check_pair
 from ..models.builder import DECODERS
 from ..models.pretrained import PUBLISHED, fetch_published
-from ..optim import OPTIMIZERS
+from .recipe import criterion
 
 
 def check_model(cfg: CfgNode) -> None:
@@ -26,7 +25,9 @@ def check_model(cfg: CfgNode) -> None:
     Raises: UserError, see :func:`mit_semseg.models.check_pair`.
     """
     with torch.device("meta"):  # no memory, no random numbers
-        encoder = ModelBuilder.build_encoder(cfg.MODEL.arch_encoder, imagenet=False)
+        encoder = ModelBuilder.build_encoder(
+            cfg.MODEL.arch_encoder, imagenet=False, output_stride=cfg.MODEL.output_stride
+        )
     check_pair(
         encoder,
         cfg.MODEL.arch_encoder,
@@ -34,8 +35,6 @@ def check_model(cfg: CfgNode) -> None:
         cfg.MODEL.fc_dim,
         cfg.DATASET.segm_downsampling_rate,
     )
-    if cfg.TRAIN.optim not in OPTIMIZERS:
-        raise UserError(f"TRAIN.optim is '{cfg.TRAIN.optim}', but takes one of {', '.join(OPTIMIZERS)}.")
 
 
 def check_batch(cfg: CfgNode, processes: int) -> None:
@@ -43,7 +42,7 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
 
     Raises: UserError with the number to set.
     """
-    needed = DECODERS[cfg.MODEL.arch_decoder.lower()].min_batch
+    needed = DECODERS[cfg.MODEL.arch_decoder.lower()].min_batch if cfg.MODEL.decoder_norm == "batch" else 1
     if cfg.TRAIN.batch_size_per_gpu * processes < needed and not cfg.TRAIN.fix_bn:
         raise UserError(
             f"TRAIN.batch_size_per_gpu is {cfg.TRAIN.batch_size_per_gpu}, but {cfg.MODEL.arch_decoder} pools "
@@ -53,7 +52,12 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
 
 
 def build_module(
-    cfg: CfgNode, weights: tuple[str, str], *, training: bool, pretrained: bool = True
+    cfg: CfgNode,
+    weights: tuple[str, str],
+    *,
+    training: bool,
+    pretrained: bool = True,
+    class_weights: Tensor | None = None,
 ) -> SegmentationModule:
     """The model of a config, on the CPU.
 
@@ -62,9 +66,13 @@ def build_module(
             ``MODEL.pretrained`` is True, an empty decoder checkpoint random weights.
         training: with the loss and log-probabilities; else probabilities, in evaluation mode.
         pretrained: False leaves ImageNet's weights out whatever the config says, for weights that come later.
+        class_weights: of the loss, (num_class,); None: classes count alike.
     """
     encoder = ModelBuilder.build_encoder(
-        cfg.MODEL.arch_encoder, weights=weights[0], imagenet=cfg.MODEL.pretrained and pretrained
+        cfg.MODEL.arch_encoder,
+        weights=weights[0],
+        imagenet=cfg.MODEL.pretrained and pretrained,
+        output_stride=cfg.MODEL.output_stride,
     )
     decoder = ModelBuilder.build_decoder(
         cfg.MODEL.arch_decoder,
@@ -72,11 +80,16 @@ def build_module(
         weights=weights[1],
         use_softmax=not training,
         channels=encoder.channels,  # type: ignore[arg-type]
+        dim=cfg.MODEL.decoder_dim,
+        dropout=cfg.MODEL.decoder_dropout,
+        norm=cfg.MODEL.decoder_norm,
     )
     if not training:
         return SegmentationModule(encoder, decoder, None).eval()
     deep_sup_scale = cfg.TRAIN.deep_sup_scale if decoder.deep_supervision else None
-    return SegmentationModule(encoder, decoder, pixel_loss_sum(), deep_sup_scale)
+    at_label_size = cfg.TRAIN.label_resolution == "full"
+    loss = criterion(cfg.TRAIN, class_weights)
+    return SegmentationModule(encoder, decoder, loss, deep_sup_scale, at_label_size=at_label_size)
 
 
 def build_scoring(

@@ -1,7 +1,8 @@
 """One iteration of the training: from a batch to updated weights."""
 
 import math
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +10,8 @@ from torch import Tensor, nn
 from ..data.images import normalize
 from ..distributed import Place, sum_over_processes
 from ..lib.nn import async_copy_to
-
-
-class Shown(NamedTuple):
-    """Means over the pixels that have a label, on all devices; accuracy as a share."""
-
-    loss: float
-    accuracy: float
+from .normalize import Normalizer, Shown, criterion_of
+from .process_parallel import ProcessParallel
 
 
 def on_device(shard: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -27,43 +23,49 @@ def on_device(shard: dict[str, Any], device: torch.device) -> dict[str, Any]:
 def step(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch: list[dict[str, Any]],
+    batches: list[list[dict[str, Any]]],
     place: Place,
     *,
     where: str,
+    clip_grad_norm: float = 0.0,
 ) -> Shown:
-    """Forward, backward, update.
+    """Forward and backward for each of ``batches``, then one update.
 
     Args:
         net: the module as it is trained, see train.py.
-        batch: a sub-batch for each device of this process, there.
+        batches: each with a sub-batch for each device of this process, there.
         where: epoch and iteration, for the message.
+        clip_grad_norm: the gradient is scaled down to this norm, over all weights together; 0: never.
 
     Raises: FloatingPointError if the loss is not finite; the weights have not been touched by it.
     """
-    loss, shown = forward(net, batch, place)
+    labels = [shard["seg_label"] for batch in batches for shard in batch]
+    normalizer = Normalizer(criterion_of(net), labels, place)
+    optimizer.zero_grad(set_to_none=True)
+    parts = []
+    for number, batch in enumerate(batches, 1):
+        last = number == len(batches)
+        with net.exchanging(now=last) if isinstance(net, ProcessParallel) else nullcontext():
+            loss, part = forward(net, batch, normalizer)
+            loss.backward()
+        parts.append(part)
+    shown = normalizer.shown(sum_over_processes(torch.stack(parts).sum(0)))
     if not math.isfinite(shown.loss):
+        files = (file for batch in batches for shard in batch for file in shard["info"])
         raise FloatingPointError(
             f"The loss is {shown.loss} at {where}, learning rate "
             f"{optimizer.param_groups[0]['lr']:.3g}; the weights were not updated. "
-            f"Images: {', '.join(file for shard in batch for file in shard['info'])}"
+            f"Images: {', '.join(files)}"
         )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    if clip_grad_norm:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        torch.nn.utils.clip_grad_norm_(weights, clip_grad_norm)
     optimizer.step()
     return shown
 
 
-def forward(net: nn.Module, batch: list[dict[str, Any]], place: Place) -> tuple[Tensor, Shown]:
-    """What this process backpropagates, and what is shown of the iteration.
-
-    The loss of an iteration is the sum over the pixels that have a label, on all devices, divided by their
-    number; 0 where there are none. DistributedDataParallel averages gradients, so that each process
-    multiplies its share by the number of processes.
-    """
-    loss, accuracy = net(batch)  # 0-dim, or one value a replica
-    valid = torch.stack([(shard["seg_label"] >= 0).sum().to(place.device) for shard in batch])
-    sums = torch.stack([loss.detach().sum(), (accuracy * valid).sum(), valid.sum()]).double()
-    loss_sum, correct, total = sum_over_processes(sums).tolist()
-    total = max(total, 1)
-    return loss.sum() * (place.size / total), Shown(loss_sum / total, correct / total)
+def forward(net: nn.Module, batch: list[dict[str, Any]], normalizer: Normalizer) -> tuple[Tensor, Tensor]:
+    """What this process backpropagates for a batch, 0-dim, and what `Normalizer.shown` takes of it."""
+    sums, accuracy = net(batch)  # of one device, or of the replicas one behind the other
+    correct = accuracy * torch.stack([(shard["seg_label"] >= 0).sum().to(accuracy) for shard in batch])
+    return normalizer.to_minimize(sums), normalizer.part(sums.detach(), correct.sum())

@@ -13,10 +13,12 @@ from ..distributed import Place
 from ..errors import UserError
 from ..launch import count_processes, is_first_process, run, started_by_torchrun
 from ..log import get_logger, setup_logger
-from ..optim import set_poly_lr
+from ..lr_schedule import set_rates
+from ..models.builder import check_packaged
 from ..stopping import Agreement, requests
 from .epoch_files import drop_old_epochs, save_best, save_epoch
 from .progress import Progress
+from .recipe import check_recipe, schedule
 from .rehearsal import rehearse
 from .resume import Start, find_start
 from .run import Run, batches, prepare, train_dataset
@@ -37,6 +39,7 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
         FloatingPointError: when the loss is not finite; the weights have not been touched by it.
     """
     check_model(cfg)
+    check_recipe(cfg)
     check_batch(cfg, count_processes(devices))
     # Files that only the processes, or the evaluation, will need: a bad one is refused before a start.
     class_table(cfg)
@@ -44,6 +47,8 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     if cfg.VAL.every:
         Validation(cfg)
     start = find_start(cfg)
+    if start.state is None:
+        check_packaged(start.weights[0], cfg.MODEL.arch_encoder)
     if is_first_process():
         check_writable(cfg.DIR, "DIR")
     if start.finished:
@@ -72,7 +77,7 @@ def _train(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.dev
     _try_out(this)
     with watching(cfg, course, headline, enabled=place.is_first) as watch, requests() as asked:
         agreement = Agreement(asked)
-        data = batches(cfg, place, len(this.devices), course)
+        data = batches(cfg, this.dataset, place, len(this.devices), course)
         stop_for = 0
         while not stop_for and not course.has_ended(cfg.TRAIN.num_epoch, cfg.TRAIN.patience):
             if course.iteration < (course.epochs + 1) * cfg.TRAIN.epoch_iters:
@@ -97,15 +102,12 @@ def _train(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.dev
 
 
 def _train_epoch(
-    this: Run, data: Iterator[list[dict[str, Any]]], agreement: Agreement, watch: Watch | None
+    this: Run, data: Iterator[list[list[dict[str, Any]]]], agreement: Agreement, watch: Watch | None
 ) -> int:
     """Train to the end of the epoch, or until a signal asks to stop; its number, else 0."""
     settings, course, place = this.cfg.TRAIN, this.course, this.place
-    epoch, epoch_iters, done = (
-        course.epochs + 1,
-        settings.epoch_iters,
-        course.iteration % settings.epoch_iters,
-    )
+    epoch, epoch_iters, rates = course.epochs + 1, settings.epoch_iters, schedule(settings)
+    done = course.iteration % epoch_iters
     with Progress(
         epoch,
         settings.num_epoch,
@@ -116,17 +118,26 @@ def _train_epoch(
         enabled=place.is_first,
     ) as progress:
         for i in range(done + 1, epoch_iters + 1):
-            shards = zip(next(data), this.devices, strict=True)
-            batch = [on_device(shard, device) for shard, device in shards]
+            batch = [
+                [on_device(shard, device) for shard, device in zip(shards, this.devices, strict=True)]
+                for shards in next(data)
+            ]
             progress.loaded()
             _seed(settings.seed, course.iteration, place.rank)
-            set_poly_lr(this.optimizer, course.iteration, settings.num_epoch * epoch_iters, settings.lr_pow)
-            shown = step(this.net, this.optimizer, batch, place, where=f"epoch {epoch}, iteration {i}")
+            set_rates(this.optimizer, rates, course.iteration)
+            shown = step(
+                this.net,
+                this.optimizer,
+                batch,
+                place,
+                where=f"epoch {epoch}, iteration {i}",
+                clip_grad_norm=settings.clip_grad_norm,
+            )
             if this.average is not None:
                 this.average.update(this.module)
             course.iteration += 1
-            course.sub_batches += this.all_devices
-            progress.step(shown.loss, shown.accuracy, images=settings.batch_size_per_gpu * this.all_devices)
+            course.sub_batches += this.sub_batches
+            progress.step(shown.loss, shown.accuracy, images=settings.batch_size_per_gpu * this.sub_batches)
             if i % settings.disp_iter == 0 or i == epoch_iters:
                 line = progress.show(group["lr"] for group in this.optimizer.param_groups)
                 course.history.add(epoch - 1 + i / epoch_iters, line.loss, line.accuracy, this.rates())
@@ -192,6 +203,6 @@ def _save(this: Run, watch: Watch | None) -> None:
 
 def _try_out(this: Run) -> None:
     """Fail now with what would fail later: memory that runs out, a validation that can't be done."""
-    rehearse(this.net, train_dataset(this.cfg), this.place, this.devices, this.course.sub_batches)
+    rehearse(this.net, this.dataset, this.place, this.devices, this.course.sub_batches)
     if this.validation is not None:
         this.validation.try_out(this.module, this.place)

@@ -11,11 +11,14 @@ from ..errors import UserError
 from .decoders.base import Decoder
 from .decoders.c1 import C1, C1DeepSup
 from .decoders.ppm import PPM, PPMDeepsup
-from .decoders.upernet import UPerNet, UPerNetLite, UPerNetTiny
+from .decoders.upernet import UPerNet, UPerNetDeepsup, UPerNetLite, UPerNetTiny
 from .encoders.hrnet import hrnetv2
 from .encoders.mobilenet import MobileNetV2Dilated, mobilenetv2
 from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50, resnet101, resnext101
+from .packaged import PREFIX, packaged_file
 from .pretrained import imagenet_weights
+
+TIMM = "timm/"  # before the name of a model of timm, any of which is an encoder too
 
 # Each builds an encoder with random weights, which publishes `channels` and `strides` of its maps, finest
 # first.
@@ -39,6 +42,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "ppm": PPM,
     "ppm_deepsup": PPMDeepsup,
     "upernet": UPerNet,
+    "upernet_deepsup": UPerNetDeepsup,
     "upernet_lite": UPerNetLite,
     "upernet_tiny": UPerNetTiny,
 }
@@ -52,20 +56,35 @@ class ModelBuilder:
 
     @staticmethod
     def build_encoder(
-        arch: str = "resnet50dilated", fc_dim: int = 512, weights: str = "", imagenet: bool = True
+        arch: str = "resnet50dilated",
+        fc_dim: int = 512,
+        weights: str = "",
+        imagenet: bool = True,
+        output_stride: int = 0,
     ) -> nn.Module:
         """An encoder.
 
         Args:
-            arch: a name in ``ENCODERS``, in any case.
+            arch: a name in ``ENCODERS``, in any case, or ``timm/`` and the name of a model of timm.
             fc_dim: not read, since an encoder knows its channels; kept for existing callers.
-            weights: a checkpoint; empty for ImageNet's weights, which are downloaded once.
+            weights: a checkpoint, or ``package:`` and a name in ``mit_semseg.models.packaged.PACKAGES``;
+                empty for ImageNet's weights, which are downloaded once.
             imagenet: False leaves random weights where ``weights`` is empty.
+            output_stride: of a timm model's last map; 0 for its own.
 
         Raises: UserError for an unknown name and for weights that don't fit or can't be had.
         """
+        if is_timm(arch):
+            return _build_timm(arch, weights, imagenet, output_stride)
         name, build = _look_up(arch, ENCODERS, "MODEL.arch_encoder", "encoder")
+        check_packaged(weights, name)
         net = build()
+        strides: tuple[int, ...] = net.strides  # type: ignore[assignment]
+        if output_stride not in (0, strides[-1]):
+            raise UserError(
+                f"MODEL.output_stride is {output_stride}, but {name} has {strides[-1]}. "
+                "Set MODEL.output_stride 0, or take an encoder of timm."
+            )
         if weights or imagenet:
             file = weights or imagenet_weights(name)
             load_weights(net, file, part="encoder", arch=name)
@@ -81,6 +100,9 @@ class ModelBuilder:
         weights: str = "",
         use_softmax: bool = False,
         channels: tuple[int, ...] | None = None,
+        dim: int = 0,
+        dropout: float = -1.0,
+        norm: str = "batch",
     ) -> Decoder:
         """A decoder.
 
@@ -91,13 +113,16 @@ class ModelBuilder:
             weights: a checkpoint; empty for random weights.
             use_softmax: True for inference, False for training.
             channels: of all the encoder's maps, finest first.
+            dim: channels of its inner maps; 0 for the published width.
+            dropout: probability of dropping a channel before a classifier; negative for the published one.
+            norm: a name in ``mit_semseg.models.layers.NORMS``.
 
         Raises: UserError for an unknown name and for weights that don't fit.
         """
         name, build = _look_up(arch, DECODERS, "MODEL.arch_decoder", "decoder")
         if channels is None:
             channels = (fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim)
-        net = build(channels, num_class, use_softmax)
+        net = build(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
         if weights:
             load_weights(net, weights, part="decoder", arch=name)
         else:
@@ -119,7 +144,7 @@ def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim:
 
     Args:
         encoder: what ``arch_encoder`` built.
-        fc_dim: channels of the encoder's last map, as the config has it.
+        fc_dim: channels of the encoder's last map, as the config has it; not read for an encoder of timm.
         rate: stride at which labels are compared with the decoder's scores, as the config has it.
 
     Raises: UserError with the reason and the value to set.
@@ -133,7 +158,7 @@ def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim:
             f"Decoder {name} needs {decoder.min_maps} feature maps or more, but encoder {arch_encoder} gives "
             f"{len(channels)}. Set MODEL.arch_decoder to one of {others}, or take another encoder."
         )
-    if fc_dim != channels[-1]:
+    if fc_dim != channels[-1] and not is_timm(arch_encoder):
         raise UserError(
             f"MODEL.fc_dim is {fc_dim}, but {arch_encoder} ends with {channels[-1]} channels. "
             f"Set MODEL.fc_dim {channels[-1]}."
@@ -146,10 +171,46 @@ def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim:
         )
 
 
+def is_timm(arch: str) -> bool:
+    """Whether an encoder is a model of timm."""
+    return arch.lower().startswith(TIMM)
+
+
+def check_packaged(weights: str, arch: str) -> None:
+    """Refuse weights called ``package:NAME`` that are not there, or are not for encoder ``arch``.
+
+    Raises: UserError, see :func:`mit_semseg.models.packaged.packaged_file`.
+    """
+    if weights.startswith(PREFIX):
+        packaged_file(weights, arch)
+
+
+def _build_timm(arch: str, weights: str, imagenet: bool, output_stride: int) -> nn.Module:
+    try:
+        from .encoders.timm_encoder import TimmEncoder
+        from .encoders.timm_weights import load_timm_weights
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
+        raise UserError(
+            f"MODEL.arch_encoder is '{arch}', which needs the package timm. "
+            "Run: pip install 'mit-semseg[timm]'"
+        ) from error
+    check_packaged(weights, arch)
+    name = arch[len(TIMM) :]
+    net = TimmEncoder(name, output_stride, pretrained=imagenet and not weights)
+    if weights:
+        load_timm_weights(net, weights, name)
+    return net
+
+
 def _look_up(arch: str, table: Mapping[str, _T], key: str, kind: str) -> tuple[str, _T]:
     name = arch.lower()
     if name not in table:
         near = difflib.get_close_matches(name, table, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise UserError(f"{key} is '{arch}', which is no {kind}. {hint}The {kind}s are {', '.join(table)}.")
+        others = f" and {TIMM}NAME, for any model of timm" if kind == "encoder" else ""
+        raise UserError(
+            f"{key} is '{arch}', which is no {kind}. {hint}The {kind}s are {', '.join(table)}{others}."
+        )
     return name, table[name]

@@ -1,22 +1,42 @@
 """Building blocks that several encoders and decoders share."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..lib.nn import SynchronizedBatchNorm2d as BatchNorm2d
 
-__all__ = ["BatchNorm2d", "conv_bn_relu", "dilate", "resize"]
+__all__ = ["NORMS", "BatchNorm2d", "channel_dropout", "conv_bn_relu", "dilate", "resize"]
+
+_GROUPS = 32  # of GroupNorm, as in its paper; fewer where the channels are no multiple of it
+
+# Each builds the layer for so many channels.
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": BatchNorm2d,
+    "group": lambda channels: nn.GroupNorm(math.gcd(channels, _GROUPS), channels),
+}
 
 
-def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution without bias, BatchNorm, ReLU. (N, in, H, W) -> (N, out, H/stride, W/stride)."""
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, norm: str = "batch"
+) -> nn.Sequential:
+    """Convolution without bias, BatchNorm, ReLU. (N, in, H, W) -> (N, out, H/stride, W/stride).
+
+    Args:
+        norm: a key of ``NORMS``, for another normalization in BatchNorm's place.
+    """
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
-        BatchNorm2d(out_channels),
+        NORMS[norm](out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+def channel_dropout(probability: float) -> nn.Module:
+    """Dropout of whole channels; a layer that draws no random numbers where the probability is 0."""
+    return nn.Dropout2d(probability) if probability else nn.Identity()
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

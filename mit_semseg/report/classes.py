@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .examples import largest_confusions
 from .markup import escape, percent, score, swatch
 
-_SORTABLE = ("iou", "accuracy", "precision", "pixels")
+_SORTABLE = ("iou", "boundary_iou", "accuracy", "precision", "pixels")
 
 
 def class_table(
@@ -23,8 +23,9 @@ def class_table(
         colors: (num_class, 3) RGB.
     """
     rows = [_row(k, entry, classes, counts, colors) for k, entry in enumerate(classes)]
+    boundary = '<th scope="col">Boundary IoU</th>' if "boundary_iou" in classes[0] else ""
     return f"""<table class="classes" id="classes">
-<thead><tr><th scope="col">Class</th><th scope="col">IoU</th><th scope="col">Accuracy</th>
+<thead><tr><th scope="col">Class</th><th scope="col">IoU</th>{boundary}<th scope="col">Accuracy</th>
 <th scope="col">Precision</th><th scope="col">Pixels</th><th scope="col">Mostly taken for</th></tr></thead>
 <tbody>
 {"".join(rows)}</tbody></table>"""
@@ -37,12 +38,15 @@ def _row(
     counts: NDArray[np.int64],
     colors: NDArray[np.uint8],
 ) -> str:
-    values = "".join(f' data-{key}="{entry[key]}"' for key in _SORTABLE if entry[key] is not None)
+    values = "".join(f' data-{key}="{entry[key]}"' for key in _SORTABLE if entry.get(key) is not None)
+    boundary = ""
+    if "boundary_iou" in entry:
+        boundary = f'<td data-title="boundary">{score(entry["boundary_iou"])}</td>'
     iou = entry["iou"]
     bar = "" if iou is None else f'<span class="bar"><b style="width:{100 * iou:.2f}%"></b></span>'
     return (
         f'<tr data-label="{k}"{values}><th scope="row">{swatch(colors[k])}{escape(entry["name"])}</th>'
-        f'<td class="iou">{bar}<span class="number">{score(iou)}</span></td>'
+        f'<td class="iou">{bar}<span class="number">{score(iou)}</span></td>{boundary}'
         f'<td data-title="accuracy">{score(entry["accuracy"])}</td>'
         f'<td data-title="precision">{score(entry["precision"])}</td>'
         f'<td data-title="pixels">{entry["pixels"]:,}</td>'

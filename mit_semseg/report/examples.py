@@ -49,7 +49,7 @@ class Examples:
     def __init__(self) -> None:
         self._kept: list[Example] = []
 
-    def offer(
+    def judge(
         self,
         index: int,
         name: str,
@@ -58,20 +58,25 @@ class Examples:
         prediction: NDArray[np.integer],
         matrix: ConfusionMatrix,
         colors: NDArray[np.uint8],
-    ) -> None:
-        """Keep an image if it is among the worst or the best so far by its own mean IoU.
+    ) -> Example | None:
+        """An image if it is among the worst or the best so far by its own mean IoU.
 
-        An image without a labelled pixel has none, and is left out.
+        An image without a labelled pixel has none, and is left out. Whatever is not wanted here is not wanted
+        when more images have been added either.
 
         Args:
             matrix: of this image alone.
         """
         score = matrix.mean_iou()
         if np.isnan(score) or not self._is_wanted((score, index)):
-            return
+            return None
         pictures = thumbnails(photo, label, prediction, colors)
         confusion = next(iter(largest_confusions(matrix.counts, 1)), None)
-        self._add([Example(index, name, score, matrix.pixel_accuracy(), confusion, pictures)])
+        return Example(index, name, score, matrix.pixel_accuracy(), confusion, pictures)
+
+    def add(self, example: Example) -> None:
+        """Keep an image while it is among the worst or the best."""
+        self._add([example])
 
     def merge(self, other: "Examples") -> None:
         """Take over what another share of the list came to."""

@@ -65,8 +65,8 @@ def _table(labels: Sequence[str], shares: NDArray[np.float64]) -> str:
             )
         rows.append(f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>')
     return (
+        "<p>Rows: true class. Columns: predicted class. Numbers: % of the true class.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="cells">'
-        "<caption>Rows: true class. Columns: predicted class. Numbers: % of the true class.</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

@@ -11,6 +11,7 @@ from .examples import Examples
 from .gallery import gallery
 from .heatmap import heat_map
 from .markup import escape, percent, score
+from .reliability import calibration_section
 
 # The page asks nothing of anyone: the browser refuses whatever is not part of it.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -69,7 +70,7 @@ def render(
 <h3>Matrix</h3>
 {heat_map([entry["name"] for entry in classes], counts)}
 </section>
-<section>
+{calibration_section(metrics)}<section>
 <h2>Images</h2>
 <p>Ordered by their own mean IoU. Errors are red; unlabelled pixels, which do not count, are dark.</p>
 <details{" open" if len(classes) <= 20 else ""}><summary>Colours of the classes</summary>
@@ -122,6 +123,11 @@ def _tiles(metrics: dict[str, Any]) -> str:
         ("Mean IoU of all", score(metrics["mean_iou_all"]), "a class that does not occur counts 0"),
         ("Images", f"{metrics['images']:,}", "" if speed is None else f"{speed:.1f} a second"),
     ]
+    if "boundary_iou" in metrics:
+        tiles.insert(5, ("Boundary IoU", score(metrics["boundary_iou"]), "of the pixels near contours"))
+    if "calibration_error" in metrics:
+        note = "mean gap between probability and accuracy"
+        tiles.insert(-1, ("Calibration error", score(metrics["calibration_error"]), note))
     entries = [
         f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in tiles
     ]

@@ -3,9 +3,11 @@
 
 const table = document.getElementById("classes");
 const orders = {
-  label: "as labelled", name: "name", iou: "IoU", accuracy: "accuracy", precision: "precision", pixels: "pixels",
+  label: "as labelled", name: "name", iou: "IoU", boundary_iou: "boundary IoU", accuracy: "accuracy",
+  precision: "precision", pixels: "pixels",
 };
 const rows = Array.from(table.tBodies[0].rows);
+if (!rows.some((row) => "boundary_iou" in row.dataset)) delete orders.boundary_iou;
 const names = new Map(rows.map((row) => [row, row.cells[0].textContent]));
 const sortBar = document.getElementById("sort");
 let current = "label";
@@ -24,23 +26,26 @@ function sortBy(key) {
   if (reversed) known.reverse();
   const unknown = rows.filter((row) => !known.includes(row)); // always last
   table.tBodies[0].append(...known, ...unknown);
+  showOrder();
+}
+
+function showOrder() {
   for (const button of sortBar.querySelectorAll("button")) {
-    const pressed = button.dataset.key === key;
+    const pressed = button.dataset.key === current;
     button.setAttribute("aria-pressed", String(pressed));
     button.textContent = orders[button.dataset.key] + (pressed ? (reversed ? " ↓" : " ↑") : "");
   }
 }
 
 sortBar.append("Sort by");
-for (const [key, text] of Object.entries(orders)) {
+for (const key of Object.keys(orders)) {
   const button = document.createElement("button");
   button.type = "button";
   button.dataset.key = key;
-  button.textContent = text;
-  button.setAttribute("aria-pressed", "false");
   button.addEventListener("click", () => sortBy(key));
   sortBar.append(button);
 }
+showOrder();
 
 const heat = document.getElementById("heat");
 if (heat) {

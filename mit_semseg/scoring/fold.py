@@ -32,7 +32,7 @@ def folded(net: nn.Module, run: Callable[[nn.Module], Tensor]) -> nn.Module:
     for parent in list(new.modules()):
         for name, child in list(parent.named_children()):
             if id(child) in norms:
-                setattr(parent, name, nn.Identity())
+                setattr(parent, name, getattr(child, "act", nn.Identity()))  # of a norm with an activation
     if bool((run(new) - before).abs().max() <= _TOLERANCE * before.abs().max()):
         return new
     return copy.deepcopy(net)

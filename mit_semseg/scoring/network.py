@@ -1,5 +1,6 @@
 """From images at one scale to class scores at the network's stride."""
 
+import math
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class ScoringNetwork:
         parts: Any = module
         strides: tuple[int, ...] = parts.encoder.strides
         self.stride = strides[parts.decoder.output_map]
-        self.grid = max(_LARGEST_STRIDE, *strides)
+        self.grid = math.lcm(_LARGEST_STRIDE, *strides)
 
     @classmethod
     def prepared(cls, module: nn.Module, device: torch.device, *, amp: str = "none") -> "ScoringNetwork":

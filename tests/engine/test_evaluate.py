@@ -10,8 +10,9 @@ from PIL import Image
 from mit_semseg.config import load_config
 from mit_semseg.data.classes import ClassTable, palette
 from mit_semseg.dataset import ValDataset
-from mit_semseg.engine.evaluate import _targets, evaluate, summary
-from mit_semseg.metrics import ConfusionMatrix
+from mit_semseg.engine.evaluate import _targets, evaluate
+from mit_semseg.engine.summary import summary
+from mit_semseg.engine.tally import Tally
 
 CPU = [torch.device("cpu")]
 
@@ -30,11 +31,12 @@ def score(tiny, trained, capsys):
 
 
 def test_the_table_has_a_line_a_class_and_then_the_means():
-    matrix = ConfusionMatrix(3)
-    matrix.update(pred=np.array([0, 0, 1, 1, 0]), label=np.array([0, 0, 0, 1, -1]))
     table = ClassTable(("sky", "car", "train"), palette(3))
+    tally = Tally(table)
+    item = {"info": "a.jpg", "img_ori": np.zeros((1, 5, 3), np.uint8)}
+    tally.include(tally.score(0, item, np.array([[0, 0, 0, 1, -1]]), np.array([[0, 0, 1, 1, 0]])))
     # sky: 2 of 3 right, union 3; car: 1 of 1 right, union 2; train occurs nowhere.
-    assert summary(matrix, table, images=2).splitlines() == [
+    assert summary(tally, table).splitlines() == [
         "class                      IoU  accuracy        pixels",
         "sky                     0.6667    0.6667             3",
         "car                     0.5000    1.0000             1",
@@ -47,9 +49,16 @@ def test_the_table_has_a_line_a_class_and_then_the_means():
         "frequency_weighted_iou  0.6250",
         "dice                    0.7333",
         "",
-        "[Eval Summary]: 2 images",
+        "[Eval Summary]: 1 images",
         "Mean IoU: 0.5833, Accuracy: 75.00%",
     ]
+
+
+def test_what_is_asked_for_besides_has_a_column_and_lines_of_its_own(score):
+    _, out = score(VAL__boundary_iou=True, VAL__calibration=True)
+    assert re.search(r"^class +IoU  boundary  accuracy +pixels$", out, re.MULTILINE)
+    assert re.search(r"^brick( +(0\.\d{4}|1\.0000|-)){3} +[\d,]+$", out, re.MULTILINE)
+    assert re.search(r"^boundary_iou +0\.\d{4}\ncalibration_error +0\.\d{4}$", out, re.MULTILINE)
 
 
 def test_every_labelled_pixel_is_counted_once(score, tiny):

@@ -1,11 +1,13 @@
 import os
+import re
+import signal
 
 import pytest
 import torch
 from torch.utils.data import Dataset
 
-from mit_semseg.engine.loading import AUTO, Skipped, load, raise_errors
-from mit_semseg.errors import UserError
+from mit_semseg.engine.loading import AUTO, Skipped, load, naming_dead_workers, raise_errors
+from mit_semseg.errors import ProcessError, UserError
 from mit_semseg.log import setup_logger
 
 CPU = torch.device("cpu")
@@ -19,6 +21,8 @@ class Squares(Dataset):
             raise UserError("three.jpg is empty.")
         if index == 99:
             raise ZeroDivisionError("a mistake of ours")
+        if index == 666:
+            os.kill(os.getpid(), signal.SIGKILL)
         return {"x": torch.tensor(index**2), "info": str(os.getpid())}
 
 
@@ -52,6 +56,18 @@ def test_a_users_mistake_is_raised_in_its_turn_without_a_worker_in_its_message(w
 def test_a_mistake_of_ours_is_not_taken_for_the_users(workers):
     with pytest.raises(ZeroDivisionError):
         list(load(Squares().__getitem__, [99], workers=workers, device=CPU))
+
+
+def test_the_death_of_a_worker_is_told_with_what_to_do():
+    with pytest.raises(ProcessError) as caught, naming_dead_workers():
+        list(load(Squares().__getitem__, [1, 666, 2], workers=1, device=CPU))
+    assert re.match(r"A process that loads images has died: DataLoader worker \(pid", str(caught.value))
+    assert str(caught.value).endswith("set TRAIN.workers lower, or 0.")
+
+
+def test_another_error_of_the_runtime_stays_as_it_is():
+    with pytest.raises(RuntimeError, match=r"^out of luck$"), naming_dead_workers():
+        raise RuntimeError("out of luck")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

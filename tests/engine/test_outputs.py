@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from mit_semseg.engine.outputs import output_paths
+from mit_semseg.atomic import replacing
+from mit_semseg.engine.outputs import output_paths, place
 
 OUT = Path("out")
 
@@ -61,3 +62,38 @@ def test_an_image_behind_a_link_is_known_too(tmp_path):
     (tmp_path / "results").symlink_to(tmp_path / "photos")
     image = str(tmp_path / "photos" / "a.png")
     assert output_paths([image], [image], tmp_path / "results")[0].name == "a_segmented.png"
+
+
+def placed(inputs, *suffixes, folder=OUT, taken=()):
+    below = list(map(Path, inputs))
+    paths = place(inputs, below, [suffixes] * len(inputs), folder, lambda path: path in taken)
+    return [[path.as_posix() for path in each] for each in paths]
+
+
+def test_every_output_of_an_image_has_its_own_name():
+    assert placed(["a.jpg", "b/a.jpg"], ".png", "_labels.png") == [
+        ["out/a.png", "out/a_labels.png"],
+        ["out/b/a.png", "out/b/a_labels.png"],
+    ]
+
+
+def test_the_output_of_one_image_does_not_take_the_place_of_anothers():
+    """The overlay of ``a`` has the name that the picture of ``a_overlay`` would have."""
+    assert placed(["a.jpg", "a_overlay.jpg"], ".png", "_overlay.png") == [
+        ["out/a.png", "out/a.jpg_overlay.png"],
+        ["out/a_overlay.jpg.png", "out/a_overlay_overlay.png"],
+    ]
+
+
+def test_paths_that_are_taken_are_left_alone():
+    taken = [OUT / "a.png", OUT / "a_segmented.png"]
+    assert placed(["a.jpg"], ".png", taken=taken) == [["out/a_segmented_2.png"]]
+
+
+def test_names_too_long_for_the_file_system_are_cut_and_still_differ(tmp_path):
+    inputs = ["ä" * 125 + end for end in ("1.jpg", "2.jpg")]
+    ((first,), (second,)) = placed(inputs, "_overlay.png", folder=tmp_path)
+    assert first != second
+    for name in (first, second):
+        with replacing(name) as file:
+            file.write(b"fits")

@@ -1,6 +1,9 @@
 import hashlib
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from mit_semseg.engine.results import metrics_of, write_results
 from mit_semseg.engine.tally import Tally
 from mit_semseg.errors import UserError
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 TABLE = ClassTable(("sky", "car", "train"), palette(3))
 
 
@@ -19,7 +23,7 @@ def tally_of(*images):
     tally = Tally(TABLE)
     for index, (prediction, label) in enumerate(images):
         item = {"info": f"{index}.jpg", "img_ori": np.zeros((1, len(label), 3), np.uint8)}
-        tally.add(index, item, np.array([label]), np.array([prediction]))
+        tally.include(tally.score(index, item, np.array([label]), np.array([prediction])))
     return tally
 
 
@@ -37,7 +41,7 @@ def weights(tmp_path):
 
 def test_scores_by_hand(config, weights):
     tally = tally_of(([0, 0, 1, 1, 0], [0, 0, 0, 1, -1]))  # train occurs nowhere
-    tally.seconds = 0.5
+    tally.seconds, tally.timed = 0.5, 1
     metrics = metrics_of(tally, TABLE, config, weights)
     assert metrics["mean_iou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert metrics["mean_iou_all"] == pytest.approx((2 / 3 + 1 / 2) / 3)
@@ -90,7 +94,8 @@ def test_shares_join_to_the_whole(config, weights):
     shares = [Tally(TABLE) for _ in range(4)]
     for index, (prediction, label) in enumerate(images):
         item = {"info": "a.jpg", "img_ori": np.zeros((1, 30, 3), np.uint8)}
-        shares[index % 3].add(index, item, label[None], prediction[None])  # the last one stays empty
+        share = shares[index % 3]  # the last one stays empty
+        share.include(share.score(index, item, label[None], prediction[None]))
     first = shares.pop()
     for share in shares:
         first.merge(share)
@@ -104,18 +109,61 @@ def test_a_folder_that_cannot_be_written_is_named(config, weights, tmp_path):
         write_results(tmp_path / "taken", tally_of(([0], [0])), TABLE, config, weights)
 
 
-def test_one_two_and_three_processes_write_the_same(tiny, trained, call, tmp_path):
+def test_what_is_asked_for_is_in_the_metrics(config, weights):
+    asked = Tally(TABLE, boundary=True, calibration=True)
+    item = {"info": "a.jpg", "img_ori": np.zeros((1, 4, 3), np.uint8)}
+    confidence = np.array([[0.5, 0.75, 1, 0.25]])
+    asked.include(asked.score(0, item, np.array([[0, 0, 1, -1]]), np.array([[0, 1, 1, 1]]), confidence))
+    metrics = metrics_of(asked, TABLE, config, weights)
+    assert metrics["boundary_iou"] == 0.5  # a row of pixels is a contour as a whole
+    assert [entry["boundary_iou"] for entry in metrics["classes"]] == [0.5, 0.5, None]
+    assert metrics["calibration_error"] == pytest.approx((0.5 + 0.75 + 0) / 3)
+    filled = [part for part in metrics["calibration"] if part["pixels"]]
+    assert [(part["accuracy"], part["confidence"]) for part in filled] == [(1, 0.5), (0, 0.75), (1, 1)]
+    assert metrics["calibration"][0]["accuracy"] is None
+    assert (
+        not {"boundary_iou", "calibration_error", "calibration"}
+        & metrics_of(tally_of(([0], [0])), TABLE, config, weights).keys()
+    )
+
+
+def test_calibration_without_probabilities_is_refused():
+    item = {"info": "a.jpg", "img_ori": np.zeros((1, 1, 3), np.uint8)}
+    with pytest.raises(ValueError, match="confidence is None"):
+        Tally(TABLE, calibration=True).score(0, item, np.array([[0]]), np.array([[0]]))
+
+
+def test_one_two_and_three_processes_write_the_same(tiny, trained, call, tmp_path, one_core):
     found = []
+    torchrun = (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        2,
+        "--standalone",
+        ROOT / "eval_multipro.py",
+    )
     for processes in (1, 2, 3):
         folder = tmp_path / str(processes)
-        words = ("--gpus", "cpu", "--procs", processes, "--cfg", tiny.config, "DIR", trained)
-        done = call("eval", *words, "VAL.result", folder)
-        assert done.code == 0, done.err
-        assert f"Report: {folder / 'report.html'}\n" in done.out
+        words = ("--gpus", "cpu", "--cfg", tiny.config, "DIR", trained, "VAL.result", folder)
+        words += ("VAL.boundary_iou", True, "VAL.calibration", True, "VAL.batch_size", 2)
+        if processes == 2:
+            done = subprocess.run(
+                [sys.executable, *map(str, (*torchrun, *words))], capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, done.stderr
+            out = done.stdout
+        else:
+            outcome = call("eval", *words, "--procs", processes)
+            assert outcome.code == 0, outcome.err
+            out = outcome.out
+        assert out.count("Mean IoU") == 1
+        assert f"Report: {folder / 'report.html'}\n" in out
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         speed = metrics.pop("images_per_second")
         del metrics["config"]["VAL"], metrics["config_sha256"]  # they name the folder
         page = (folder / "report.html").read_text(encoding="utf-8")
         page = page.replace(f"{speed:.1f} a second", "").replace(str(folder), "")
         found.append((metrics, (folder / "confusion.npy").read_bytes(), page))
+        assert not (folder / "scored").exists()
     assert found[0] == found[1] == found[2]

@@ -9,7 +9,7 @@ from mit_semseg.models.builder import DECODERS, ENCODERS
 from mit_semseg.models.decoders.base import Decoder
 from mit_semseg.models.decoders.ppm import POOL_SCALES
 from mit_semseg.models.decoders.upernet import UPerNet
-from mit_semseg.models.layers import resize
+from mit_semseg.models.layers import NORMS, resize
 
 CHANNELS = (4, 8, 12, 16)  # of small maps, as an encoder would give them
 SIZES = ((9, 13), (5, 7), (3, 4), (2, 3))
@@ -23,9 +23,11 @@ def features(batch=2, sizes=SIZES):
     ]
 
 
-def build(name, num_class=11, use_softmax=False):
+def build(name, num_class=11, use_softmax=False, **style):
     torch.manual_seed(0)
-    return ModelBuilder.build_decoder(name, channels=CHANNELS, num_class=num_class, use_softmax=use_softmax)
+    return ModelBuilder.build_decoder(
+        name, channels=CHANNELS, num_class=num_class, use_softmax=use_softmax, **style
+    )
 
 
 class FirstMap(Decoder):
@@ -118,7 +120,9 @@ def test_the_scores_of_an_image_do_not_hang_on_its_batch(name):
     torch.testing.assert_close(alone, both[1:])
 
 
-@pytest.mark.parametrize(("deep", "plain"), [("c1_deepsup", "c1"), ("ppm_deepsup", "ppm")])
+@pytest.mark.parametrize(
+    ("deep", "plain"), [(name, name.removesuffix("_deepsup")) for name in DECODERS if "deepsup" in name]
+)
 def test_deep_supervision_changes_nothing_of_the_main_output(deep, plain):
     deep, plain = build(deep).eval(), build(plain).eval()
     plain.load_state_dict({name: value for name, value in deep.state_dict().items() if "deepsup" not in name})
@@ -134,6 +138,55 @@ def test_the_auxiliary_output_of_a_finer_map_is_brought_to_the_size_of_the_label
     same_size.deep_supervision = True
     maps = [torch.randn(1, 2, 3, 5), torch.randn(1, 2, 3, 5)]
     assert torch.equal(same_size(maps)[1], maps[1].log_softmax(1))
+
+
+# Width, dropout and normalization
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_width_of_its_inner_maps_can_be_set(name):
+    decoder = build(name, dim=24)
+    convolutions = [x for x in decoder.modules() if isinstance(x, nn.Conv2d)]
+    assert {x.out_channels for x in convolutions} == {24, 11}
+    assert sum(x.out_channels == 11 for x in convolutions) == 1 + decoder.deep_supervision
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_dropout_comes_before_each_classifier_and_is_the_published_one_by_default(name):
+    def rates(decoder):
+        return [x.p for x in decoder.modules() if isinstance(x, nn.Dropout2d)]
+
+    count = 1 + DECODERS[name].deep_supervision
+    assert rates(build(name)) == ([0.1] * count if "ppm" in name else [])
+    assert rates(build(name, dropout=0.3)) == [0.3] * count
+    assert rates(build(name, dropout=0)) == []
+    assert build(name, dropout=0.3).state_dict().keys() == build(name).state_dict().keys()
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_dropped_channels_are_those_that_the_classifier_reads(name):
+    # All but dropped: what is left is the classifier's bias, the same everywhere.
+    decoder = build(name, dropout=0.9999999)
+    result = decoder(features())
+    for values in result if isinstance(result, tuple) else (result,):
+        assert values.std((0, 2, 3)).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_group_norm_takes_the_place_of_every_batch_norm_and_one_image_is_a_batch(name):
+    decoder = build(name, norm="group", dim=48, dropout=0)
+    norms = [type(x) for x in decoder.modules() if "Norm" in type(x).__name__]
+    plain = [x for x in build(name).modules() if isinstance(x, nn.modules.batchnorm._BatchNorm)]
+    assert norms == [nn.GroupNorm] * len(plain)
+    both, alone = decoder(features()), decoder([x[1:] for x in features()])
+    if decoder.deep_supervision:
+        both, alone = both[0], alone[0]
+    torch.testing.assert_close(alone, both[1:])
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(256, 32), (48, 16), (180, 4), (7, 1)])
+def test_group_norm_has_32_groups_where_they_fit(channels, groups):
+    assert NORMS["group"](channels).num_groups == groups
 
 
 # Single decoders

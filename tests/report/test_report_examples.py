@@ -18,7 +18,9 @@ def offer(examples, index, right):
     prediction = (np.arange(10) >= right)[None].astype(np.int64)
     matrix = ConfusionMatrix(3)
     matrix.update(prediction, label)
-    examples.offer(index, f"{index}.jpg", PHOTO, label, prediction, matrix, COLORS)
+    example = examples.judge(index, f"{index}.jpg", PHOTO, label, prediction, matrix, COLORS)
+    if example is not None:
+        examples.add(example)
 
 
 def decode(content):
@@ -64,8 +66,7 @@ def test_shares_of_a_list_come_to_the_same_as_the_whole():
 def test_an_image_without_a_labelled_pixel_is_left_out():
     examples = Examples()
     label = np.full((1, 10), -1)
-    examples.offer(0, "a.jpg", PHOTO, label, np.zeros_like(label), ConfusionMatrix(3), COLORS)
-    assert examples.worst() == examples.best() == []
+    assert examples.judge(0, "a.jpg", PHOTO, label, np.zeros_like(label), ConfusionMatrix(3), COLORS) is None
 
 
 def test_confusions_are_ordered_by_pixels_or_by_their_share_of_the_class():

@@ -46,7 +46,7 @@ def written(folder, names, images):
     tally = Tally(table)
     for index, (prediction, label) in enumerate(images):
         item = {"info": f"{index}.jpg", "img_ori": np.zeros((*label.shape, 3), np.uint8)}
-        tally.add(index, item, label, prediction)
+        tally.include(tally.score(index, item, label, prediction))
     config = load_config(None, ["DATASET.num_class", str(len(names))])
     return write_results(folder, tally, table, config, [])
 

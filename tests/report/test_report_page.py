@@ -51,7 +51,7 @@ def report(names, images, config=(), info="a.jpg"):
     tally = Tally(table)
     for index, (prediction, label) in enumerate(images):
         item = {"info": info, "img_ori": np.zeros((1, len(label), 3), np.uint8)}
-        tally.add(index, item, np.array([label]), np.array([prediction]))
+        tally.include(tally.score(index, item, np.array([label]), np.array([prediction])))
     metrics = metrics_of(tally, table, cfg, [])
     return render(metrics, tally.matrix.counts, table.colors, tally.examples, cfg.dump())
 
@@ -66,6 +66,24 @@ def test_the_numbers_are_in_the_page_without_scripts():
     assert re.search(r"train ?– ?– ?– ?0", text)  # noqa: RUF001
     assert "95 % interval 0.6625 to 0.6625" in text
     assert "num_class: 3" in text
+
+
+def test_what_was_asked_for_is_in_the_page_in_numbers():
+    table = ClassTable(("sky", "car"), palette(2))
+    tally = Tally(table, boundary=True, calibration=True)
+    item = {"info": "a.jpg", "img_ori": np.zeros((1, 4, 3), np.uint8)}
+    confidence = np.array([[0.5, 0.75, 1, 0.75]])
+    label, prediction = np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]])
+    tally.include(tally.score(0, item, label, prediction, confidence))
+    cfg = load_config(None, ["DATASET.num_class", "2"])
+    metrics = metrics_of(tally, table, cfg, [])
+    text = Page(render(metrics, tally.matrix.counts, table.colors, tally.examples, cfg.dump())).text
+    assert re.search(r"Boundary IoU ?0\.5833", text)
+    assert re.search(r"car ?0\.6667 ?0\.6667 ?1\.0000", text)
+    assert "Expected calibration error 0.2500." in text  # 0.5 on one pixel, 0.25 on two, 0 on one
+    assert "has a probability of 75 % on average; 75 % of the pixels are right." in text
+    assert re.search(r"73 to 80 ?0\.7500 ?0\.5000 ?2", text)
+    assert "Calibration" not in Page(report(["sky", "car"], [([0, 1], [0, 0])])).text
 
 
 def test_names_paths_and_values_are_text_whatever_they_hold():

@@ -15,22 +15,37 @@ class Decoder(nn.Module):
         channels: of the encoder's maps, finest first.
         num_class: classes to tell apart.
         use_softmax: True for inference, False for training; see :meth:`forward`.
+        dim: channels of its inner maps; 0 for the published width.
+        dropout: probability of dropping a channel before a classifier; negative for the published one.
+        norm: a key of ``mit_semseg.models.layers.NORMS``.
 
     Attributes:
         min_maps: how many maps of the encoder it needs at least.
         min_batch: how many images, over all devices, its BatchNorms need at least in training.
         output_map: index of the map whose stride its scores have.
         deep_supervision: whether it has an auxiliary output.
+        published_dropout: of the model as it was published.
     """
 
     min_maps = 1
     min_batch = 1
     output_map = -1
     deep_supervision = False
+    published_dropout = 0.0
 
-    def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool = False) -> None:
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        num_class: int,
+        use_softmax: bool = False,
+        *,
+        dim: int = 0,
+        dropout: float = -1.0,
+        norm: str = "batch",
+    ) -> None:
         super().__init__()
         self.use_softmax = use_softmax
+        self.drop_rate = dropout if dropout >= 0 else self.published_dropout
 
     def logits(self, features: list[Tensor]) -> Tensor:
         """Unnormalized scores (N, num_class, h, w)."""

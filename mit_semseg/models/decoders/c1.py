@@ -2,34 +2,33 @@
 
 from torch import Tensor, nn
 
-from ..layers import conv_bn_relu
+from ..layers import channel_dropout, conv_bn_relu
+from .auxiliary import Auxiliary
 from .base import Decoder
 
 
 class C1(Decoder):
     """Shape: features[-1] (N, channels[-1], H, W) -> logits (N, num_class, H, W)."""
 
-    def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool = False) -> None:
-        super().__init__(channels, num_class, use_softmax)
-        width = channels[-1] // 4
-        self.cbr = conv_bn_relu(channels[-1], width)
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        num_class: int,
+        use_softmax: bool = False,
+        *,
+        dim: int = 0,
+        dropout: float = -1.0,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
+        width = dim or channels[-1] // 4
+        self.cbr = conv_bn_relu(channels[-1], width, norm=norm)
+        self.dropout = channel_dropout(self.drop_rate)
         self.conv_last = nn.Conv2d(width, num_class, 1)
 
     def logits(self, features: list[Tensor]) -> Tensor:
-        return self.conv_last(self.cbr(features[-1]))
+        return self.conv_last(self.dropout(self.cbr(features[-1])))
 
 
-class C1DeepSup(C1):
+class C1DeepSup(Auxiliary, C1):
     """C1 with an auxiliary classifier on the last map but one."""
-
-    min_maps = 2
-    deep_supervision = True
-
-    def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool = False) -> None:
-        super().__init__(channels, num_class, use_softmax)
-        width = channels[-1] // 4
-        self.cbr_deepsup = conv_bn_relu(channels[-2], width)
-        self.conv_last_deepsup = nn.Conv2d(width, num_class, 1)
-
-    def aux_logits(self, features: list[Tensor]) -> Tensor:
-        return self.conv_last_deepsup(self.cbr_deepsup(features[-2]))

@@ -1,16 +1,17 @@
 """Pyramid pooling: context from the whole image at four grid sizes.
 
-Source: Zhao et al. 2017, Pyramid Scene Parsing Network, section 3.2; the auxiliary loss, section 3.3.
+Source: Zhao et al. 2017, Pyramid Scene Parsing Network, section 3.2.
 """
 
 import torch
 from torch import Tensor, nn
 
-from ..layers import BatchNorm2d, conv_bn_relu, resize
+from ..layers import NORMS, channel_dropout, conv_bn_relu, resize
+from .auxiliary import Auxiliary
 from .base import Decoder
 
 POOL_SCALES = (1, 2, 3, 6)  # side of each grid that a map is pooled to, in cells
-PPM_DIM = 512  # channels of each pooled map
+PPM_DIM = 512  # channels of each pooled map, as published
 
 
 class PPM(Decoder):
@@ -20,20 +21,30 @@ class PPM(Decoder):
     """
 
     min_batch = 2  # the coarsest grid has one cell an image, and one value has no variance
+    published_dropout = 0.1
 
-    def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool = False) -> None:
-        super().__init__(channels, num_class, use_softmax)
-        last = channels[-1]
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        num_class: int,
+        use_softmax: bool = False,
+        *,
+        dim: int = 0,
+        dropout: float = -1.0,
+        norm: str = "batch",
+    ) -> None:
+        super().__init__(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
+        last, width = channels[-1], dim or PPM_DIM
         self.ppm = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), *conv_bn_relu(last, PPM_DIM, kernel_size=1))
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), *conv_bn_relu(last, width, kernel_size=1, norm=norm))
             for scale in POOL_SCALES
         )
         self.conv_last = nn.Sequential(
-            nn.Conv2d(last + len(POOL_SCALES) * PPM_DIM, PPM_DIM, 3, padding=1, bias=False),
-            BatchNorm2d(PPM_DIM),
+            nn.Conv2d(last + len(POOL_SCALES) * width, width, 3, padding=1, bias=False),
+            NORMS[norm](width),
             nn.ReLU(inplace=True),
-            nn.Dropout2d(0.1),
-            nn.Conv2d(PPM_DIM, num_class, 1),
+            channel_dropout(self.drop_rate),
+            nn.Conv2d(width, num_class, 1),
         )
 
     def logits(self, features: list[Tensor]) -> Tensor:
@@ -42,18 +53,5 @@ class PPM(Decoder):
         return self.conv_last(torch.cat([last, *(resize(pool(last), size) for pool in self.ppm)], 1))
 
 
-class PPMDeepsup(PPM):
+class PPMDeepsup(Auxiliary, PPM):
     """PPM with an auxiliary classifier on the last map but one."""
-
-    min_maps = 2
-    deep_supervision = True
-
-    def __init__(self, channels: tuple[int, ...], num_class: int, use_softmax: bool = False) -> None:
-        super().__init__(channels, num_class, use_softmax)
-        width = channels[-1] // 4
-        self.cbr_deepsup = conv_bn_relu(channels[-2], width)
-        self.dropout_deepsup = nn.Dropout2d(0.1)
-        self.conv_last_deepsup = nn.Conv2d(width, num_class, 1)
-
-    def aux_logits(self, features: list[Tensor]) -> Tensor:
-        return self.conv_last_deepsup(self.dropout_deepsup(self.cbr_deepsup(features[-2])))

@@ -1,0 +1,5 @@
+"""The losses of training, a file each, and weighted sums of them (criterion.py)."""
+
+from .criterion import LOSSES, Criterion, LossOptions, build_criterion, parse_losses, pixel_loss_sum
+
+__all__ = ["LOSSES", "Criterion", "LossOptions", "build_criterion", "parse_losses", "pixel_loss_sum"]

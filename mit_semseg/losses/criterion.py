@@ -1,0 +1,101 @@
+"""What training minimizes: a weighted sum of losses."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .base import Loss
+from .cross_entropy import CrossEntropy
+from .dice import Dice
+from .focal import Focal
+from .lovasz import LovaszSoftmax
+from .ohem import OHEM
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What the losses can be told; each takes what it knows."""
+
+    class_weights: Tensor | None = None
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    ohem_threshold: float = 0.7
+    ohem_min_kept: float = 1 / 16
+
+
+LOSSES: dict[str, Callable[[LossOptions], Loss]] = {
+    "cross_entropy": lambda options: CrossEntropy(options.class_weights, options.label_smoothing),
+    "ohem": lambda options: OHEM(options.class_weights, options.ohem_threshold, options.ohem_min_kept),
+    "focal": lambda options: Focal(options.class_weights, options.focal_gamma),
+    "dice": lambda options: Dice(),
+    "lovasz": lambda options: LovaszSoftmax(),
+}
+
+
+class Criterion(nn.Module):
+    """Several losses of the same scores, and how much each counts.
+
+    ``criterion(log_probs, label)`` is the sum of each loss over its units, (K,) for K losses, and
+    ``units(label)`` the units, (K,) float64; see `Loss`. ``sum(weights * sums / units)`` is to be minimized,
+    with sums and units over all devices.
+    """
+
+    def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        self.weights = tuple(weights)
+
+    def forward(self, log_probs: Tensor, label: Tensor) -> Tensor:
+        return torch.stack([loss(log_probs, label) for loss in self.losses])
+
+    def units(self, label: Tensor) -> Tensor:
+        return torch.stack([loss.units(label) for loss in self.losses])  # type: ignore[operator]
+
+
+def build_criterion(text: str, options: LossOptions) -> Criterion:
+    """The sum of losses that a text names, see `parse_losses`."""
+    terms = parse_losses(text)
+    return Criterion([LOSSES[name](options) for name in terms], list(terms.values()))
+
+
+def pixel_loss_sum() -> Criterion:
+    """Cross-entropy of all pixels with a label, as the published models were trained."""
+    return build_criterion("cross_entropy", LossOptions())
+
+
+def parse_losses(text: str) -> dict[str, float]:
+    """The weight of each loss in a sum.
+
+    >>> parse_losses("cross_entropy + 0.5*dice")
+    {'cross_entropy': 1.0, 'dice': 0.5}
+
+    Raises: ValueError, in words that follow on "it", for what is no such sum.
+    """
+    weights: dict[str, float] = {}
+    for term in re.split(r"(?<!\d[eE])\+", text):  # not at the + of 1e+2
+        match = re.fullmatch(r"\s*(?:(.*)\*)?\s*(\w+)\s*", term)
+        if match is None:
+            raise ValueError("takes a sum such as cross_entropy + 0.5*dice")
+        name, weight = match[2], 1.0
+        if name not in LOSSES:
+            near = difflib.get_close_matches(name.lower(), LOSSES, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise ValueError(f"has no loss {name}. {hint}The losses are {', '.join(LOSSES)}")
+        if match[1] is not None:
+            try:
+                weight = float(match[1])
+            except ValueError:
+                raise ValueError(
+                    f"has the weight '{match[1].strip()}' of {name}, which is no number"
+                ) from None
+        if not (math.isfinite(weight) and weight > 0):
+            raise ValueError(f"has the weight {weight:g} of {name}, but takes numbers above 0")
+        if name in weights:
+            raise ValueError(f"has {name} twice")
+        weights[name] = weight
+    return weights

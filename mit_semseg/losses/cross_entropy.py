@@ -1,0 +1,31 @@
+"""Cross-entropy, as the published models were trained, and with smoothed labels."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Loss, in_float32
+
+
+class CrossEntropy(Loss):
+    """The negative log-probability of the true class, summed over the labelled pixels.
+
+    With ``smoothing`` s the target is 1 - s + s / C for the true class and s / C for each other one. Class
+    weights are torch's: on the true class for a pixel's part 1 - s, on each class for the part s / C.
+
+    Source: Szegedy et al. 2016, Rethinking the Inception Architecture, section 7 (label smoothing).
+    """
+
+    def __init__(self, class_weights: Tensor | None = None, smoothing: float = 0.0) -> None:
+        super().__init__(class_weights)
+        self.smoothing = smoothing
+
+    def forward(self, log_probs: Tensor, label: Tensor) -> Tensor:
+        log_probs = in_float32(log_probs)
+        weights = None if self.class_weights is None else self.class_weights.to(log_probs.dtype)
+        loss = F.nll_loss(log_probs, label, weights, ignore_index=-1, reduction="sum")
+        if not self.smoothing:
+            return loss
+        if weights is not None:
+            log_probs = log_probs * weights.view(-1, 1, 1)
+        of_all = -log_probs.mean(1).masked_fill(label < 0, 0).sum()
+        return (1 - self.smoothing) * loss + self.smoothing * of_all
