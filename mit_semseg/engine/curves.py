@@ -50,12 +50,10 @@ def _course(axes: Any, epochs: Sequence[float], values: Sequence[float]) -> None
     span = max(1, round(len(values) * _SMOOTHED_OVER))
     axes.plot(epochs, values, color=_TRAIN, alpha=0.3 if span > 1 else 1, lw=1 if span > 1 else 1.6)
     if span > 1:
-        sums = np.cumsum([0.0, *values])
-        ends = np.arange(1, len(values) + 1)
-        starts = np.maximum(ends - span, 0)
-        axes.plot(
-            epochs, (sums[ends] - sums[starts]) / (ends - starts), color=_TRAIN, lw=1.8, label="training"
-        )
+        sums, places = np.cumsum([0.0, *values]), np.arange(len(values))
+        starts, ends = np.maximum(places - span // 2, 0), np.minimum(places + span // 2 + 1, len(values))
+        means = (sums[ends] - sums[starts]) / (ends - starts)
+        axes.plot(epochs, means, color=_TRAIN, lw=1.8, label="training")
     else:
         axes.lines[0].set_label("training")
     if len(values) == 1:
