@@ -26,7 +26,7 @@ setup: $(READY)  ## install the package and its tools into .venv
 # Scored and segmented at a short edge nearer to the scenes' own than the one that is affordable in training.
 demo: $(READY)  ## train, evaluate and predict on rendered scenes, on a CPU, in 3 minutes
 	$(BIN)/python -m mit_semseg.data.toy $(DEMO)/data
-	$(BIN)/python train.py --gpus cpu --cfg $(DEMO_CONFIG)
+	$(BIN)/python train.py --gpus cpu --cfg $(DEMO_CONFIG) TRAIN.resume auto
 	$(BIN)/python test.py --gpu cpu --cfg $(DEMO_CONFIG) DATASET.imgSizes 112 \
 		--imgs $(DEMO)/data/images/validation/scene_0000[0-4].jpg
 	$(BIN)/python eval_multipro.py --gpus cpu --cfg $(DEMO_CONFIG) DATASET.imgSizes 112 VAL.visualize True

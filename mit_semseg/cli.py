@@ -51,7 +51,10 @@ _DATA_COMMANDS = {
     "prepare": "Make lists, label files and class tables from datasets of many layouts.",
 }
 _EPILOGS = {"test": _TEST_EPILOG}
-_DEPENDENCIES = ("torch", "torchvision", "numpy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm", "av")
+_DEPENDENCIES = (
+    *("torch", "torchvision", "numpy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm", "av"),
+    *("matplotlib", "tensorboard"),
+)
 _GRACE_S = 3.0  # how long a rank lets rank 0 speak first; torchrun ends the others before
 _CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
 

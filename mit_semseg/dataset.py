@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -300,6 +301,13 @@ class ValDataset(BaseDataset):
     ) -> None:
         super().__init__(odgt, opt, ("fpath_img", "fpath_segm"), max_sample, start_idx, end_idx)
         self.root_dataset = Path(root_dataset)
+
+    def only(self, rows: Sequence[int]) -> "ValDataset":
+        """A dataset of these records of it, in this order; everything else is shared."""
+        chosen = copy(self)
+        chosen.records = self.records.take(rows)
+        chosen.num_sample = len(chosen.records)
+        return chosen
 
     def __len__(self) -> int:
         return self.num_sample

@@ -5,13 +5,15 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,13 @@ import torch.distributed as dist
 from .cores import count_cores
 from .distributed import Place, count_processes_here
 from .errors import ProcessError, UserError
+from .stopping import OVER, PASSED_ON, REQUESTS, TOGETHER_S, obey_launcher, watching_signals
 
-_AGENT_LOGGERS = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+_AGENT_LOGGERS = (
+    "torch.distributed.elastic.agent.server.api",
+    "torch.distributed.elastic.multiprocessing.api",
+    "torch.multiprocessing.spawn",
+)
 _AGENT_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _POLL_S = 0.1  # how often the agent looks after its processes
 _GRACE_S = 3.0  # how long one that has lost a peer waits, so that the agent finds the peer first
@@ -34,8 +41,9 @@ def run(entry: Callable[..., Any], devices: Sequence[torch.device], *args: Any, 
     """Call ``entry(place, *args)`` in one process a device.
 
     With one device it runs in this process. With several, torch's elastic agent starts a process for each and
-    ends all of them when one fails. A process that torchrun has started takes the place that its environment
-    gives it, whatever the number of devices.
+    ends all of them when one fails. SIGTERM and SIGINT are passed on to them, and end them unless they are in
+    a block of `stopping.requests`; a second one kills them. A process that torchrun has started takes the
+    place that its environment gives it, whatever the number of devices.
 
     Args:
         entry: a function at the top level of a module, since it is sent to the processes by name.
@@ -112,7 +120,9 @@ def _launch(
         monitor_interval=_POLL_S,
         start_method="spawn",
     )
-    with tempfile.TemporaryDirectory() as reports, _quiet_agent(), _own_signals():
+    if "shutdown_timeout" in {field.name for field in fields(LaunchConfig)}:  # newer PyTorch
+        config = replace(config, shutdown_timeout=int(timeout.total_seconds()))
+    with tempfile.TemporaryDirectory() as reports, _quiet_agent(), _own_signals(), _passing_on(Path(reports)):
         try:
             return elastic_launch(config, _start)(entry, list(devices), args, timeout, reports)[0]
         except ChildFailedError as error:
@@ -120,6 +130,32 @@ def _launch(
             raise _explain(Path(reports), rank, failure.exitcode, devices) from None
         except SignalException as error:
             raise SystemExit(128 + error.sigval) from None
+
+
+@contextmanager
+def _passing_on(reports: Path) -> Iterator[None]:
+    """Inside the block, requests to stop are passed on to the processes, which are known by their files.
+
+    The agent does so too, but by the signal that it ends processes with. A second request kills them.
+    """
+
+    def watch(receiver: socket.socket) -> None:
+        first: float | None = None
+        while (received := receiver.recv(1)) != OVER:
+            if received[0] not in REQUESTS:
+                continue
+            first = first or time.monotonic()
+            again = time.monotonic() - first > TOGETHER_S
+            number = signal.SIGKILL if again else PASSED_ON[signal.Signals(received[0])]
+            for file in reports.glob("*.pid"):
+                with suppress(ProcessLookupError):
+                    os.kill(int(file.stem), number)
+
+    if threading.current_thread() is not threading.main_thread():  # elsewhere Python takes no signals
+        yield
+        return
+    with watching_signals(watch):
+        yield
 
 
 def _start(
@@ -131,12 +167,16 @@ def _start(
 ) -> Any:
     """What each process begins with; its error goes into the folder ``reports``."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the agent speaks for them
+    obey_launcher()
     _die_with_parent()
+    Path(reports, f"{os.getpid()}.pid").touch()
     rank = int(os.environ["RANK"])
     try:
         with _process_group(devices[int(os.environ["LOCAL_RANK"])], timeout) as place:
             return entry(place, *args)
     except (Exception, SystemExit) as error:  # an early exit with 0 would leave this process idle, not ended
+        if isinstance(error, SystemExit) and error.code in [128 + number for number in REQUESTS]:
+            raise  # a request to stop has been answered
         mistake, lost_peer = isinstance(error, UserError), _has_lost_a_peer(error)
         told = mistake or isinstance(error, ProcessError)  # in words that need no traceback
         text = str(error) if told else traceback.format_exc()
@@ -162,12 +202,13 @@ def _has_lost_a_peer(error: BaseException) -> bool:
 
 def _explain(folder: Path, rank: int, exitcode: int, devices: Sequence[torch.device]) -> BaseException:
     """The error to raise for a run whose process ``rank`` was found ended first."""
-    reports = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.iterdir())]
+    reports = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
     mistakes = dict.fromkeys(report["text"] for report in reports if report["mistake"])
     if mistakes:  # several processes may meet the same one
         return UserError("\n".join(mistakes))
-    if exitcode in (-signal.SIGINT, -signal.SIGTERM):
-        return SystemExit(128 - exitcode)
+    for number in REQUESTS:
+        if exitcode in (-number, 128 + number):  # as a signal, or as the exit code that stands for it
+            return SystemExit(128 + number)
     if exitcode < 0:
         name = signal.Signals(-exitcode).name
         hint = " The system does that when memory runs out." if exitcode == -signal.SIGKILL else ""

@@ -2,6 +2,11 @@
 
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .atomic import unwritable
 
 _NAME = "mit_semseg"
 
@@ -27,3 +32,25 @@ def setup_logger(distributed_rank: int = 0, filename: str = "log.txt") -> loggin
 def get_logger() -> logging.Logger:
     """The package's logger, as :func:`setup_logger` left it."""
     return logging.getLogger(_NAME)
+
+
+@contextmanager
+def writing_log(path: Path) -> Iterator[Callable[[str], None]]:
+    """Inside the block, the package's logger appends its lines to a file as well, with the date.
+
+    Yields: what writes a line into the file alone.
+    Raises: UserError if the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+    logger = get_logger()
+    logger.addHandler(handler)
+    try:
+        yield lambda text: handler.emit(logger.makeRecord(_NAME, logging.INFO, "", 0, text, (), None))
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

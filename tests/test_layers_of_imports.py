@@ -13,7 +13,7 @@ PACKAGE = "mit_semseg"
 # From the bottom to the top; a folder stands for all modules in it.
 LAYERS = (
     ("cores", "errors", "log", "atomic", "resources", "config"),
-    ("distributed", "launch", "lib"),
+    ("distributed", "launch", "lib", "stopping"),
     (
         "data",
         "dataset",

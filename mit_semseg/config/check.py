@@ -20,6 +20,9 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.batch_size_per_gpu": 1,
     "TRAIN.num_epoch": 1,
     "TRAIN.start_epoch": 0,
+    "TRAIN.save_iters": 0,
+    "TRAIN.keep_checkpoints": 0,
+    "TRAIN.patience": 0,
     "TRAIN.epoch_iters": 1,
     "TRAIN.lr_encoder": 0,
     "TRAIN.lr_decoder": 0,
@@ -36,6 +39,8 @@ _AT_LEAST: dict[str, int] = {
     "TRAIN.workers": -1,
     "TRAIN.disp_iter": 1,
     "TRAIN.seed": 0,
+    "VAL.every": 0,
+    "VAL.max_images": 0,
     "VAL.batch_size": 1,
     "VAL.tile": 0,
     "VAL.overlap": 0,
@@ -95,6 +100,17 @@ def check_values(cfg: CfgNode) -> list[str]:
         problems.append(
             f"TRAIN.start_epoch is {train.start_epoch}, but the run ends at TRAIN.num_epoch "
             f"{train.num_epoch}. Set TRAIN.num_epoch higher to train on."
+        )
+    if train.resume != "off" and train.start_epoch:
+        problems.append(
+            f"TRAIN.resume is '{train.resume}' and TRAIN.start_epoch {train.start_epoch}: both say where to "
+            "go on. Leave one of them out."
+        )
+    if not train.resume:
+        problems.append("TRAIN.resume is empty, but takes auto, off, a state file or a run's folder.")
+    if train.patience and not cfg.VAL.every:
+        problems.append(
+            f"TRAIN.patience is {train.patience}, but nothing is validated: VAL.every is 0. Set VAL.every 1."
         )
     if cfg.VAL.overlap and cfg.VAL.overlap >= cfg.VAL.tile:
         problems.append(

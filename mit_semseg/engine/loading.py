@@ -1,5 +1,6 @@
 """Loading in worker processes, with the user's mistakes reported as what they are."""
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from ..cores import count_cores
 from ..distributed import count_processes_here
 from ..errors import ProcessError, UserError
 from ..log import get_logger
+from ..stopping import PASSED_ON, REQUESTS
 
 AUTO = -1
 """The number of workers that lets `load` choose."""
@@ -63,6 +65,7 @@ def load(
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # otherwise it draws from the one that dropout draws from
+        worker_init_fn=_leave_signals_to_parent,
     )
 
 
@@ -112,6 +115,15 @@ class Skipped:
                     f"DATASET.on_error skip puts up with ({_TOLERATED:.0%}). The last one: {message} "
                     "To see all of them: mit-semseg data check LIST."
                 )
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C reaches the workers too, but only who waits for them knows whether to finish a step first.
+
+    They end when they are told to, or when their parent is gone.
+    """
+    for number in (*REQUESTS, *PASSED_ON.values()):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -52,7 +52,12 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
 
 
 def build_module(
-    cfg: CfgNode, weights: tuple[str, str], *, training: bool, class_weights: Tensor | None = None
+    cfg: CfgNode,
+    weights: tuple[str, str],
+    *,
+    training: bool,
+    pretrained: bool = True,
+    class_weights: Tensor | None = None,
 ) -> SegmentationModule:
     """The model of a config, on the CPU.
 
@@ -60,12 +65,13 @@ def build_module(
         weights: checkpoints of encoder and decoder; an empty encoder checkpoint is ImageNet's weights where
             ``MODEL.pretrained`` is True, an empty decoder checkpoint random weights.
         training: with the loss and log-probabilities; else probabilities, in evaluation mode.
+        pretrained: False leaves ImageNet's weights out whatever the config says, for weights that come later.
         class_weights: of the loss, (num_class,); None: classes count alike.
     """
     encoder = ModelBuilder.build_encoder(
         cfg.MODEL.arch_encoder,
         weights=weights[0],
-        imagenet=cfg.MODEL.pretrained,
+        imagenet=cfg.MODEL.pretrained and pretrained,
         output_stride=cfg.MODEL.output_stride,
     )
     decoder = ModelBuilder.build_decoder(
@@ -94,7 +100,11 @@ def build_scoring(
     Args:
         weights: checkpoints of encoder and decoder.
     """
-    module = build_module(cfg, weights, training=False)
+    return scoring(cfg, build_module(cfg, weights, training=False), device)
+
+
+def scoring(cfg: CfgNode, module: nn.Module, device: torch.device) -> tuple[ScoringNetwork, Settings]:
+    """As `build_scoring`, of a module in evaluation mode; it stays as it is."""
     val = cfg.VAL
     return ScoringNetwork.prepared(module, device, amp=val.amp), Settings(val.flip, val.tile, val.overlap)
 

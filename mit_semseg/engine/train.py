@@ -1,37 +1,39 @@
 """Training: a loop over a deterministic sequence of sub-batches, one process a device."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from signal import Signals
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from yacs.config import CfgNode
 
 from ..checkpoint import epoch_path
-from ..dataset import TrainDataset
 from ..distributed import Place
 from ..errors import UserError
 from ..launch import count_processes, is_first_process, run, started_by_torchrun
-from ..lib.nn import UserScatteredDataParallel
-from ..log import setup_logger
+from ..log import get_logger, setup_logger
 from ..lr_schedule import set_rates
 from ..models.builder import check_packaged
-from .history import History
-from .loading import Skipped, load, raise_errors
-from .process_parallel import ProcessParallel
+from ..stopping import Agreement, requests
+from .epoch_files import drop_old_epochs, save_best, save_epoch
 from .progress import Progress
-from .recipe import check_recipe, class_weights, label_rate, optimizer_for, schedule
-from .setup import build_module, check_batch, check_model, check_writable, class_table, freeze_batch_norm
-from .state import resume_state, resume_weights, save_epoch
+from .recipe import check_recipe, schedule
+from .rehearsal import rehearse
+from .resume import Start, find_start
+from .run import Run, batches, prepare, train_dataset
+from .setup import check_batch, check_model, check_writable, class_table
+from .state import NAME
 from .step import on_device, step
+from .validation import Validation, weights_to_score
+from .watch import Watch, watching
 
 
 def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     """Train the model of ``cfg`` on ``devices``, writing a checkpoint into ``cfg.DIR`` after every epoch.
 
     Raises:
+        SystemExit: with 128 and its number for a SIGTERM or SIGINT that ended it early, with its state saved.
         UserError: for a config, a list or a file that can't be used.
         ProcessError: when one of several processes fails.
         FloatingPointError: when the loss is not finite; the weights have not been touched by it.
@@ -41,135 +43,166 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     check_batch(cfg, count_processes(devices))
     # Files that only the processes, or the evaluation, will need: a bad one is refused before a start.
     class_table(cfg)
-    _dataset(cfg)
-    weights = resume_weights(cfg)
-    check_packaged(weights[0], cfg.MODEL.arch_encoder)
+    train_dataset(cfg)
+    if cfg.VAL.every:
+        Validation(cfg)
+    start = find_start(cfg)
+    if start.state is None:
+        check_packaged(start.weights[0], cfg.MODEL.arch_encoder)
     if is_first_process():
         check_writable(cfg.DIR, "DIR")
+    if start.finished:
+        log = setup_logger(0 if is_first_process() else 1)
+        for note in start.notes:
+            log.info(note)
+        return
     if cfg.TRAIN.parallel == "ddp":
-        run(_train, devices, cfg, weights, timeout_s=cfg.TRAIN.timeout)
+        run(_train, devices, cfg, start, timeout_s=cfg.TRAIN.timeout)
     elif started_by_torchrun():
         raise UserError(
             "TRAIN.parallel is dp, which is one process, but torchrun starts many. Set it to ddp."
         )
     else:
-        _train(Place(0, 1, devices[0]), cfg, weights, devices)
+        _train(Place(0, 1, devices[0]), cfg, start, devices)
 
 
-def _train(
-    place: Place, cfg: CfgNode, weights: tuple[str, str], devices: Sequence[torch.device] | None = None
-) -> None:
+def _train(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.device] | None = None) -> None:
     """One process's share of the training, on several devices if it is given them."""
-    devices = devices or [place.device]
-    settings = cfg.TRAIN
     log = setup_logger(place.rank)
-    torch.manual_seed(settings.seed)
-    dataset = _dataset(cfg)
-    of_classes = class_weights(cfg, dataset, place)
-    module = build_module(cfg, weights, training=True, class_weights=of_classes).to(place.device)
-    module.train()
-    if settings.fix_bn:
-        freeze_batch_norm(module)
-    optimizer = optimizer_for(module, settings)
-    history = resume_state(cfg, optimizer)
-    net = _parallel(module, place, devices)
-    all_devices = place.size * len(devices)
-    log.info(
-        "Training %s + %s on %s: %d epochs of %d iterations, %d images each",
-        cfg.MODEL.arch_encoder,
-        cfg.MODEL.arch_decoder,
-        place.device if all_devices == 1 else f"{all_devices} x {place.device.type}",
-        settings.num_epoch - settings.start_epoch,
-        settings.epoch_iters,
-        settings.batch_size_per_gpu * settings.accumulate * all_devices,
-    )
-    batches = _batches(cfg, dataset, place, len(devices) * settings.accumulate)
-    for epoch in range(settings.start_epoch + 1, settings.num_epoch + 1):
-        # Dropout draws from here, so that a resumed run draws what the uninterrupted one did.
-        torch.manual_seed(
-            int(np.random.SeedSequence([settings.seed, epoch, place.rank]).generate_state(1)[0])
-        )
-        _train_epoch(epoch, net, optimizer, batches, cfg, place, devices, history)
-        if place.is_first:
-            save_epoch(cfg, epoch, module, optimizer, history)
-            log.info("Saved %s", epoch_path(cfg.DIR, "encoder", epoch))
-
-
-def _parallel(module: nn.Module, place: Place, devices: Sequence[torch.device]) -> nn.Module:
-    """``module`` as it is trained: over processes, over replicas in this process, or alone."""
-    if len(devices) > 1:
-        return UserScatteredDataParallel(module, devices)
-    return module if place.size == 1 else ProcessParallel(module, place.device)
-
-
-def _dataset(cfg: CfgNode) -> TrainDataset:
-    options = cfg.DATASET.clone()
-    options.defrost()
-    options.segm_downsampling_rate = label_rate(cfg)
-    return TrainDataset(
-        cfg.DATASET.root_dataset,
-        cfg.DATASET.list_train,
-        options,
-        batch_per_gpu=cfg.TRAIN.batch_size_per_gpu,
-        seed=cfg.TRAIN.seed,
-    )
-
-
-def _batches(
-    cfg: CfgNode, dataset: TrainDataset, place: Place, sub_batches: int
-) -> Iterator[list[dict[str, Any]]]:
-    """What this process trains on, iteration by iteration: so many sub-batches, in the order of use.
-
-    Of n processes, process r takes sub-batches r, r + n, r + 2n, ... of the schedule.
-    """
-    settings = cfg.TRAIN
-    first, last = (
-        epoch * settings.epoch_iters * place.size * sub_batches
-        for epoch in (settings.start_epoch, settings.num_epoch)
-    )
-    indices = range(first + place.rank, last, place.size)
-    items = raise_errors(load(dataset.sub_batch, indices, workers=settings.workers, device=place.device))
-    skipped = Skipped(dataset.num_sample)
-    while batch := list(islice(items, sub_batches)):
-        for shard in batch:
-            skipped.add(shard.pop("skipped"))
-        yield batch
+    this = prepare(place, cfg, start, devices or [place.device])
+    course = this.course
+    headline = [this.describe(), *this.notes]
+    for line in headline:
+        log.info(line)
+    _try_out(this)
+    with watching(cfg, course, headline, enabled=place.is_first) as watch, requests() as asked:
+        agreement = Agreement(asked)
+        data = batches(cfg, this.dataset, place, len(this.devices), course)
+        stop_for = 0
+        while not stop_for and not course.has_ended(cfg.TRAIN.num_epoch, cfg.TRAIN.patience):
+            if course.iteration < (course.epochs + 1) * cfg.TRAIN.epoch_iters:
+                stop_for = _train_epoch(this, data, agreement, watch)
+            else:
+                _end_epoch(this, watch)
+        if stop_for:
+            _save(this, watch)
+            log.info(
+                "Stopped by %s behind iteration %d of epoch %d. To go on, repeat the command with "
+                "TRAIN.resume auto: it takes up %s/%s",
+                *(Signals(stop_for).name, course.iteration - course.epochs * cfg.TRAIN.epoch_iters),
+                *(course.epochs + 1, cfg.DIR, NAME),
+            )
+        elif course.epochs < cfg.TRAIN.num_epoch:
+            log.info(
+                "Stopped early: %d validations have not been better than %.4f", course.stale, course.best or 0
+            )
+        agreement.wait()
+    if stop_for:
+        raise SystemExit(128 + stop_for)
 
 
 def _train_epoch(
-    epoch: int,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterator[list[dict[str, Any]]],
-    cfg: CfgNode,
-    place: Place,
-    devices: Sequence[torch.device],
-    history: History,
-) -> None:
-    settings = cfg.TRAIN
-    images = settings.batch_size_per_gpu * settings.accumulate * place.size * len(devices)
-    rates = schedule(settings)
-    progress = Progress(epoch, settings.num_epoch, settings.epoch_iters, enabled=place.is_first)
-    with progress:
-        for i in range(settings.epoch_iters):
-            shards = next(batches)
-            rounds = [shards[k : k + len(devices)] for k in range(0, len(shards), len(devices))]
+    this: Run, data: Iterator[list[list[dict[str, Any]]]], agreement: Agreement, watch: Watch | None
+) -> int:
+    """Train to the end of the epoch, or until a signal asks to stop; its number, else 0."""
+    settings, course, place = this.cfg.TRAIN, this.course, this.place
+    epoch, epoch_iters, rates = course.epochs + 1, settings.epoch_iters, schedule(settings)
+    done = course.iteration % epoch_iters
+    with Progress(
+        epoch,
+        settings.num_epoch,
+        epoch_iters,
+        done=done,
+        window=course.window,
+        device=place.device,
+        enabled=place.is_first,
+    ) as progress:
+        for i in range(done + 1, epoch_iters + 1):
             batch = [
-                [on_device(shard, device) for shard, device in zip(shards, devices, strict=True)]
-                for shards in rounds
+                [on_device(shard, device) for shard, device in zip(shards, this.devices, strict=True)]
+                for shards in next(data)
             ]
             progress.loaded()
-            iteration = (epoch - 1) * settings.epoch_iters + i
-            set_rates(optimizer, rates, iteration)
+            _seed(settings.seed, course.iteration, place.rank)
+            set_rates(this.optimizer, rates, course.iteration)
             shown = step(
-                net,
-                optimizer,
+                this.net,
+                this.optimizer,
                 batch,
                 place,
-                where=f"epoch {epoch}, iteration {i + 1}",
+                where=f"epoch {epoch}, iteration {i}",
                 clip_grad_norm=settings.clip_grad_norm,
             )
-            progress.step(shown.loss, shown.accuracy, images=images)
-            if (i + 1) % settings.disp_iter == 0 or i + 1 == settings.epoch_iters:
-                loss_shown, accuracy_shown = progress.show(group["lr"] for group in optimizer.param_groups)
-                history.add(epoch - 1 + (i + 1) / settings.epoch_iters, loss_shown, accuracy_shown)
+            if this.average is not None:
+                this.average.update(this.module)
+            course.iteration += 1
+            course.sub_batches += this.sub_batches
+            progress.step(shown.loss, shown.accuracy, images=settings.batch_size_per_gpu * this.sub_batches)
+            if i % settings.disp_iter == 0 or i == epoch_iters:
+                line = progress.show(group["lr"] for group in this.optimizer.param_groups)
+                course.history.add(epoch - 1 + i / epoch_iters, line.loss, line.accuracy, this.rates())
+                if watch is not None:
+                    watch.line(line, this.rates())
+            if stop_for := agreement.number():
+                return stop_for
+            if settings.save_iters and course.iteration % settings.save_iters == 0 and i < epoch_iters:
+                _save(this, watch)
+                progress.leave_out()
+    return 0
+
+
+def _seed(seed: int, iteration: int, rank: int) -> None:
+    """Dropout draws from here, so that a resumed run draws what the uninterrupted one did."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1)[0]))
+
+
+def _end_epoch(this: Run, watch: Watch | None) -> None:
+    """Validate, if it is time to, and write the files of the epoch.
+
+    The state comes last: whatever a crash leaves out is made again, and comes out the same.
+    """
+    cfg, course, epoch = this.cfg, this.course, this.course.epochs + 1
+    validation = this.validation if this.validation is not None and this.validation.is_due(epoch) else None
+    if validation is not None:
+        _save(this, watch)  # a long validation may be interrupted, too
+    best = False
+    with weights_to_score(this.module, this.average):
+        if validation is not None:
+            best = _validate(this, validation, epoch, watch)
+        if this.place.is_first:
+            save_epoch(cfg.DIR, epoch, this.module, course.history)
+            if best:
+                save_best(cfg.DIR, this.module)
+    course.epochs = epoch
+    _save(this, watch)
+    if watch is not None:
+        drop_old_epochs(cfg.DIR, epoch, cfg.TRAIN.keep_checkpoints)
+        watch.draw()
+        get_logger().info("Saved %s", epoch_path(cfg.DIR, "encoder", epoch))
+
+
+def _validate(this: Run, validation: Validation, epoch: int, watch: Watch | None) -> bool:
+    """Score the weights that the module has now; returns whether they are the best so far."""
+    scores = validation.score(this.module, this.place)
+    best = this.course.validated(epoch, scores.mean_iou, scores.accuracy)
+    get_logger().info(
+        "Epoch %d/%d  validation on %d images: mean IoU %.4f, accuracy %.2f%%%s",
+        *(epoch, this.cfg.TRAIN.num_epoch, scores.images, scores.mean_iou, 100 * scores.accuracy),
+        ", the best so far" if best else "",
+    )
+    if watch is not None:
+        watch.validated(epoch, scores)
+    return best
+
+
+def _save(this: Run, watch: Watch | None) -> None:
+    if watch is not None:
+        watch.flush()
+    this.save()
+
+
+def _try_out(this: Run) -> None:
+    """Fail now with what would fail later: memory that runs out, a validation that can't be done."""
+    rehearse(this.net, this.dataset, this.place, this.devices, this.course.sub_batches)
+    if this.validation is not None:
+        this.validation.try_out(this.module, this.place)

@@ -1,8 +1,11 @@
 import re
+import time
 
 import pytest
+import torch
 
-from mit_semseg.engine.progress import Progress
+from mit_semseg.engine.course import Window
+from mit_semseg.engine.progress import Progress, peak_memory
 from mit_semseg.log import get_logger, setup_logger
 
 
@@ -12,26 +15,60 @@ def steps(progress, losses):
         progress.step(loss, accuracy=loss / 10, images=3)
 
 
+def progress_of(*numbers, enabled=True, done=0, window=None):
+    window = window or Window()
+    return Progress(*numbers, done=done, window=window, device=torch.device("cpu"), enabled=enabled)
+
+
 def test_a_line_shows_the_means_since_the_last_one(capsys):
     setup_logger()
-    with Progress(2, 5, 4, enabled=True) as progress:
+    with progress_of(2, 5, 4) as progress:
         steps(progress, [1.0, 3.0])
-        assert progress.show([0.1, 0.1]) == (2.0, pytest.approx(0.2))
+        assert progress.show([0.1, 0.1])[:2] == (2.0, pytest.approx(0.2))
         steps(progress, [5.0])
-        assert progress.show([0.1, 0.01]) == (5.0, 0.5)
+        assert progress.show([0.1, 0.01])[:2] == (5.0, 0.5)
     first, second = capsys.readouterr().out.splitlines()
     number = r"[\d,.]+"
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d  Epoch 2/5  2/4  loss 2\.0000  acc 20\.00%  lr 1\.00e-01  "
-        rf"{number} img/s  data \d+%  left [\d:]+",
+        rf"{number} img/s  data \d+%  mem {number} GB  left [\d:]+",
         first,
     )
     assert "Epoch 2/5  3/4  loss 5.0000  acc 50.00%  lr 1.00e-01 1.00e-02  " in second
 
 
+def test_a_window_that_an_interruption_cut_is_shown_as_a_whole(capsys):
+    setup_logger()
+    window = Window(loss=1.0, accuracy=0.1, steps=1)
+    with progress_of(2, 5, 4, done=1, window=window) as progress:
+        steps(progress, [3.0])
+        line = progress.show([0.1])
+    assert line[:2] == (2.0, pytest.approx(0.2))
+    assert window == Window()
+    assert "Epoch 2/5  2/4  loss 2.0000" in capsys.readouterr().out
+
+
+def test_time_that_is_left_out_counts_neither_as_waiting_nor_against_the_speed(capsys):
+    setup_logger()
+    with progress_of(1, 1, 9) as progress:
+        steps(progress, [1.0])
+        time.sleep(0.5)
+        progress.leave_out()
+        steps(progress, [1.0])
+        line = progress.show([0.1])
+    assert line.images_per_s > 6 / 0.5
+
+
+def test_memory_is_the_peak_of_the_process_on_the_cpu():
+    before = peak_memory(torch.device("cpu"))
+    block = bytearray(int(before * 1e9) + 10**8)
+    assert before + 0.09 < peak_memory(torch.device("cpu")) < 3 * before + 0.2
+    del block
+
+
 def test_other_processes_than_the_first_stay_silent(capsys):
     setup_logger(distributed_rank=1)
-    with Progress(1, 1, 1, enabled=False) as progress:
+    with progress_of(1, 1, 1, enabled=False) as progress:
         steps(progress, [1.0])
         progress.show([0.1])
     assert capsys.readouterr() == ("", "")
@@ -40,7 +77,7 @@ def test_other_processes_than_the_first_stay_silent(capsys):
 def test_an_error_leaves_the_logger_as_it_was(capsys):
     logger = setup_logger()
     before = list(logger.handlers)
-    with pytest.raises(ZeroDivisionError), Progress(1, 1, 1, enabled=True):
+    with pytest.raises(ZeroDivisionError), progress_of(1, 1, 1):
         raise ZeroDivisionError
     assert get_logger().handlers == before
     logger.info("still here")

@@ -12,8 +12,8 @@ from mit_semseg.config import load_config
 from mit_semseg.data.class_weights import ClassCounts, enet, median_frequency
 from mit_semseg.distributed import Place
 from mit_semseg.engine.recipe import class_weights, schedule
+from mit_semseg.engine.run import train_dataset
 from mit_semseg.engine.setup import build_module
-from mit_semseg.engine.train import _dataset
 from mit_semseg.errors import UserError
 from mit_semseg.launch import run
 
@@ -49,7 +49,7 @@ def counts_of(tiny, offset=1, ignore=None):
 
 def weights_in_a_process(place, path, words):
     cfg = load_config(path, words)
-    return class_weights(cfg, _dataset(cfg), place)
+    return class_weights(cfg, train_dataset(cfg), place)
 
 
 def test_class_weights_are_those_of_the_lists_labels_in_every_process(tiny):
@@ -64,30 +64,32 @@ def test_class_weights_honour_offset_ignored_value_and_constant(tiny):
     keys = {"DATASET__label_offset": 0, "DATASET__ignore_label": 3, "TRAIN__enet_constant": 1.1}
     cfg = config(tiny, TRAIN__class_weights="enet", **keys)
     expected = enet(counts_of(tiny, offset=0, ignore=3), 1.1)
-    assert class_weights(cfg, _dataset(cfg), Place(0, 1, CPU)).tolist() == pytest.approx(expected.tolist())
+    assert class_weights(cfg, train_dataset(cfg), Place(0, 1, CPU)).tolist() == pytest.approx(
+        expected.tolist()
+    )
 
 
 def test_class_weights_may_be_a_list_in_yaml_or_on_the_command_line(tiny, tmp_path):
     file = tmp_path / "weights.yaml"
     file.write_text("DATASET: {num_class: 3}\nTRAIN: {class_weights: [1, 2.5, 0]}\n")
     for cfg in (load_config(str(file)), config(tiny, TRAIN__class_weights="(1, 2.5, 0)")):
-        assert class_weights(cfg, _dataset(config(tiny)), Place(0, 1, CPU)).tolist() == [1, 2.5, 0]
+        assert class_weights(cfg, train_dataset(config(tiny)), Place(0, 1, CPU)).tolist() == [1, 2.5, 0]
     dumped = tmp_path / "dumped.yaml"
     dumped.write_text(load_config(str(file)).dump())
     assert load_config(str(dumped)).TRAIN.class_weights == "[1, 2.5, 0]"
-    assert class_weights(config(tiny), _dataset(config(tiny)), Place(0, 1, CPU)) is None
+    assert class_weights(config(tiny), train_dataset(config(tiny)), Place(0, 1, CPU)) is None
 
 
 def test_a_label_that_cannot_be_counted_is_named_or_skipped(own_tiny):
     (own_tiny.folder / "training" / "2.png").write_bytes(b"no image")
     cfg = config(own_tiny, TRAIN__class_weights="enet")
     with pytest.raises(UserError, match=r"2\.png .*It stands in line 3 of .*training\.odgt"):
-        class_weights(cfg, _dataset(cfg), Place(0, 1, CPU))
+        class_weights(cfg, train_dataset(cfg), Place(0, 1, CPU))
     cfg = config(own_tiny, TRAIN__class_weights="enet", DATASET__on_error="skip")
     lines = (own_tiny.folder / "training.odgt").read_text().splitlines()
-    skipping = class_weights(cfg, _dataset(cfg), Place(0, 1, CPU))
+    skipping = class_weights(cfg, train_dataset(cfg), Place(0, 1, CPU))
     (own_tiny.folder / "training.odgt").write_text("\n".join(lines[:2] + lines[3:]) + "\n")
-    assert torch.equal(class_weights(cfg, _dataset(cfg), Place(0, 1, CPU)), skipping)
+    assert torch.equal(class_weights(cfg, train_dataset(cfg), Place(0, 1, CPU)), skipping)
 
 
 def test_a_list_without_a_labelled_pixel_has_no_class_weights(own_tiny):
@@ -96,12 +98,12 @@ def test_a_list_without_a_labelled_pixel_has_no_class_weights(own_tiny):
         Image.fromarray(np.zeros_like(np.array(Image.open(file)))).save(file)
     cfg = config(own_tiny, TRAIN__class_weights="enet")
     with pytest.raises(UserError, match=r"training\.odgt has no label with a pixel of a class"):
-        class_weights(cfg, _dataset(cfg), Place(0, 1, CPU))
+        class_weights(cfg, train_dataset(cfg), Place(0, 1, CPU))
 
 
 def test_labels_of_full_resolution_are_those_at_the_stride_and_what_lies_between(tiny):
     at_stride, full = (
-        _dataset(config(tiny, TRAIN__label_resolution=name)).sub_batch(3) for name in ("stride", "full")
+        train_dataset(config(tiny, TRAIN__label_resolution=name)).sub_batch(3) for name in ("stride", "full")
     )
     assert torch.equal(full["img_data"], at_stride["img_data"])
     assert full["seg_label"].shape[1:] == tuple(full["img_data"].shape[2:])

@@ -13,8 +13,8 @@ import torch
 
 from mit_semseg.distributed import Place
 from mit_semseg.engine.normalize import Normalizer
+from mit_semseg.engine.run import parallel
 from mit_semseg.engine.step import forward, step
-from mit_semseg.engine.train import _parallel
 from mit_semseg.launch import run
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d, UserScatteredDataParallel
 from mit_semseg.losses import pixel_loss_sum
@@ -165,7 +165,7 @@ def three_steps(place, devices=1):
     """The weights after three steps on one shard a process, or on both in one process."""
     torch.manual_seed(0)
     module = SegmentationModule(Unused(), LogProbabilities(), pixel_loss_sum()).double()
-    net = _parallel(module, place, [place.device] * devices)
+    net = parallel(module, place, [place.device] * devices)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
     for number in range(3):
         step(net, optimizer, [shards(number)[place.rank : place.rank + devices]], place, where="")

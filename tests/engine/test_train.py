@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -61,17 +62,20 @@ def is_norm(name):
 # What it leaves
 
 
-def test_every_epoch_leaves_its_weights_and_history_and_the_newest_its_optimizer(trained):
+def test_every_epoch_leaves_its_weights_and_history_and_the_newest_the_state(trained):
     # Evaluations of the same run by other tests leave a folder beside them.
     assert sorted(path.name for path in trained.iterdir() if path.is_file()) == [
         "config.yaml",
+        "curves.png",
         "decoder_epoch_1.pth",
         "decoder_epoch_2.pth",
         "encoder_epoch_1.pth",
         "encoder_epoch_2.pth",
+        "history.csv",
         "history_epoch_1.pth",
         "history_epoch_2.pth",
-        "state_epoch_2.pth",
+        "log.txt",
+        "state.pth",
     ]
 
 
@@ -97,11 +101,24 @@ def test_the_lines_show_the_rate_fall_to_zero_by_a_power(call, tiny, tmp_path):
     assert "Epoch 1/2  2/2  loss " in out
 
 
-def test_a_run_that_is_stopped_in_its_first_epoch_leaves_nothing(tiny, tmp_path):
-    words = tiny.overrides(TRAIN__lr_encoder=1e30, TRAIN__lr_decoder=1e30, DIR=tmp_path / "run")
-    with pytest.raises(FloatingPointError):
-        main(["train", "--gpus", "cpu", "--cfg", str(tiny.config), *words, "TRAIN.epoch_iters", "9"])
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(call, own_tiny, tmp_path):
+    (own_tiny.folder / "validation" / "0.jpg").write_bytes(b"")
+    words = ["--gpus", "cpu", "--cfg", own_tiny.config, "DIR", tmp_path / "run", "VAL.every", 9]
+    done = call("train", *words)
+    assert done.code == 2
+    assert "validation/0.jpg is empty. It stands in line 1 of" in done.err
+    assert "Epoch 1" not in done.out
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_fails_in_its_first_epoch_leaves_its_log_and_may_be_repeated(call, tiny, tmp_path):
+    words = ["--gpus", "cpu", "--cfg", str(tiny.config), "DIR", str(tmp_path / "run")]
+    rates = tiny.overrides(TRAIN__lr_encoder=1e30, TRAIN__lr_decoder=1e30, TRAIN__tensorboard=False)
+    with pytest.raises(FloatingPointError):
+        main(["train", *words, *rates, "TRAIN.epoch_iters", "9"])
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["history.csv", "log.txt"]
+    assert "Ended by FloatingPointError: The loss is " in (tmp_path / "run" / "log.txt").read_text()
+    assert call("train", *words, "TRAIN.num_epoch", 1).code == 0
 
 
 # What it obeys
@@ -212,15 +229,15 @@ def test_a_loss_that_is_not_finite_names_the_place_and_the_images_before_it_move
 
 def interrupted(monkeypatch, tiny, folder, after, **keys):
     """A run that its user stops with Ctrl-C once an epoch is saved."""
-    save = engine.save_epoch
+    drop = engine.drop_old_epochs  # the first thing that is done once the state is saved
 
-    def save_and_stop(config, epoch, *args):
-        save(config, epoch, *args)
+    def drop_and_stop(folder, epoch, keep):
+        drop(folder, epoch, keep)
         if epoch == after:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "save_epoch", save_and_stop)
+        patched.setattr(engine, "drop_old_epochs", drop_and_stop)
         words = tiny.overrides(DIR=folder, **keys)
         assert main(["train", "--gpus", "cpu", "--cfg", str(tiny.config), *words]) == 130
 
@@ -244,7 +261,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     assert same(weights(whole, 3), weights(parts, 3))
     assert history(whole, 3) == history(parts, 3)
     states = [
-        torch.load(folder / "state_epoch_3.pth", weights_only=True)["state"] for folder in (whole, parts)
+        torch.load(folder / "state.pth", weights_only=True)["optimizer"]["state"] for folder in (whole, parts)
     ]
     assert all(same(states[0][i], states[1][i]) for i in states[0])
     assert states[0].keys() == states[1].keys()
@@ -252,12 +269,12 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
 
 def test_an_old_checkpoint_has_no_optimizer_and_training_goes_on_and_says_so(call, train, tiny):
     folder = train(TRAIN__num_epoch=1)
-    (folder / "state_epoch_1.pth").unlink()
+    (folder / "state.pth").unlink()
     (folder / "history_epoch_1.pth").unlink()
     words = tiny.overrides(DIR=folder, TRAIN__start_epoch=1)
     outcome = call("train", "--gpus", "cpu", "--cfg", tiny.config, *words)
     assert outcome.code == 0
-    assert "state_epoch_1.pth does not exist: the optimizer starts afresh" in outcome.out
+    assert "state.pth does not exist: the optimizer starts afresh" in outcome.out
     assert history(folder, 2)["epoch"] == [1.5, 2.0]
 
 
@@ -265,10 +282,31 @@ def test_the_history_of_the_old_scripts_is_taken_up(train, tiny):
     folder = train(TRAIN__num_epoch=1)
     old = {"train": {"epoch": [0.5], "loss": [torch.tensor(1.25)], "acc": [np.float64(50).item()]}}
     torch.save(old, folder / "history_epoch_1.pth")
+    (folder / "state.pth").unlink()
     train("run", TRAIN__start_epoch=1)
     course = history(folder, 2)
     assert course["epoch"] == [0.5, 1.5, 2.0]
     assert course["loss"][0] == 1.25
+
+
+def test_an_epoch_before_the_state_starts_with_a_fresh_optimizer_and_says_where_the_state_is(
+    call, trained, tiny, tmp_path
+):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    words = tiny.overrides(DIR=folder, TRAIN__start_epoch=1)
+    outcome = call("train", "--gpus", "cpu", "--cfg", tiny.config, *words)
+    assert outcome.code == 0
+    assert (
+        "state.pth is of iteration 4 (TRAIN.resume auto goes on there): the optimizer starts" in outcome.out
+    )
+    assert history(folder, 2)["epoch"] == [0.5, 1.0, 1.5, 2.0]
+
+
+def test_only_the_newest_epochs_are_kept_if_so_wished(train):
+    folder = train(TRAIN__num_epoch=3, TRAIN__epoch_iters=1, TRAIN__keep_checkpoints=1)
+    assert sorted(path.name for path in folder.glob("*_epoch_*")) == [
+        f"{part}_epoch_3.pth" for part in ("decoder", "encoder", "history")
+    ]
 
 
 def test_a_resume_may_change_the_learning_rate(train):

@@ -6,8 +6,8 @@ from torch import nn
 
 from mit_semseg.distributed import Place
 from mit_semseg.engine.normalize import Normalizer
+from mit_semseg.engine.run import parallel
 from mit_semseg.engine.step import forward, step
-from mit_semseg.engine.train import _parallel
 from mit_semseg.launch import run
 from mit_semseg.losses import LossOptions, build_criterion
 from mit_semseg.models import SegmentationModule
@@ -65,7 +65,7 @@ def module(loss=SUM):
 def updated(place, devices, accumulate, loss=SUM, clip=0.0):
     """What two updates on four sub-batches leave: the weights, and what the updates showed."""
     net = module(loss)
-    wrapped = _parallel(net, place, [place.device] * devices)
+    wrapped = parallel(net, place, [place.device] * devices)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     own = sub_batches(4)[place.rank :: place.size]
     batches = [own[k * devices : (k + 1) * devices] for k in range(accumulate)]
