@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,9 @@ def _diagnosis(path: Path, first: bytes, error: Exception) -> str:
     return f"is not a PyTorch checkpoint: it begins with {start!r}. Name another file, or fetch it again."
 
 
-def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -> None:
+def load_weights(
+    module: nn.Module, path: str | Path, *, part: str, arch: str, fresh: Collection[str] = ()
+) -> None:
     """Loads a checkpoint's weights into a module: all of them, or none and an error.
 
     Every name and shape has to agree. Left out are only the bookkeeping of old synchronized BatchNorms and,
@@ -134,6 +136,7 @@ def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -
     Args:
         part: what the module is: "encoder" or "decoder".
         arch: its name, for the message.
+        fresh: names of weights that stay as they are, whatever the file holds of them.
 
     Raises: UserError if the file cannot be read or does not fit. The module is as it was, then.
     """
@@ -144,6 +147,7 @@ def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -
         for name, value in read_state_dict(path).items()
         if name in wanted or not (name.startswith(head) or name.rpartition(".")[2] in _OLD_BOOKKEEPING)
     }
+    weights.update({name: wanted[name] for name in fresh})
     for name, value in wanted.items():
         if name.rpartition(".")[2] == _STEPS:
             weights.setdefault(name, torch.zeros_like(value, device="cpu"))
@@ -181,7 +185,8 @@ def _other_classes(weights: dict[str, Tensor], wanted: dict[str, Tensor], reshap
     ((theirs, ours),) = counts
     return (
         f"It was trained with {theirs} classes, this model has {ours}. "
-        f"Set DATASET.num_class {theirs} or leave MODEL.weights_decoder empty."
+        f"Set DATASET.num_class {theirs}, or MODEL.reset_classifier True to train a new classifier on the "
+        "rest."
     )
 
 

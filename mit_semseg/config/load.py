@@ -15,7 +15,10 @@ from ..resources import find
 from .check import check_values
 from .defaults import get_defaults
 
-_WORDS: dict[str, dict[str, Any]] = {"TRAIN.workers": {"auto": -1}}
+_WORDS: dict[str, dict[Any, Any]] = {
+    "TRAIN.workers": {"auto": -1},
+    "TRAIN.channels_last": {True: "True", False: "False"},
+}
 """What may be written in place of a value."""
 
 _TEXT_OR_LIST = ("TRAIN.class_weights",)
@@ -103,7 +106,7 @@ def _merge(cfg: CfgNode, items: Iterator[tuple[str, Any]], where: str, problems:
         try:
             if key in _TEXT_OR_LIST and isinstance(value, list):
                 value = str(value)
-            word = value.strip() if isinstance(value, str) else ""
+            word = value.strip() if isinstance(value, str) else value if isinstance(value, bool) else ""
             new = _coerce(_WORDS.get(key, {}).get(word, value), known[key])
         except ValueError as error:
             problems.append(f"{where}{key} is {value!r}, but takes {error}.")

@@ -60,8 +60,12 @@ class Normalizer:
 
     def shown(self, total: Tensor) -> Shown:
         """What the update shows of itself, given the sum of all parts."""
+        return Shown(*self.means(total).tolist())
+
+    def means(self, total: Tensor) -> Tensor:
+        """The same, (2,), where it is computed."""
         loss = (total[:-1] * self._weights).sum()
-        return Shown(*torch.stack([loss, total[-1] / self._valid]).tolist())
+        return torch.stack([loss, total[-1] / self._valid])
 
     def _of_each_loss(self, sums: Tensor) -> Tensor:
         return sums.reshape(-1, len(self._weights)).sum(0)

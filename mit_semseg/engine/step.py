@@ -10,13 +10,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data.images import normalize
 from ..distributed import Place, sum_over_processes
-from ..lib.nn import async_copy_to
+from ..lib.nn.scatter import copy_ahead
 from .normalize import Normalizer, Shown, criterion_of
+from .precision import Precision
+from .reading import Reading
 
 
 def on_device(shard: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A sub-batch as the module takes it: a byte a value crosses to the device, and is normalized there."""
-    shard = async_copy_to({**shard, "seg_label": torch.from_numpy(shard["seg_label"])}, device)
+    """A sub-batch as the module takes it: a byte a value crosses to the device, and is normalized there.
+
+    To a GPU it crosses while that is still busy with the iteration before.
+    """
+    label = torch.from_numpy(shard["seg_label"])
+    shard = copy_ahead({**shard, "seg_label": label.pin_memory() if device.type == "cuda" else label}, device)
     return {**shard, "img_data": normalize(shard["img_data"], shard["sizes"])}
 
 
@@ -28,27 +34,36 @@ def step(
     *,
     where: str,
     clip_grad_norm: float = 0.0,
+    precision: Precision | None = None,
 ) -> Shown:
     """Forward and backward for each of ``batches``, then one update.
+
+    On a GPU, the loss is waited for while the last backward pass runs, so that the GPU never waits.
 
     Args:
         net: the module as it is trained, see train.py.
         batches: each with a sub-batch for each device of this process, there.
         where: epoch and iteration, for the message.
         clip_grad_norm: the gradient is scaled down to this norm, over all weights together; 0: never.
+        precision: None is float32.
 
     Raises: FloatingPointError if the loss is not finite; the weights have not been touched by it.
     """
+    precision = precision or Precision(place.device)
     labels = [shard["seg_label"] for batch in batches for shard in batch]
     normalizer = Normalizer(criterion_of(net), labels, place)
     optimizer.zero_grad(set_to_none=True)
     parts = []
     for number, batch in enumerate(batches, 1):
-        with _exchanging_gradients(net, number == len(batches)):
-            loss, part = forward(net, batch, normalizer)
-            loss.backward()
-        parts.append(part)
-    shown = normalizer.shown(sum_over_processes(torch.stack(parts).sum(0)))
+        last = number == len(batches)
+        with _exchanging_gradients(net, last):
+            with precision.autocast():
+                loss, part = forward(net, [precision.laid_out(shard) for shard in batch], normalizer)
+            parts.append(part)
+            if last:
+                reading = Reading(normalizer.means(sum_over_processes(torch.stack(parts).sum(0))))
+            precision.backward(loss)
+    shown = Shown(*reading.values())
     if not math.isfinite(shown.loss):
         files = (file for batch in batches for shard in batch for file in shard["info"])
         raise FloatingPointError(
@@ -56,10 +71,7 @@ def step(
             f"{optimizer.param_groups[0]['lr']:.3g}; the weights were not updated. "
             f"Images: {', '.join(files)}"
         )
-    if clip_grad_norm:
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        torch.nn.utils.clip_grad_norm_(weights, clip_grad_norm)
-    optimizer.step()
+    precision.update(optimizer, clip_grad_norm)
     return shown
 
 

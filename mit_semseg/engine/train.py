@@ -20,9 +20,11 @@ from ..log import setup_logger
 from ..lr_schedule import set_rates
 from .history import History
 from .loading import Skipped, load, raise_errors
+from .precision import Precision
 from .progress import Progress
 from .recipe import check_recipe, class_weights, label_rate, optimizer_for, schedule
-from .setup import build_module, check_batch, check_model, check_writable, class_table, freeze_batch_norm
+from .setup import build_module, check_batch, check_model, check_writable, class_table
+from .speed import freeze_parts, set_up_speed
 from .state import resume_state, resume_weights, save_epoch
 from .step import on_device, step
 
@@ -66,10 +68,10 @@ def _train(
     of_classes = class_weights(cfg, dataset, place)
     module = build_module(cfg, weights, training=True, class_weights=of_classes).to(place.device)
     module.train()
-    if settings.fix_bn:
-        freeze_batch_norm(module)
+    freeze_parts(module, settings)
     optimizer = optimizer_for(module, settings)
     history = resume_state(cfg, optimizer)
+    precision = set_up_speed(cfg, module, dataset, place, devices)
     net = _parallel(module, place, devices)
     all_devices = place.size * len(devices)
     log.info(
@@ -87,7 +89,7 @@ def _train(
         torch.manual_seed(
             int(np.random.SeedSequence([settings.seed, epoch, place.rank]).generate_state(1)[0])
         )
-        _train_epoch(epoch, net, optimizer, batches, cfg, place, devices, history)
+        _train_epoch(epoch, net, optimizer, precision, batches, cfg, place, devices, history)
         if place.is_first:
             save_epoch(cfg, epoch, module, optimizer, history)
             log.info("Saved %s", epoch_path(cfg.DIR, "encoder", epoch))
@@ -142,6 +144,7 @@ def _train_epoch(
     epoch: int,
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
+    precision: Precision,
     batches: Iterator[list[dict[str, Any]]],
     cfg: CfgNode,
     place: Place,
@@ -170,6 +173,7 @@ def _train_epoch(
                 place,
                 where=f"epoch {epoch}, iteration {i + 1}",
                 clip_grad_norm=settings.clip_grad_norm,
+                precision=precision,
             )
             progress.step(shown.loss, shown.accuracy, images=images)
             if (i + 1) % settings.disp_iter == 0 or i + 1 == settings.epoch_iters:

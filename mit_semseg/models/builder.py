@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from ..checkpoint import load_weights
@@ -81,6 +82,7 @@ class ModelBuilder:
         weights: str = "",
         use_softmax: bool = False,
         channels: tuple[int, ...] | None = None,
+        reset_classifier: bool = False,
     ) -> Decoder:
         """A decoder.
 
@@ -91,6 +93,8 @@ class ModelBuilder:
             weights: a checkpoint; empty for random weights.
             use_softmax: True for inference, False for training.
             channels: of all the encoder's maps, finest first.
+            reset_classifier: of ``weights``, which may be of another class count then, take all but the
+                layers that give the classes' scores; those are random.
 
         Raises: UserError for an unknown name and for weights that don't fit.
         """
@@ -98,10 +102,11 @@ class ModelBuilder:
         if channels is None:
             channels = (fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim)
         net = build(channels, num_class, use_softmax)
-        if weights:
-            load_weights(net, weights, part="decoder", arch=name)
-        else:
+        if reset_classifier or not weights:
             net.apply(ModelBuilder.weights_init)
+        if weights:
+            fresh = _classifier_names(net, build, channels, num_class) if reset_classifier else ()
+            load_weights(net, weights, part="decoder", arch=name, fresh=fresh)
         return net
 
     @staticmethod
@@ -112,6 +117,15 @@ class ModelBuilder:
         elif isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine:
             nn.init.ones_(m.weight)
             nn.init.constant_(m.bias, 1e-4)
+
+
+def _classifier_names(
+    net: Decoder, build: type[Decoder], channels: tuple[int, ...], num_class: int
+) -> list[str]:
+    """The weights of a decoder whose shapes depend on the number of classes."""
+    with torch.device("meta"):  # no memory, no random numbers
+        other = build(channels, num_class + 1).state_dict()
+    return [name for name, value in net.state_dict().items() if value.shape != other[name].shape]
 
 
 def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim: int, rate: int) -> None:
