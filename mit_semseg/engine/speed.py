@@ -62,12 +62,10 @@ def set_up_speed(
         precision = _configured(train, module, place.device, kept)
     if kept is not None and kept["amp"] == precision.amp:
         precision.load_state_dict({**kept, "channels_last": precision.channels_last})
-    log.info("Computing in %s%s", precision, ", compiled" if train.compile else "")
-    auto = fastest_amp(place.device)
-    if precision.amp == train.amp == "none" != auto and not train.autotune:
-        log.info(
-            "TRAIN.amp auto would be faster here and less exact (%s); TRAIN.autotune True measures", auto
-        )
+    hint, auto = "", fastest_amp(place.device)
+    if train.amp == "none" != auto and not train.autotune:
+        hint = f" (TRAIN.amp auto: {auto}, mostly faster and less exact)"
+    log.info("Computing in %s%s%s", precision, ", compiled" if train.compile else "", hint)
     if precision.amp == "fp16" and place.device.type == "cpu":
         log.warning("TRAIN.amp is fp16, which CPUs are slow at. Set it to auto or bf16.")
     if train.compile:

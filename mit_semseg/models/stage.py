@@ -51,13 +51,15 @@ def recompute_activations(encoder: nn.Module) -> None:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """In the block, BatchNorm normalizes as ever, but does not take the batch into its statistics again."""
+    """In the block, BatchNorm computes as ever, but what it makes of its statistics is thrown away."""
     layers = [layer for layer in block.modules() if isinstance(layer, _BatchNorm)]
-    tracking = [layer.track_running_stats for layer in layers]
-    for layer in layers:
-        layer.track_running_stats = layer.track_running_stats and not layer.training
+    kept = [dict(layer.named_buffers(recurse=False)) for layer in layers]
+    for layer, buffers in zip(layers, kept, strict=True):
+        for name, buffer in buffers.items():
+            setattr(layer, name, buffer.clone())
     try:
         yield
     finally:
-        for layer, tracks in zip(layers, tracking, strict=True):
-            layer.track_running_stats = tracks
+        for layer, buffers in zip(layers, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(layer, name, buffer)
