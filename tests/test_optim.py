@@ -1,11 +1,11 @@
-import itertools
-
 import pytest
 import torch
 from torch import nn
 
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d
-from mit_semseg.optim import OPTIMIZERS, build_optimizer, set_poly_lr
+from mit_semseg.optim import OPTIMIZERS, build_optimizer, decays_weights, find_optimizer
+
+OTHERS = ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop"]
 
 
 def net():
@@ -50,12 +50,53 @@ def test_the_named_optimizer_is_the_one_that_is_built(name, kind):
     assert type(optimizer) is kind
     for group in optimizer.param_groups:
         assert (group["momentum"] if name == "SGD" else group["betas"][0]) == 0.8
-    assert set(OPTIMIZERS) == {"SGD", "Adam", "AdamW"}
 
 
-def test_another_name_is_refused_with_the_names_there_are():
-    with pytest.raises(ValueError, match=r"^name is 'sgdd', but takes one of SGD, Adam, AdamW$"):
+def test_an_unknown_name_is_refused_with_the_nearest_one_and_all_there_are():
+    with pytest.raises(
+        ValueError, match=r"^name is 'sgdd', which is no optimizer\. Did you mean SGD\? There are"
+    ):
         build("sgdd")
+    with pytest.raises(
+        ValueError, match=r"^is no optimizer\. Did you mean AdamW\? .*SGD, Adam, AdamW, .*RMSprop"
+    ):
+        find_optimizer("adamW")
+    with pytest.raises(ValueError, match=r"^is no optimizer\. There are "):
+        find_optimizer("lr_scheduler")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("LBFGS", "computes the loss several times a step"),
+        ("SparseAdam", "takes sparse gradients"),
+        ("Muon", "takes matrices only"),
+    ],
+)
+def test_an_optimizer_that_does_not_fit_is_refused_with_the_reason(name, reason):
+    with pytest.raises(ValueError, match=f"^{reason}.*Take one of SGD, Adam, AdamW, ") as error:
+        find_optimizer(name)
+    assert name not in str(error.value)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_optimizer_of_torch_takes_a_step_with_the_rates_and_the_beta_it_is_given(name):
+    decoder = nn.Linear(1, 1)
+    optimizer = build(name, decoder=decoder, beta1=0.8, weight_decay=0.0)
+    assert type(optimizer) is getattr(torch.optim, name)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.02, 0.02, 0.1, 0.1]
+    for group in optimizer.param_groups:
+        assert group.get("momentum", 0.8) == 0.8
+        assert group.get("betas", (0.8,))[0] == 0.8
+    before = decoder.weight.item()
+    for _ in range(2):
+        decoder.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+    assert decoder.weight.item() < before
+
+
+def test_all_optimizers_of_torch_but_one_decay_weights():
+    assert [name for name in (*OPTIMIZERS, *OTHERS) if not decays_weights(name)] == ["Rprop"]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -92,23 +133,28 @@ def test_frozen_parameters_are_left_out():
     assert id(encoder[0].weight) in inside
 
 
-def test_the_rate_falls_from_its_start_to_zero_along_a_power():
-    optimizer = build()
-    start = [group["lr"] for group in optimizer.param_groups]
-    rates = []
-    for iteration in range(101):
-        set_poly_lr(optimizer, iteration, 100, power=0.9)
-        rates.append([group["lr"] for group in optimizer.param_groups])
-    assert rates[0] == start
-    assert rates[50] == pytest.approx([rate * 0.5**0.9 for rate in start])
-    assert rates[100] == [0] * len(start)
-    assert all(a > b for a, b in itertools.pairwise(rates))
+class Attention(nn.Module):
+    """What a transformer has beside linear layers, and what it says of that itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm((2, 4))
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.words = nn.Embedding(3, 4)
+        self.pos_embed = nn.Parameter(torch.zeros(1, 9, 4))
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.special = nn.Parameter(torch.zeros(4, 4))
+        self.gamma = nn.Parameter(torch.ones(4))
+        self.projection = nn.Parameter(torch.zeros(4, 4))
+
+    def no_weight_decay(self):
+        return {"special"}
 
 
-def test_the_rate_hangs_on_the_iteration_alone():
-    # It used to be computed from rates that the run had kept, so that a resumed one differed.
-    first, second = build(), build()
-    for iteration in (3, 70, 41):
-        set_poly_lr(first, iteration, 100, power=0.9)
-    set_poly_lr(second, 41, 100, power=0.9)
-    assert [g["lr"] for g in first.param_groups] == [g["lr"] for g in second.param_groups]
+def test_of_a_transformer_only_the_projections_decay():
+    encoder = nn.Sequential(Attention())
+    optimizer = build("AdamW", encoder=encoder)
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    names = {name for name, parameter in encoder.named_parameters() if id(parameter) in decayed}
+    assert names == {"0.attention.in_proj_weight", "0.attention.out_proj.weight", "0.projection"}

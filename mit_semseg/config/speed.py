@@ -49,7 +49,7 @@ def contradictions_of_speed(cfg: CfgNode) -> list[str]:
                 "TRAIN.checkpoint_activations needs one process a device, but TRAIN.parallel is dp. "
                 "Set it to ddp."
             )
-        if train.freeze == "encoder":
+        if train["freeze"] == "encoder":
             problems.append(
                 "TRAIN.checkpoint_activations is for the encoder, but TRAIN.freeze encoder keeps no "
                 "activations of it anyway. Set it to False."

@@ -30,17 +30,15 @@ class Normalizer:
     """
 
     def __init__(self, criterion: Criterion, labels: Sequence[Tensor], place: Place) -> None:
-        of_each = [
-            torch.cat([criterion.units(label), (label >= 0).sum(dtype=torch.float64).view(1)]).to(
-                place.device
-            )
+        counted = [
+            torch.cat([criterion.units(label), (label >= 0).sum(dtype=torch.float64).view(1)])
             for label in labels
         ]
-        total = sum_over_processes(torch.stack(of_each).sum(0))
-        units = total[:-1]
+        total = sum_over_processes(torch.stack([part.to(place.device) for part in counted]).sum(0))
+        self._units = torch.where(total[:-1] > 0, total[:-1], 1)
         self._valid = total[-1].clamp(min=1)
-        weights = torch.tensor(criterion.weights, dtype=torch.float64, device=place.device)
-        self._weights = weights / torch.where(units > 0, units, 1)
+        # Filled there, because a GPU that is sent numbers from Python is waited for.
+        self._weights = torch.stack([total.new_full((), weight) for weight in criterion.weights])
         self._size = place.size
 
     def to_minimize(self, sums: Tensor) -> Tensor:
@@ -52,7 +50,7 @@ class Normalizer:
         Args:
             sums: what the network returned: (K,) for K losses, those of replicas one behind the other.
         """
-        return (self._of_each_loss(sums) * (self._weights * self._size).to(sums)).sum()
+        return (self._of_each_loss(sums) * (self._weights * self._size / self._units).to(sums)).sum()
 
     def part(self, sums: Tensor, correct: Tensor) -> Tensor:
         """What is to be added up over sub-batches and processes for `shown`; (K + 1,) float64."""
@@ -64,7 +62,7 @@ class Normalizer:
 
     def means(self, total: Tensor) -> Tensor:
         """The same, (2,), where it is computed."""
-        loss = (total[:-1] * self._weights).sum()
+        loss = (total[:-1] * self._weights / self._units).sum()
         return torch.stack([loss, total[-1] / self._valid])
 
     def _of_each_loss(self, sums: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """From a config to how the network is trained: what is frozen, the number format, the layout, compilation."""
 
+import os
+import shutil
 from collections.abc import Sequence
 
 import torch
@@ -18,12 +20,13 @@ from .precision import Precision, faster_layout, fastest_amp
 
 def freezes_batch_norm(train: CfgNode) -> bool:
     """Whether all BatchNorms are to be frozen; ``TRAIN.fix_bn True`` is the older name of ``freeze bn``."""
-    return train.fix_bn or train.freeze == "bn"
+    # Not train.freeze, which is a method of every node.
+    return train.fix_bn or train["freeze"] == "bn"
 
 
 def freeze_parts(module: SegmentationModule, train: CfgNode) -> None:
     """Freeze what the section TRAIN says; before an optimizer is built, which takes what has gradients."""
-    if train.freeze == "encoder":
+    if train["freeze"] == "encoder":
         freeze(module.encoder)
     if freezes_batch_norm(train):
         freeze_batch_norm(module)
@@ -69,9 +72,19 @@ def set_up_speed(
     if precision.amp == "fp16" and place.device.type == "cpu":
         log.warning("TRAIN.amp is fp16, which CPUs are slow at. Set it to auto or bf16.")
     if train.compile:
+        _check_compiler()
         module.encoder.compile()
         module.decoder.compile()
     return precision
+
+
+def _check_compiler() -> None:
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "cl")
+    if not any(shutil.which(compiler) for compiler in compilers):
+        raise UserError(
+            "TRAIN.compile is True, but there is no C++ compiler here (g++ or clang++), which torch.compile "
+            "needs. Install one, or set it to False."
+        )
 
 
 def _configured(

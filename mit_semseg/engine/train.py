@@ -72,7 +72,7 @@ def _train(
     optimizer = optimizer_for(module, settings)
     history = resume_state(cfg, optimizer)
     precision = set_up_speed(cfg, module, dataset, place, devices)
-    net = _parallel(module, place, devices)
+    net = _parallel(module, place, devices, settings.accumulate)
     all_devices = place.size * len(devices)
     log.info(
         "Training %s + %s on %s: %d epochs of %d iterations, %d images each",
@@ -95,7 +95,9 @@ def _train(
             log.info("Saved %s", epoch_path(cfg.DIR, "encoder", epoch))
 
 
-def _parallel(module: nn.Module, place: Place, devices: Sequence[torch.device]) -> nn.Module:
+def _parallel(
+    module: nn.Module, place: Place, devices: Sequence[torch.device], accumulate: int = 1
+) -> nn.Module:
     """``module`` as it is trained: over processes, over replicas in this process, or alone."""
     if len(devices) > 1:
         return UserScatteredDataParallel(module, devices)
@@ -103,7 +105,11 @@ def _parallel(module: nn.Module, place: Place, devices: Sequence[torch.device]) 
         return module
     ids = [place.device.index] if place.device.type == "cuda" else None
     # A static graph: what an iteration uses never changes, so that parameters it does not use are found once.
-    return DistributedDataParallel(module, device_ids=ids, static_graph=True)
+    # Not where gradients accumulate: it would exchange those of the first sub-batch alone.
+    static = accumulate == 1
+    return DistributedDataParallel(
+        module, device_ids=ids, static_graph=static, find_unused_parameters=not static
+    )
 
 
 def _dataset(cfg: CfgNode) -> TrainDataset:

@@ -78,7 +78,7 @@ def parse_losses(text: str) -> dict[str, float]:
     """
     weights: dict[str, float] = {}
     for term in re.split(r"(?<!\d[eE])\+", text):  # not at the + of 1e+2
-        match = re.fullmatch(r"\s*(?:([^*]*)\*)?\s*(\w+)\s*", term)
+        match = re.fullmatch(r"\s*(?:(.*)\*)?\s*(\w+)\s*", term)
         if match is None:
             raise ValueError("takes a sum such as cross_entropy + 0.5*dice")
         name, weight = match[2], 1.0

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mit_semseg.distributed import Place
-from mit_semseg.engine.step import forward
+from mit_semseg.engine.normalize import Normalizer
+from mit_semseg.engine.step import forward, step
 from mit_semseg.engine.train import _parallel
 from mit_semseg.launch import run
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d, UserScatteredDataParallel
@@ -145,9 +146,9 @@ class Unused(torch.nn.Module):
         return [self.norm(self.conv(x))]
 
 
-def shards(step):
+def shards(number):
     """What two devices get, of two sizes; in step 1 the second has no valid pixel, in step 2 none has."""
-    generator = torch.Generator().manual_seed(step)
+    generator = torch.Generator().manual_seed(number)
     made = [
         {
             "img_data": torch.randn(2, 3, size, 4, generator=generator).double(),
@@ -155,7 +156,7 @@ def shards(step):
         }
         for size in (5, 3)
     ]
-    for shard in made[2 - step :]:
+    for shard in made[2 - number :]:
         shard["seg_label"].fill_(-1)
     return made
 
@@ -166,12 +167,8 @@ def three_steps(place, devices=1):
     module = SegmentationModule(Unused(), LogProbabilities(), pixel_loss_sum()).double()
     net = _parallel(module, place, [place.device] * devices)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
-    for step in range(3):
-        batch = shards(step)[place.rank : place.rank + devices]
-        optimizer.zero_grad()
-        loss, _ = forward(net, batch, place)
-        loss.backward()
-        optimizer.step()
+    for number in range(3):
+        step(net, optimizer, [shards(number)[place.rank : place.rank + devices]], place, where="")
     return module.state_dict()
 
 
@@ -195,13 +192,19 @@ class LogProbabilities(torch.nn.Module):
         return features[0].log_softmax(1)
 
 
+def loss_of(net, batch, place):
+    normalizer = Normalizer(net.module.crit, [shard["seg_label"] for shard in batch], place)
+    loss, part = forward(net, batch, normalizer)
+    return loss, normalizer.shown(part)
+
+
 def test_the_loss_is_the_sum_over_valid_pixels_of_all_shards_over_their_number():
     module = SegmentationModule(Scores(), LogProbabilities(), pixel_loss_sum())
     first = {"img_data": torch.randn(1, 2, 3, 3), "seg_label": torch.ones(1, 3, 3, dtype=torch.int64)}
     second = {"img_data": torch.randn(1, 2, 3, 3), "seg_label": torch.full((1, 3, 3), -1)}
     second["seg_label"][0, 0, 0] = 0  # one valid pixel beside nine
     net, place = UserScatteredDataParallel(module, ["cpu", "cpu"]), Place(0, 1, torch.device("cpu"))
-    loss, shown = forward(net, [first, second], place)
+    loss, shown = loss_of(net, [first, second], place)
     everything = torch.cat(
         [-first["img_data"].log_softmax(1)[:, 1].ravel(), -second["img_data"].log_softmax(1)[:, 0, 0, 0]]
     )
@@ -209,5 +212,5 @@ def test_the_loss_is_the_sum_over_valid_pixels_of_all_shards_over_their_number()
     assert shown.loss == pytest.approx(everything.mean().item())
     second["seg_label"].fill_(-1)
     first["seg_label"].fill_(-1)
-    loss, shown = forward(net, [first, second], place)
+    loss, shown = loss_of(net, [first, second], place)
     assert (loss.item(), shown.loss, shown.accuracy) == (0, 0, 0)
