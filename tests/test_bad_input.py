@@ -171,7 +171,7 @@ def test_all_unknown_keys_at_once_each_with_the_nearest_name(call, tmp_path):
         ),
         (
             ["TRAIN.loss", "dice+lovasz", "TRAIN.class_weights", "enet"],
-            "TRAIN.class_weights is enet, but TRAIN.loss dice+lovasz weighs all classes alike. Leave it empty",
+            "TRAIN.class_weights is enet, but TRAIN.loss dice+lovasz weighs all classes alike. Leave it",
         ),
         (["TRAIN.class_weights", "[1, 2]"], "has 2 numbers, but DATASET.num_class is 3. Give one for each"),
         (["TRAIN.class_weights", "median"], "is 'median', but takes median_frequency, enet, or a list"),

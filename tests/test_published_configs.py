@@ -82,7 +82,9 @@ def test_camvid_has_its_eleven_classes():
     assert len(table.names) == 11
 
 
-@pytest.mark.parametrize("name", ["README.md", "Makefile", "docs/adding.md", "docs/results.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "Makefile", "docs/adding.md", "docs/results.md", "docs/training.md"]
+)
 def test_the_configs_that_a_text_names_are_there(name):
     text = (FOLDER.parent / name).read_text(encoding="utf-8")
     named = set(re.findall(r"config/([\w-]+)\.yaml", text))

@@ -1,18 +1,18 @@
 """One iteration of the training: from a batch to updated weights."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..data.images import normalize
 from ..distributed import Place, sum_over_processes
 from ..lib.nn.scatter import copy_ahead
 from .normalize import Normalizer, Shown, criterion_of
 from .precision import Precision
+from .process_parallel import ProcessParallel
 from .reading import Reading
 
 
@@ -56,7 +56,7 @@ def step(
     parts = []
     for number, batch in enumerate(batches, 1):
         last = number == len(batches)
-        with _exchanging_gradients(net, last):
+        with net.exchanging(now=last) if isinstance(net, ProcessParallel) else nullcontext():
             with precision.autocast():
                 loss, part = forward(net, [precision.laid_out(shard) for shard in batch], normalizer)
             parts.append(part)
@@ -80,8 +80,3 @@ def forward(net: nn.Module, batch: list[dict[str, Any]], normalizer: Normalizer)
     sums, accuracy = net(batch)  # of one device, or of the replicas one behind the other
     correct = accuracy * torch.stack([(shard["seg_label"] >= 0).sum().to(accuracy) for shard in batch])
     return normalizer.to_minimize(sums), normalizer.part(sums.detach(), correct.sum())
-
-
-def _exchanging_gradients(net: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """In the block, a backward brings the gradients of all processes together, or leaves that for later."""
-    return net.no_sync() if isinstance(net, DistributedDataParallel) and not now else nullcontext()

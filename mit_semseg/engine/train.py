@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from yacs.config import CfgNode
 
 from ..checkpoint import epoch_path
@@ -21,6 +20,7 @@ from ..lr_schedule import set_rates
 from .history import History
 from .loading import Skipped, load, raise_errors
 from .precision import Precision
+from .process_parallel import ProcessParallel
 from .progress import Progress
 from .recipe import check_recipe, class_weights, label_rate, optimizer_for, schedule
 from .setup import build_module, check_batch, check_model, check_writable, class_table
@@ -72,7 +72,7 @@ def _train(
     optimizer = optimizer_for(module, settings)
     history = resume_state(cfg, optimizer)
     precision = set_up_speed(cfg, module, dataset, place, devices)
-    net = _parallel(module, place, devices, settings.accumulate)
+    net = _parallel(module, place, devices)
     all_devices = place.size * len(devices)
     log.info(
         "Training %s + %s on %s: %d epochs of %d iterations, %d images each",
@@ -95,21 +95,11 @@ def _train(
             log.info("Saved %s", epoch_path(cfg.DIR, "encoder", epoch))
 
 
-def _parallel(
-    module: nn.Module, place: Place, devices: Sequence[torch.device], accumulate: int = 1
-) -> nn.Module:
+def _parallel(module: nn.Module, place: Place, devices: Sequence[torch.device]) -> nn.Module:
     """``module`` as it is trained: over processes, over replicas in this process, or alone."""
     if len(devices) > 1:
         return UserScatteredDataParallel(module, devices)
-    if place.size == 1:
-        return module
-    ids = [place.device.index] if place.device.type == "cuda" else None
-    # A static graph: what an iteration uses never changes, so that parameters it does not use are found once.
-    # Not where gradients accumulate: it would exchange those of the first sub-batch alone.
-    static = accumulate == 1
-    return DistributedDataParallel(
-        module, device_ids=ids, static_graph=static, find_unused_parameters=not static
-    )
+    return module if place.size == 1 else ProcessParallel(module, place.device)
 
 
 def _dataset(cfg: CfgNode) -> TrainDataset:

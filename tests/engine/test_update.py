@@ -65,7 +65,7 @@ def module(loss=SUM):
 def updated(place, devices, accumulate, loss=SUM, clip=0.0):
     """What two updates on four sub-batches leave: the weights, and what the updates showed."""
     net = module(loss)
-    wrapped = _parallel(net, place, [place.device] * devices, accumulate)
+    wrapped = _parallel(net, place, [place.device] * devices)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     own = sub_batches(4)[place.rank :: place.size]
     batches = [own[k * devices : (k + 1) * devices] for k in range(accumulate)]

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mit_semseg.losses import pixel_loss_sum
@@ -127,3 +128,23 @@ def test_a_few_steps_on_one_batch_make_the_loss_fall():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
+
+
+def test_scores_are_enlarged_to_the_labels_before_loss_and_accuracy():
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(2, 2, 3, 4, generator=generator, dtype=torch.float64)
+    label = torch.randint(-1, 2, (2, 24, 27), generator=generator)
+    net = module(mean_loss(), deep=True, scale=0.4)
+    net.at_label_size = True
+    loss, acc = net({"img_data": scores, "seg_label": label})
+    large = F.interpolate(scores, size=(24, 27), mode="bilinear", align_corners=False)
+    expected = F.cross_entropy(large, label, ignore_index=-1)
+    expected = expected + 0.4 * F.cross_entropy(2 * large, label, ignore_index=-1)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    assert acc.item() == pytest.approx((large.argmax(1) == label)[label >= 0].double().mean().item())
+
+
+def test_scores_and_labels_of_two_sizes_are_an_error_unless_asked_for():
+    feed = {"img_data": IMAGE, "seg_label": torch.zeros(1, 4, 12, dtype=torch.int64)}
+    with pytest.raises(RuntimeError, match="size"):
+        module(mean_loss())(feed)
