@@ -76,8 +76,7 @@ def _seconds(
             start = time.perf_counter()
             trial.zero_grad(set_to_none=True)
             normalizer = Normalizer(criterion_of(trial), [shard["seg_label"] for shard in batch], place)
-            with candidate.autocast():
-                loss, _ = forward(trial, [candidate.laid_out(shard) for shard in batch], normalizer)
+            loss, _ = forward(trial, batch, normalizer, candidate)
             candidate.backward(loss)
             _wait_for(devices)
             if turn:

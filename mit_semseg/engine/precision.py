@@ -25,15 +25,31 @@ class Precision:
         amp: a key of ``AMP``.
         channels_last: whether maps lie in memory pixel by pixel, all channels of one together (NHWC), or
             channel by channel (NCHW). The weights are left as they are.
+        adopts_amp, adopts_layout: whether `load_state_dict` takes them from the state.
+
+    Attributes:
+        restored: whether a state has been loaded.
 
     Raises: ValueError for another ``amp``.
     """
 
-    def __init__(self, device: torch.device, amp: str = "none", channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        amp: str = "none",
+        channels_last: bool = False,
+        *,
+        adopts_amp: bool = True,
+        adopts_layout: bool = True,
+    ) -> None:
         self.device = device
-        self._choose(amp, channels_last)
+        self.adopts_amp = adopts_amp
+        self.adopts_layout = adopts_layout
+        self.restored = False
+        self.choose(amp, channels_last)
 
-    def _choose(self, amp: str, channels_last: bool) -> None:
+    def choose(self, amp: str, channels_last: bool) -> None:
+        """Compute so from now on; a scaler begins anew."""
         if amp not in AMP:
             raise ValueError(f"amp is {amp!r}, but takes one of {', '.join(AMP)}")
         self.amp = amp
@@ -75,11 +91,18 @@ class Precision:
         return {"amp": self.amp, "channels_last": self.channels_last, "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on as a saved one. Raises: KeyError or ValueError if ``state`` is none."""
+        """Go on as a saved one: with its format and layout, as far as they are adopted, and its scaler.
+
+        The layout is not adopted without the format, since which is faster depends on that.
+
+        Raises: KeyError or ValueError if ``state`` is no state.
+        """
         amp, channels_last, scaler = state["amp"], bool(state["channels_last"]), state["scaler"]
-        self._choose(amp, channels_last)
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(scaler)
+        if self.adopts_amp or self.amp == amp:
+            self.choose(amp, channels_last if self.adopts_layout else self.channels_last)
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(scaler)
+        self.restored = True
 
 
 def layout_name(channels_last: bool) -> str:

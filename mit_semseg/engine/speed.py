@@ -32,25 +32,42 @@ def freeze_parts(module: SegmentationModule, train: CfgNode) -> None:
         freeze_batch_norm(module)
 
 
+def choose_precision(train: CfgNode, module: SegmentationModule, device: torch.device) -> Precision:
+    """The number format and the layout of the section TRAIN, ``auto`` by a rule.
+
+    A state that is loaded into it has its way where the config leaves a choice, so that a run goes on as it
+    began. Unless one is, `set_up_speed` times what ``TRAIN.autotune`` asks for.
+    """
+    amp = fastest_amp(device) if train.amp == "auto" else train.amp
+    open_layout = train.channels_last == "auto"
+    channels_last = faster_layout(module, device, amp) if open_layout else train.channels_last == "True"
+    return Precision(
+        device,
+        amp,
+        channels_last,
+        adopts_amp=train.autotune or train.amp == "auto",
+        adopts_layout=open_layout,
+    )
+
+
 def set_up_speed(
     cfg: CfgNode,
     module: SegmentationModule,
+    precision: Precision,
     dataset: TrainDataset,
     place: Place,
     devices: Sequence[torch.device],
-    kept: dict[str, object] | None = None,
-) -> Precision:
-    """How to train ``module``, which is changed to be compiled and to recompute as the config says.
+) -> None:
+    """Finish the choice of ``precision``, and let ``module`` recompute and be compiled as the config says.
 
     Args:
         module: on its device, in training mode, not yet in a parallel wrapper.
-        dataset: what it is trained on; timings take its first sub-batches.
-        kept: the `Precision.state_dict` of the run that this one goes on with. What the config leaves open is
-            as it was there, so that nothing is timed again, and with the same format the scaler goes on.
+        precision: what `choose_precision` made, with the state of the run that this one goes on with.
+        dataset: what is trained on; timings take its first sub-batches.
 
-    Raises: UserError for an encoder that can't do what the config asks for.
+    Raises: UserError for an encoder, or a machine, that can't do what the config asks for.
     """
-    train, log = cfg.TRAIN, get_logger()
+    train, log, device = cfg.TRAIN, get_logger(), place.device
     if train.checkpoint_activations:
         try:
             recompute_activations(module.encoder)
@@ -59,23 +76,19 @@ def set_up_speed(
                 f"TRAIN.checkpoint_activations is True, but {cfg.MODEL.arch_encoder} has no stages that can "
                 "be recomputed. Set it to False."
             ) from None
-    if train.autotune and kept is None:
-        precision = fastest(module, dataset, place, devices)
-    else:
-        precision = _configured(train, module, place.device, kept)
-    if kept is not None and kept["amp"] == precision.amp:
-        precision.load_state_dict({**kept, "channels_last": precision.channels_last})
-    hint, auto = "", fastest_amp(place.device)
+    if train.autotune and not precision.restored:
+        best = fastest(module, dataset, place, devices)
+        precision.choose(best.amp, best.channels_last)
+    hint, auto = "", fastest_amp(device)
     if train.amp == "none" != auto and not train.autotune:
         hint = f" (TRAIN.amp auto: {auto}, mostly faster and less exact)"
     log.info("Computing in %s%s%s", precision, ", compiled" if train.compile else "", hint)
-    if precision.amp == "fp16" and place.device.type == "cpu":
+    if precision.amp == "fp16" and device.type == "cpu":
         log.warning("TRAIN.amp is fp16, which CPUs are slow at. Set it to auto or bf16.")
     if train.compile:
         _check_compiler()
         module.encoder.compile()
         module.decoder.compile()
-    return precision
 
 
 def _check_compiler() -> None:
@@ -85,21 +98,3 @@ def _check_compiler() -> None:
             "TRAIN.compile is True, but there is no C++ compiler here (g++ or clang++), which torch.compile "
             "needs. Install one, or set it to False."
         )
-
-
-def _configured(
-    train: CfgNode, module: SegmentationModule, device: torch.device, kept: dict[str, object] | None
-) -> Precision:
-    """What the config says, and where it leaves it open, what was kept, or else the rule of thumb."""
-    amp = train.amp
-    if kept is not None and (train.autotune or amp == "auto"):
-        amp = kept["amp"]
-    elif amp == "auto":
-        amp = fastest_amp(device)
-    if train.channels_last != "auto":
-        channels_last = train.channels_last == "True"
-    elif kept is not None and kept["amp"] == amp:
-        channels_last = bool(kept["channels_last"])
-    else:
-        channels_last = faster_layout(module, device, amp)
-    return Precision(device, amp, channels_last)

@@ -57,8 +57,7 @@ def step(
     for number, batch in enumerate(batches, 1):
         last = number == len(batches)
         with net.exchanging(now=last) if isinstance(net, ProcessParallel) else nullcontext():
-            with precision.autocast():
-                loss, part = forward(net, [precision.laid_out(shard) for shard in batch], normalizer)
+            loss, part = forward(net, batch, normalizer, precision)
             parts.append(part)
             if last:
                 reading = Reading(normalizer.means(sum_over_processes(torch.stack(parts).sum(0))))
@@ -75,8 +74,13 @@ def step(
     return shown
 
 
-def forward(net: nn.Module, batch: list[dict[str, Any]], normalizer: Normalizer) -> tuple[Tensor, Tensor]:
+def forward(
+    net: nn.Module, batch: list[dict[str, Any]], normalizer: Normalizer, precision: Precision | None = None
+) -> tuple[Tensor, Tensor]:
     """What this process backpropagates for a batch, 0-dim, and what `Normalizer.shown` takes of it."""
-    sums, accuracy = net(batch)  # of one device, or of the replicas one behind the other
+    if precision is not None:
+        batch = [precision.laid_out(shard) for shard in batch]
+    with nullcontext() if precision is None else precision.autocast():
+        sums, accuracy = net(batch)  # of one device, or of the replicas one behind the other
     correct = accuracy * torch.stack([(shard["seg_label"] >= 0).sum().to(accuracy) for shard in batch])
     return normalizer.to_minimize(sums), normalizer.part(sums.detach(), correct.sum())

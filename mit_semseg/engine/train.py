@@ -24,7 +24,7 @@ from .process_parallel import ProcessParallel
 from .progress import Progress
 from .recipe import check_recipe, class_weights, label_rate, optimizer_for, schedule
 from .setup import build_module, check_batch, check_model, check_writable, class_table
-from .speed import freeze_parts, set_up_speed
+from .speed import choose_precision, freeze_parts, set_up_speed
 from .state import resume_state, resume_weights, save_epoch
 from .step import on_device, step
 
@@ -71,7 +71,8 @@ def _train(
     freeze_parts(module, settings)
     optimizer = optimizer_for(module, settings)
     history = resume_state(cfg, optimizer)
-    precision = set_up_speed(cfg, module, dataset, place, devices)
+    precision = choose_precision(settings, module, place.device)
+    set_up_speed(cfg, module, precision, dataset, place, devices)
     net = _parallel(module, place, devices)
     all_devices = place.size * len(devices)
     log.info(

@@ -11,7 +11,7 @@ from mit_semseg.config import load_config
 from mit_semseg.distributed import Place
 from mit_semseg.engine.autotune import fastest
 from mit_semseg.engine.precision import Precision
-from mit_semseg.engine.speed import set_up_speed
+from mit_semseg.engine.speed import choose_precision, set_up_speed
 from mit_semseg.errors import UserError
 
 PARTS = ("encoder", "decoder")
@@ -36,7 +36,13 @@ def settings(tiny, *words):
 
 
 def set_up(cfg, module=None, kept=None):
-    return set_up_speed(cfg, module or small_module(), None, Place(0, 1, CPU), [CPU], kept)
+    """The precision of a run, which goes on with the state ``kept`` of another one if there is one."""
+    module = module or small_module()
+    precision = choose_precision(cfg.TRAIN, module, CPU)
+    if kept is not None:
+        precision.load_state_dict(kept)
+    set_up_speed(cfg, module, precision, None, Place(0, 1, CPU), [CPU])
+    return precision
 
 
 class SubBatches:
@@ -102,6 +108,13 @@ def test_what_the_config_leaves_open_is_as_it_was_kept(tiny):
     assert set_up(settings(tiny, "TRAIN.amp", "none"), kept=kept).amp == "none"
     named = set_up(settings(tiny, "TRAIN.amp", "bf16", "TRAIN.channels_last", False), kept=kept)
     assert (named.amp, named.channels_last) == ("bf16", False)
+
+
+def test_a_layout_goes_with_its_format():
+    """Of float32, the layout of a bf16 run says nothing."""
+    precision = Precision(CPU, "none", False, adopts_amp=False)
+    precision.load_state_dict(Precision(CPU, "bf16", True).state_dict())
+    assert (precision.amp, precision.channels_last) == ("none", False)
 
 
 def test_the_scaler_goes_on_with_its_factor(tiny):
