@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,9 @@ def _diagnosis(path: Path, first: bytes, error: Exception) -> str:
     return f"is not a PyTorch checkpoint: it begins with {start!r}. Name another file, or fetch it again."
 
 
-def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -> None:
+def load_weights(
+    module: nn.Module, path: str | Path, *, part: str, arch: str, fresh: Collection[str] = ()
+) -> None:
     """Loads a checkpoint's weights into a module: all of them, or none and an error.
 
     Every name and shape has to agree. Left out are only the bookkeeping of old synchronized BatchNorms and,
@@ -134,14 +136,21 @@ def load_weights(module: nn.Module, path: str | Path, *, part: str, arch: str) -
     Args:
         part: what the module is: "encoder" or "decoder".
         arch: its name, for the message.
+        fresh: names of weights that stay as they are, whatever the file holds of them.
 
     Raises: UserError if the file cannot be read or does not fit. The module is as it was, then.
     """
-    fit_weights(module, read_state_dict(path), path, part=part, arch=arch)
+    fit_weights(module, read_state_dict(path), path, part=part, arch=arch, fresh=fresh)
 
 
 def fit_weights(
-    module: nn.Module, given: Mapping[str, Tensor], source: str | Path, *, part: str, arch: str
+    module: nn.Module,
+    given: Mapping[str, Tensor],
+    source: str | Path,
+    *,
+    part: str,
+    arch: str,
+    fresh: Collection[str] = (),
 ) -> None:
     """As `load_weights`, from weights that were read from ``source``, which is for the message."""
     wanted = module.state_dict()
@@ -151,6 +160,7 @@ def fit_weights(
         for name, value in given.items()
         if name in wanted or not (name.startswith(head) or name.rpartition(".")[2] in _OLD_BOOKKEEPING)
     }
+    weights.update({name: wanted[name] for name in fresh})
     for name, value in wanted.items():
         if name.rpartition(".")[2] == _STEPS:
             weights.setdefault(name, torch.zeros_like(value, device="cpu"))
@@ -188,7 +198,8 @@ def _other_classes(weights: dict[str, Tensor], wanted: dict[str, Tensor], reshap
     ((theirs, ours),) = counts
     return (
         f"It was trained with {theirs} classes, this model has {ours}. "
-        f"Set DATASET.num_class {theirs} or leave MODEL.weights_decoder empty."
+        f"Set DATASET.num_class {theirs}, or MODEL.reset_classifier True to train a new classifier on the "
+        "rest."
     )
 
 

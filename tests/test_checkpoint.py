@@ -333,7 +333,7 @@ def test_another_number_of_classes_is_told_with_both_numbers(tmp_path: Path) -> 
         f"{file} does not fit decoder 'c1_deepsup': 0 weights missing, 0 unknown, 4 of another shape "
         "(first: conv_last.weight is (150, 6, 1, 1), the model's is (11, 6, 1, 1)). "
         "It was trained with 150 classes, this model has 11. "
-        "Set DATASET.num_class 150 or leave MODEL.weights_decoder empty."
+        "Set DATASET.num_class 150, or MODEL.reset_classifier True to train a new classifier on the rest."
     )
 
 

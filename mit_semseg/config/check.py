@@ -6,6 +6,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from .recipe import check_recipe, contradictions_of_recipe
+from .speed import check_speed, contradictions_of_speed
 
 _LARGEST = 2**31 - 1  # of whole numbers, so that no product of two overflows 64 bits
 _AT_LEAST: dict[str, int] = {
@@ -60,6 +61,7 @@ def check_values(cfg: CfgNode) -> list[str]:
     if train.beta1 >= 1:
         problems.append(f"TRAIN.beta1 is {train.beta1}, but must be below 1.")
     problems += check_recipe(train)
+    problems += check_speed(train)
     model = cfg.MODEL
     if model.output_stride not in (0, 8, 16, 32):
         problems.append(f"MODEL.output_stride is {model.output_stride}, but takes 0, 8, 16 or 32.")
@@ -96,6 +98,7 @@ def check_values(cfg: CfgNode) -> list[str]:
             f"DATASET.segm_downsampling_rate {data.segm_downsampling_rate}."
         )
     problems += contradictions_of_recipe(train, data.num_class)
+    problems += contradictions_of_speed(cfg)
     if train.start_epoch >= train.num_epoch:
         problems.append(
             f"TRAIN.start_epoch is {train.start_epoch}, but the run ends at TRAIN.num_epoch "

@@ -30,6 +30,7 @@ _C.MODEL.arch_decoder = "ppm_deepsup"  # a name in mit_semseg.models.builder.DEC
 _C.MODEL.pretrained = True  # start the encoder from ImageNet's weights; False: random, nothing downloaded
 _C.MODEL.weights_encoder = ""  # a checkpoint to start from, or package:NAME, instead of ImageNet's
 _C.MODEL.weights_decoder = ""  # the same for the decoder; "" is random
+_C.MODEL.reset_classifier = False  # of weights_decoder, of any class count, take all but the classifier
 _C.MODEL.fc_dim = 2048  # channels of the encoder's last map; not read for timm's, which tell it
 _C.MODEL.output_stride = 0  # of the last map of a timm encoder: 8, 16, 32; 0 is the model's own
 _C.MODEL.decoder_dim = 0  # channels of the decoder's inner maps; 0 is the published width
@@ -68,7 +69,15 @@ _C.TRAIN.clip_grad_norm = 0.0  # limit of the norm of the whole gradient; 0: non
 _C.TRAIN.beta1 = 0.9  # momentum of SGD, beta1 of Adam and AdamW; from 0 to below 1
 _C.TRAIN.weight_decay = 1e-4  # of convolution and linear weights; biases, norms, positions are not decayed
 _C.TRAIN.deep_sup_scale = 0.4  # weight of the auxiliary loss of *_deepsup decoders
-_C.TRAIN.fix_bn = False  # freeze BatchNorm's statistics and parameters
+_C.TRAIN.fix_bn = False  # the same as freeze bn, which it may be combined with
+_C.TRAIN.freeze = "none"  # encoder: its weights and statistics; bn: those of every BatchNorm; none
+_C.TRAIN.amp = "none"  # number format: none (float32), bf16 or fp16, less exact; auto: what is fast here
+_C.TRAIN.channels_last = "auto"  # memory layout of maps: True, False (NCHW), auto: see docs/training.md
+_C.TRAIN.autotune = False  # time both on the first sub-batches and take the fastest, in place of the two
+_C.TRAIN.compile = False  # compile encoder and decoder with torch.compile, which takes minutes at the start
+_C.TRAIN.checkpoint_activations = (
+    False  # compute the encoder's maps twice instead of keeping them: less memory
+)
 _C.TRAIN.ema_decay = 0.0  # of the average of the weights, such as 0.9999; 0: no average; below 1
 _C.TRAIN.parallel = "ddp"  # several devices: a process each (ddp), or one process with a replica on each (dp)
 _C.TRAIN.timeout = 600.0  # seconds until an exchange between processes counts as failed; 1 or more

@@ -19,6 +19,7 @@ from .defaults import get_defaults
 _WORDS: dict[str, dict[Any, Any]] = {
     "TRAIN.workers": {"auto": -1},
     "TRAIN.resume": {False: "off"},  # what YAML makes of a bare off
+    "TRAIN.channels_last": {True: "True", False: "False"},
 }
 """What may be written in place of a value."""
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -109,14 +110,20 @@ def normalize(pixels: torch.Tensor, sizes: Sequence[tuple[int, int]] | None = No
         pixels: (B, 3, H, W) uint8 RGB, on any device.
         sizes: (width, height) of each image without its padding, which becomes 0, the mean colour.
     """
-    scale = torch.tensor([1 / (255 * std) for std in STD], device=pixels.device)
-    shift = torch.tensor([mean / std for mean, std in zip(MEAN, STD, strict=True)], device=pixels.device)
+    scale, shift = _scale_and_shift(pixels.device)
     out = pixels.contiguous().to(torch.float32)
-    out.mul_(scale.view(3, 1, 1)).sub_(shift.view(3, 1, 1))
+    out.mul_(scale).sub_(shift)
     for values, (width, height) in zip(out, sizes or (), strict=False):
         values[:, height:] = 0
         values[:, :, width:] = 0
     return out
+
+
+@cache  # because a GPU that is sent numbers from Python is waited for
+def _scale_and_shift(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    scale = torch.tensor([1 / (255 * std) for std in STD], device=device)
+    shift = torch.tensor([mean / std for mean, std in zip(MEAN, STD, strict=True)], device=device)
+    return scale.view(3, 1, 1), shift.view(3, 1, 1)
 
 
 def _from_16_bit(image: Image.Image, path: str | PathLike[str]) -> Image.Image:

@@ -37,7 +37,8 @@ class Normalizer:
         total = sum_over_processes(torch.stack([part.to(place.device) for part in counted]).sum(0))
         self._units = torch.where(total[:-1] > 0, total[:-1], 1)
         self._valid = total[-1].clamp(min=1)
-        self._weights = torch.tensor(criterion.weights, dtype=torch.float64, device=place.device)
+        # Filled there, because a GPU that is sent numbers from Python is waited for.
+        self._weights = torch.stack([total.new_full((), weight) for weight in criterion.weights])
         self._size = place.size
 
     def to_minimize(self, sums: Tensor) -> Tensor:
@@ -57,8 +58,12 @@ class Normalizer:
 
     def shown(self, total: Tensor) -> Shown:
         """What the update shows of itself, given the sum of all parts."""
+        return Shown(*self.means(total).tolist())
+
+    def means(self, total: Tensor) -> Tensor:
+        """The same, (2,), where it is computed."""
         loss = (total[:-1] * self._weights / self._units).sum()
-        return Shown(*torch.stack([loss, total[-1] / self._valid]).tolist())
+        return torch.stack([loss, total[-1] / self._valid])
 
     def _of_each_loss(self, sums: Tensor) -> Tensor:
         return sums.reshape(-1, len(self._weights)).sum(0)

@@ -9,13 +9,19 @@ from ..data.geometry import fit_size
 from ..dataset import TrainDataset
 from ..distributed import Place
 from .normalize import Normalizer, criterion_of
+from .precision import Precision
 from .step import forward, on_device
 
 _LOOKED_AT = 100  # sub-batches, of which the largest is taken
 
 
 def rehearse(
-    net: nn.Module, dataset: TrainDataset, place: Place, devices: Sequence[torch.device], first: int
+    net: nn.Module,
+    dataset: TrainDataset,
+    place: Place,
+    devices: Sequence[torch.device],
+    precision: Precision,
+    first: int,
 ) -> None:
     """Send a sub-batch forward and backward on each device, without an update.
 
@@ -31,7 +37,7 @@ def rehearse(
     kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
     shards = [on_device(shard, device) for device in devices]
     normalizer = Normalizer(criterion_of(net), [copy["seg_label"] for copy in shards], place)
-    loss, _ = forward(net, shards, normalizer)
+    loss, _ = forward(net, shards, normalizer, precision)
     loss.backward()
     net.zero_grad(set_to_none=True)
     with torch.no_grad():

@@ -16,10 +16,12 @@ from ..lib.nn import UserScatteredDataParallel
 from ..models import SegmentationModule
 from .course import Course
 from .loading import Skipped, load, raise_errors
+from .precision import Precision
 from .process_parallel import ProcessParallel
 from .recipe import class_weights, label_rate, optimizer_for
 from .resume import Start, starting_course
-from .setup import build_module, freeze_batch_norm
+from .setup import build_module
+from .speed import choose_precision, freeze_parts, set_up_speed
 from .state import Stateful, load_state, save_state
 from .validation import Validation
 
@@ -45,6 +47,7 @@ class Run:
     module: SegmentationModule
     net: nn.Module
     optimizer: torch.optim.Optimizer
+    precision: Precision
     average: WeightAverage | None
     extras: dict[str, Stateful]
     course: Course
@@ -94,17 +97,20 @@ def prepare(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.de
         class_weights=class_weights(cfg, dataset, place),
     )
     module = module.to(place.device).train()
-    if settings.fix_bn:
-        freeze_batch_norm(module)
+    freeze_parts(module, settings)
     optimizer = optimizer_for(module, settings)
+    precision = choose_precision(settings, module, place.device)
     average = WeightAverage(module, settings.ema_decay) if settings.ema_decay else None
-    extras: dict[str, Stateful] = {} if average is None else {"average of the weights": average}
+    extras: dict[str, Stateful] = {"number format": precision}
+    if average is not None:
+        extras["average of the weights"] = average
     notes = list(start.notes)
     if start.state is None:
         course = starting_course(start, cfg, settings.accumulate * place.size * len(devices))
     else:
         course, more = load_state(start.state, module, optimizer, extras)
         notes += more
+    set_up_speed(cfg, module, precision, dataset, place, devices)
     return Run(
         cfg=cfg,
         place=place,
@@ -113,6 +119,7 @@ def prepare(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.de
         module=module,
         net=parallel(module, place, devices),
         optimizer=optimizer,
+        precision=precision,
         average=average,
         extras=extras,
         course=course,

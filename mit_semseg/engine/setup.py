@@ -17,6 +17,7 @@ from ..models import ModelBuilder, SegmentationModule, check_pair
 from ..models.builder import DECODERS
 from ..models.pretrained import PUBLISHED, fetch_published
 from .recipe import criterion
+from .speed import freezes_batch_norm
 
 
 def check_model(cfg: CfgNode) -> None:
@@ -43,11 +44,11 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
     Raises: UserError with the number to set.
     """
     needed = DECODERS[cfg.MODEL.arch_decoder.lower()].min_batch if cfg.MODEL.decoder_norm == "batch" else 1
-    if cfg.TRAIN.batch_size_per_gpu * processes < needed and not cfg.TRAIN.fix_bn:
+    if cfg.TRAIN.batch_size_per_gpu * processes < needed and not freezes_batch_norm(cfg.TRAIN):
         raise UserError(
             f"TRAIN.batch_size_per_gpu is {cfg.TRAIN.batch_size_per_gpu}, but {cfg.MODEL.arch_decoder} pools "
             f"an image to one value a channel, and BatchNorm needs {needed}. Set TRAIN.batch_size_per_gpu "
-            f"{needed}, or TRAIN.fix_bn True."
+            f"{needed}, or TRAIN.freeze bn."
         )
 
 
@@ -83,6 +84,8 @@ def build_module(
         dim=cfg.MODEL.decoder_dim,
         dropout=cfg.MODEL.decoder_dropout,
         norm=cfg.MODEL.decoder_norm,
+        # A checkpoint that a run goes on from has the classes that it is trained for.
+        reset_classifier=training and cfg.MODEL.reset_classifier and weights[1] == cfg.MODEL.weights_decoder,
     )
     if not training:
         return SegmentationModule(encoder, decoder, None).eval()
@@ -171,12 +174,3 @@ def check_writable(path: str | Path, key: str) -> None:
         for parent in made:
             with suppress(OSError):  # not made after all, or in use by now
                 parent.rmdir()
-
-
-def freeze_batch_norm(module: nn.Module) -> None:
-    """Stop BatchNorm from following the data: its statistics and parameters stay as they are."""
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.eval()
-            for parameter in layer.parameters():
-                parameter.requires_grad_(False)

@@ -9,14 +9,20 @@ from torch import Tensor, nn
 
 from ..data.images import normalize
 from ..distributed import Place, sum_over_processes
-from ..lib.nn import async_copy_to
+from ..lib.nn.scatter import copy_ahead
 from .normalize import Normalizer, Shown, criterion_of
+from .precision import Precision
 from .process_parallel import ProcessParallel
+from .reading import Reading
 
 
 def on_device(shard: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """A sub-batch as the module takes it: a byte a value crosses to the device, and is normalized there."""
-    shard = async_copy_to({**shard, "seg_label": torch.from_numpy(shard["seg_label"])}, device)
+    """A sub-batch as the module takes it: a byte a value crosses to the device, and is normalized there.
+
+    To a GPU it crosses while that is still busy with the iteration before.
+    """
+    label = torch.from_numpy(shard["seg_label"])
+    shard = copy_ahead({**shard, "seg_label": label.pin_memory() if device.type == "cuda" else label}, device)
     return {**shard, "img_data": normalize(shard["img_data"], shard["sizes"])}
 
 
@@ -28,17 +34,22 @@ def step(
     *,
     where: str,
     clip_grad_norm: float = 0.0,
+    precision: Precision | None = None,
 ) -> Shown:
     """Forward and backward for each of ``batches``, then one update.
+
+    On a GPU, the loss is waited for while the last backward pass runs, so that the GPU never waits.
 
     Args:
         net: the module as it is trained, see train.py.
         batches: each with a sub-batch for each device of this process, there.
         where: epoch and iteration, for the message.
         clip_grad_norm: the gradient is scaled down to this norm, over all weights together; 0: never.
+        precision: None is float32.
 
     Raises: FloatingPointError if the loss is not finite; the weights have not been touched by it.
     """
+    precision = precision or Precision(place.device)
     labels = [shard["seg_label"] for batch in batches for shard in batch]
     normalizer = Normalizer(criterion_of(net), labels, place)
     optimizer.zero_grad(set_to_none=True)
@@ -46,10 +57,12 @@ def step(
     for number, batch in enumerate(batches, 1):
         last = number == len(batches)
         with net.exchanging(now=last) if isinstance(net, ProcessParallel) else nullcontext():
-            loss, part = forward(net, batch, normalizer)
-            loss.backward()
-        parts.append(part)
-    shown = normalizer.shown(sum_over_processes(torch.stack(parts).sum(0)))
+            loss, part = forward(net, batch, normalizer, precision)
+            parts.append(part)
+            if last:
+                reading = Reading(normalizer.means(sum_over_processes(torch.stack(parts).sum(0))))
+            precision.backward(loss)
+    shown = Shown(*reading.values())
     if not math.isfinite(shown.loss):
         files = (file for batch in batches for shard in batch for file in shard["info"])
         raise FloatingPointError(
@@ -57,15 +70,17 @@ def step(
             f"{optimizer.param_groups[0]['lr']:.3g}; the weights were not updated. "
             f"Images: {', '.join(files)}"
         )
-    if clip_grad_norm:
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        torch.nn.utils.clip_grad_norm_(weights, clip_grad_norm)
-    optimizer.step()
+    precision.update(optimizer, clip_grad_norm)
     return shown
 
 
-def forward(net: nn.Module, batch: list[dict[str, Any]], normalizer: Normalizer) -> tuple[Tensor, Tensor]:
+def forward(
+    net: nn.Module, batch: list[dict[str, Any]], normalizer: Normalizer, precision: Precision | None = None
+) -> tuple[Tensor, Tensor]:
     """What this process backpropagates for a batch, 0-dim, and what `Normalizer.shown` takes of it."""
-    sums, accuracy = net(batch)  # of one device, or of the replicas one behind the other
+    if precision is not None:
+        batch = [precision.laid_out(shard) for shard in batch]
+    with nullcontext() if precision is None else precision.autocast():
+        sums, accuracy = net(batch)  # of one device, or of the replicas one behind the other
     correct = accuracy * torch.stack([(shard["seg_label"] >= 0).sum().to(accuracy) for shard in batch])
     return normalizer.to_minimize(sums), normalizer.part(sums.detach(), correct.sum())

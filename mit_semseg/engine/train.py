@@ -132,6 +132,7 @@ def _train_epoch(
                 place,
                 where=f"epoch {epoch}, iteration {i}",
                 clip_grad_norm=settings.clip_grad_norm,
+                precision=this.precision,
             )
             if this.average is not None:
                 this.average.update(this.module)
@@ -203,6 +204,6 @@ def _save(this: Run, watch: Watch | None) -> None:
 
 def _try_out(this: Run) -> None:
     """Fail now with what would fail later: memory that runs out, a validation that can't be done."""
-    rehearse(this.net, this.dataset, this.place, this.devices, this.course.sub_batches)
+    rehearse(this.net, this.dataset, this.place, this.devices, this.precision, this.course.sub_batches)
     if this.validation is not None:
         this.validation.try_out(this.module, this.place)

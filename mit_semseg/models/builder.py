@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from ..checkpoint import load_weights
@@ -103,6 +104,7 @@ class ModelBuilder:
         dim: int = 0,
         dropout: float = -1.0,
         norm: str = "batch",
+        reset_classifier: bool = False,
     ) -> Decoder:
         """A decoder.
 
@@ -116,6 +118,8 @@ class ModelBuilder:
             dim: channels of its inner maps; 0 for the published width.
             dropout: probability of dropping a channel before a classifier; negative for the published one.
             norm: a name in ``mit_semseg.models.layers.NORMS``.
+            reset_classifier: of ``weights``, which may be of another class count then, take all but the
+                layers that give the classes' scores; those are random.
 
         Raises: UserError for an unknown name and for weights that don't fit.
         """
@@ -123,10 +127,15 @@ class ModelBuilder:
         if channels is None:
             channels = (fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim)
         net = build(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
-        if weights:
-            load_weights(net, weights, part="decoder", arch=name)
-        else:
+        if reset_classifier or not weights:
             net.apply(ModelBuilder.weights_init)
+        if weights:
+            fresh: list[str] = []
+            if reset_classifier:
+                with torch.device("meta"):  # no memory, no random numbers
+                    other = build(channels, num_class + 1, dim=dim, dropout=dropout, norm=norm)
+                fresh = _reshaped(net, other)
+            load_weights(net, weights, part="decoder", arch=name, fresh=fresh)
         return net
 
     @staticmethod
@@ -137,6 +146,12 @@ class ModelBuilder:
         elif isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine:
             nn.init.ones_(m.weight)
             nn.init.constant_(m.bias, 1e-4)
+
+
+def _reshaped(net: nn.Module, other: nn.Module) -> list[str]:
+    """The weights whose shapes differ between two networks with the same names."""
+    shapes = {name: value.shape for name, value in other.state_dict().items()}
+    return [name for name, value in net.state_dict().items() if value.shape != shapes[name]]
 
 
 def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim: int, rate: int) -> None:

@@ -6,6 +6,7 @@ import torch
 from mit_semseg.config import load_config
 from mit_semseg.data.geometry import fit_size
 from mit_semseg.distributed import Place
+from mit_semseg.engine.precision import Precision
 from mit_semseg.engine.rehearsal import _pixels, rehearse
 from mit_semseg.engine.run import train_dataset
 from mit_semseg.engine.setup import build_module
@@ -23,7 +24,7 @@ def test_weights_statistics_and_gradients_are_as_before(config):
     before = {name: value.clone() for name, value in module.state_dict().items()}
     seen = []
     module.encoder.register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0].shape))
-    rehearse(module, train_dataset(config), Place(0, 1, CPU), [CPU], first=0)
+    rehearse(module, train_dataset(config), Place(0, 1, CPU), [CPU], Precision(CPU), first=0)
     assert len(seen) == 1
     assert before.keys() == module.state_dict().keys()
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
@@ -36,7 +37,7 @@ def test_the_largest_of_the_next_sub_batches_is_taken(config):
     module = build_module(config, ("", ""), training=True).train()
     seen = []
     module.encoder.register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0].shape))
-    rehearse(module, dataset, Place(0, 1, CPU), [CPU], first=5)
+    rehearse(module, dataset, Place(0, 1, CPU), [CPU], Precision(CPU), first=5)
     pixels = [dataset[i]["img_data"].shape[2:].numel() for i in range(5, 105)]
     assert seen[0][2:].numel() >= 0.9 * max(pixels)  # what padding adds is not looked at
 

@@ -13,7 +13,8 @@ from mit_semseg import optim
 from mit_semseg.cli import main
 from mit_semseg.config import load_config
 from mit_semseg.engine import train as engine
-from mit_semseg.engine.setup import build_module, freeze_batch_norm
+from mit_semseg.engine.setup import build_module
+from mit_semseg.lib.nn import freeze_batch_norm
 
 PARTS = ("encoder", "decoder")
 

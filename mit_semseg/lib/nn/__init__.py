@@ -2,6 +2,7 @@
 
 from .batchnorm import SynchronizedBatchNorm1d, SynchronizedBatchNorm2d, SynchronizedBatchNorm3d
 from .convert import convert_model
+from .freezing import freeze, freeze_batch_norm
 from .parallel import DataParallelWithCallback, UserScatteredDataParallel, patch_replication_callback
 from .scatter import async_copy_to, user_scattered_collate
 
@@ -13,6 +14,8 @@ __all__ = [
     "UserScatteredDataParallel",
     "async_copy_to",
     "convert_model",
+    "freeze",
+    "freeze_batch_norm",
     "patch_replication_callback",
     "user_scattered_collate",
 ]

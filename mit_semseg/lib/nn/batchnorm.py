@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from . import kernels
 from .moments import Moments, combine, measure
 from .sync import Exchange, process_exchange
+
+_Layer = TypeVar("_Layer", bound="SynchronizedBatchNorm")
 
 
 class SynchronizedBatchNorm(_BatchNorm):
@@ -33,6 +35,12 @@ class SynchronizedBatchNorm(_BatchNorm):
 
     exchange: Exchange | None = None
     """Set on the layers of replicas, for one forward; a layer that stands for itself looks for processes."""
+
+    frozen = False
+    """Whether the layer stays in evaluation mode, see `freezing.freeze_batch_norm`."""
+
+    def train(self: _Layer, mode: bool = True) -> _Layer:
+        return super().train(mode and not self.frozen)
 
     def forward(self, input: Tensor) -> Tensor:
         exchange = (self.exchange or process_exchange()) if self.training else None

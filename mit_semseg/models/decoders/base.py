@@ -1,5 +1,6 @@
 """What all decoders share: the way from class scores to what training and inference want."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -68,13 +69,18 @@ class Decoder(nn.Module):
             otherwise log-probabilities (N, num_class, h, w), a pair of them (main, auxiliary), of the same
             size, with deep supervision.
         """
-        scores = self.logits(conv_out)
+        scores = _in_float32(self.logits(conv_out))
         if self.use_softmax:
             return F.softmax(scores if segSize is None else resize(scores, segSize), dim=1)
         main = F.log_softmax(scores, dim=1)
         if not self.deep_supervision:
             return main
-        aux = self.aux_logits(conv_out)
+        aux = _in_float32(self.aux_logits(conv_out))
         if aux.shape[-2:] != scores.shape[-2:]:  # of a finer map, in an encoder without dilation
             aux = resize(aux, scores.shape[-2:])
         return main, F.log_softmax(aux, dim=1)
+
+
+def _in_float32(scores: Tensor) -> Tensor:
+    """Scores in float32 or more, because under autocast 16 bits would be too few for probabilities."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))

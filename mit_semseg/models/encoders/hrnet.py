@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..layers import BatchNorm2d, resize
 from ..pretrained import with_imagenet
+from ..stage import Stage
 from .resnet import BasicBlock, Bottleneck
 
 _WIDTH = 48  # channels of the branch at stride 4; each further branch doubles them
@@ -84,16 +85,16 @@ class HRNetV2(nn.Module):
         self.conv2 = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)
         self.bn2 = BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = nn.Sequential(Bottleneck(64, 64), *(Bottleneck(256, 64) for _ in range(3)))
+        self.layer1 = Stage(Bottleneck(64, 64), *(Bottleneck(256, 64) for _ in range(3)))
         widths = [_WIDTH * 2**i for i in range(4)]
         self.transition1 = nn.ModuleList(
             [_conv_bn(256, widths[0]), nn.Sequential(_conv_bn(256, widths[1], stride=2))]
         )
-        self.stage2 = nn.Sequential(Exchange(widths[:2]))
+        self.stage2 = Stage(Exchange(widths[:2]))
         self.transition2 = _new_branch(widths[:3])
-        self.stage3 = nn.Sequential(*(Exchange(widths[:3]) for _ in range(4)))
+        self.stage3 = Stage(*(Exchange(widths[:3]) for _ in range(4)))
         self.transition3 = _new_branch(widths)
-        self.stage4 = nn.Sequential(*(Exchange(widths) for _ in range(3)))
+        self.stage4 = Stage(*(Exchange(widths) for _ in range(3)))
 
     def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
         x = self.relu(self.bn1(self.conv1(x)))

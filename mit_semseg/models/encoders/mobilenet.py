@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..layers import BatchNorm2d, dilate
 from ..pretrained import with_imagenet
+from ..stage import Stage
 
 # (expansion, channels, repeats, stride of the first) of each row of table 2
 _ROWS = (
@@ -65,7 +66,7 @@ class MobileNetV2(nn.Module):
                 features.append(InvertedResidual(in_channels, channels, stride if i == 0 else 1, expansion))
                 in_channels = channels
         features.append(nn.Sequential(*_conv_bn(in_channels, 1280)))
-        self.features = nn.Sequential(*features)
+        self.features = Stage(*features)
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class MobileNetV2Dilated(nn.Module):
         super().__init__()
         if dilate_scale not in (8, 16):
             raise ValueError(f"dilate_scale is {dilate_scale}, but takes 8 or 16")
-        self.features = orig_net.features[:-1]  # without the classifier's 1x1 convolution
+        self.features = Stage(*orig_net.features[:-1])  # without the classifier's 1x1 convolution
         third, fourth = self._downsampling[2:]
         if dilate_scale == 8:
             dilate(self.features[third:fourth], 2)
@@ -102,7 +103,7 @@ class MobileNetV2Dilated(nn.Module):
     def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
         maps = []
         for i, feature in enumerate(self.features):
-            x = feature(x)
+            x = self.features.run(feature, x)
             if i in self._downsampling:
                 maps.append(x)
         return [*maps, x] if return_feature_maps else [x]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..layers import BatchNorm2d, dilate
 from ..pretrained import with_imagenet
+from ..stage import Stage
 
 
 class _Block(nn.Module):
@@ -200,9 +201,9 @@ class ResnetDilated(Resnet):
             raise ValueError(f"dilate_scale is {dilate_scale}, but takes 8 or 16")
 
 
-def _stage(block: type[_Block], in_channels: int, channels: int, depth: int, stride: int) -> nn.Sequential:
+def _stage(block: type[_Block], in_channels: int, channels: int, depth: int, stride: int) -> Stage:
     first = block(in_channels, channels, stride)
-    return nn.Sequential(first, *(block(channels * block.expansion, channels, 1) for _ in range(depth - 1)))
+    return Stage(first, *(block(channels * block.expansion, channels, 1) for _ in range(depth - 1)))
 
 
 def resnet18(pretrained: bool = False) -> ResNet:
