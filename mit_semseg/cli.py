@@ -1,4 +1,4 @@
-"""The command line of the three scripts, and of ``mit-semseg train | eval | test | data``.
+"""The command line of the three scripts, and of ``mit-semseg train | eval | test | data | model``.
 
 Nothing here imports torch before the arguments have been read, so that ``--help`` and mistakes answer at
 once.
@@ -6,6 +6,7 @@ once.
 
 import argparse
 import io
+import json
 import os
 import re
 import sys
@@ -22,6 +23,7 @@ _COMMANDS = {
     "eval": "Score a trained model on the validation list.",
     "test": "Segment images with a trained model.",
     "data": "Check a dataset, or make one from what there is.",
+    "model": "Show what a config's model costs: parameters, FLOPs, strides, memory, images a second.",
 }
 _TEST_EPILOG = """\
 examples:
@@ -76,6 +78,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     try:
         if words[0] == "data":
             return _run_data(words[1:], prog or "mit-semseg data")
+        if words[0] == "model":
+            return _run_model(words[1:], prog or "mit-semseg model")
         return _run(words[0], _parser(words[0], prog).parse_intermixed_args(words[1:]))
     except UserError as error:
         if os.environ.get("RANK", "0") != "0":
@@ -133,6 +137,39 @@ def _run_data(words: list[str], prog: str) -> int:
     return modules[args.command].run(args)
 
 
+def _run_model(words: list[str], prog: str) -> int:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=_COMMANDS["model"] + " With random weights: nothing is downloaded, read or written.",
+        epilog="FLOPs are those of a forward without enlarging the scores, a multiplication and an addition "
+        "being two. score: an image at one scale, from pixels to labels. train: forward and backward of a "
+        "sub-batch. Peak memory is that of the GPU's tensors, or of the whole process on the CPU.",
+    )
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=_count,
+        metavar=("H", "W"),
+        help="height and width of the images in pixels; left out: the middle one of DATASET.imgSizes with a "
+        "width of 4/3, and DATASET.crop_size in training with DATASET.augment crop",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--gpu", metavar="DEVICE", help="0, gpu1 or cpu; left out: the first GPU, else the CPU"
+    )
+    _add_config(parser)
+    args = parser.parse_intermixed_args(words)
+    from .config import load_config
+
+    cfg = load_config(args.cfg, args.opts)
+    from .distributed import find_devices
+    from .engine.profile import as_text, profile
+
+    figures = profile(cfg, find_devices(args.gpu)[0], tuple(args.size) if args.size else None)
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n" if args.json else as_text(figures))
+    return 0
+
+
 def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog or f"mit-semseg {command}",
@@ -165,6 +202,11 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             help="0-3, 0,2, gpu1 or cpu; left out: all GPUs there are, else the CPU",
         )
     parser.add_argument("--procs", type=_count, metavar="N", help="processes on the CPU; left out: 1")
+    _add_config(parser)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg",
         default=_DEFAULT_CONFIG,
@@ -174,7 +216,6 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="config keys to change, such as TRAIN.num_epoch 5"
     )
-    return parser
 
 
 def _count(text: str) -> int:
