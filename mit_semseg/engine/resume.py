@@ -20,7 +20,7 @@ class Start:
     """
     Attributes:
         weights: checkpoints of encoder and decoder, as `build_module` takes them.
-        state: the file to go on from; None without one.
+        state: the file to go on from, whose weights count then; None without one.
         epoch: of ``TRAIN.start_epoch``, if there is no state of it; else 0.
         digest: of the training list.
         notes: what the user should know.
@@ -82,13 +82,13 @@ def starting_course(start: Start, cfg: CfgNode, sub_batches: int) -> Course:
     return course
 
 
-def _from_state(file: Path, cfg: CfgNode, digest: str) -> Start:
+def _from_state(file: Path, cfg: CfgNode, digest: str, *, model: bool = True) -> Start:
     settings = cfg.TRAIN
     try:
         state = read_state(file)
     except UserError as error:
         raise UserError(f"{error}{_way_around(file.parent)}") from error
-    notes = check_state(file, state, cfg, digest)
+    notes = check_state(file, state, cfg, digest, model=model)
     course = Course.from_state(state["course"])
     if course.iteration > settings.num_epoch * settings.epoch_iters:
         raise UserError(
@@ -123,8 +123,8 @@ def _behind_epoch(cfg: CfgNode, digest: str) -> Start:
     else:
         course = Course.from_state(read_state(state)["course"])
         if course.epochs == epoch and course.iteration == epoch * cfg.TRAIN.epoch_iters:
-            start = _from_state(state, cfg, digest)
-            return replace(start, notes=(*notes, *start.notes))
+            start = _from_state(state, cfg, digest, model=False)
+            return replace(start, weights=(str(files[0]), str(files[1])), notes=(*notes, *start.notes))
         why = f"{state} is of iteration {course.iteration} (TRAIN.resume auto goes on there)"
     return Start(
         (str(files[0]), str(files[1])), None, epoch, digest, (*notes, f"{why}: the optimizer starts afresh")

@@ -19,10 +19,9 @@ _FORMAT = 1
 _KEYS = {"format", "config", "list", "course", "encoder", "decoder", "optimizer", "extras"}
 _MOMENTS = ("momentum_buffer", "exp_avg", "exp_avg_sq")  # as large as the parameter, in every optimizer
 
+_OF_MODEL = ("DATASET.num_class", "MODEL.arch_encoder", "MODEL.arch_decoder")
 MUST_AGREE = (
-    "DATASET.num_class",
-    "MODEL.arch_encoder",
-    "MODEL.arch_decoder",
+    *_OF_MODEL,
     "TRAIN.optim",
     "TRAIN.fix_bn",
     "TRAIN.batch_size_per_gpu",
@@ -114,15 +113,24 @@ def read_state(file: Path) -> dict[str, Any]:
     return state
 
 
-def check_state(file: Path, state: dict[str, Any], cfg: CfgNode, digest: str) -> list[str]:
+def check_state(
+    file: Path, state: dict[str, Any], cfg: CfgNode, digest: str, *, model: bool = True
+) -> list[str]:
     """Refuse a state that means something else under this config; returns a note on what may change and did.
+
+    Args:
+        model: whether to look at the model, too; its checkpoints say more about it, where there are some.
 
     Raises: UserError that names every key that has to agree and does not.
     """
     stored = _flat(yaml.safe_load(state["config"]))
     current = _flat(yaml.safe_load(cfg.dump()))
     changed = {key: (stored[key], value) for key, value in current.items() if stored.get(key, value) != value}
-    broken = [f"{key} was {changed[key][0]}, is {changed[key][1]}" for key in MUST_AGREE if key in changed]
+    broken = [
+        f"{key} was {changed[key][0]}, is {changed[key][1]}"
+        for key in MUST_AGREE
+        if key in changed and (model or key not in _OF_MODEL)
+    ]
     if state["list"] != digest:
         broken.append(f"{cfg.DATASET.list_train} has another content than the list it was trained with")
     if broken:
