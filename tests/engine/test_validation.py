@@ -10,8 +10,9 @@ import torch
 from mit_semseg.config import load_config
 from mit_semseg.data.records import read_records
 from mit_semseg.distributed import Place
-from mit_semseg.engine.setup import build_module, freeze_batch_norm
+from mit_semseg.engine.setup import build_module
 from mit_semseg.engine.validation import Validation
+from mit_semseg.lib.nn import freeze_batch_norm
 
 PLACE = Place(0, 1, torch.device("cpu"))
 SHORT = {"TRAIN__epoch_iters": 2, "TRAIN__tensorboard": False, "TRAIN__lr_encoder": 1e-3}
