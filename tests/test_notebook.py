@@ -11,7 +11,6 @@ import pytest
 from commands import ROOT
 from nbclient import NotebookClient
 from PIL import Image
-from traitlets.config import Config
 
 NOTEBOOK = ROOT / "notebooks" / "DemoSegmenter.ipynb"
 
@@ -53,12 +52,9 @@ def test_it_runs_from_any_folder_and_shows_what_it_says(notebook, trained, tmp_p
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     (tmp_path / "elsewhere").mkdir()
+    place = {"metadata": {"path": str(tmp_path / "elsewhere")}}
     NotebookClient(
-        notebook,
-        timeout=60,
-        kernel_name="python3",
-        config=Config({"KernelManager": {"transport": "ipc"}}),  # no open ports
-        resources={"metadata": {"path": tmp_path / "elsewhere"}},
+        notebook, timeout=120, kernel_name="python3", resources=place
     ).execute()  # raises if a cell does
 
     (photo,) = pictures(cell(notebook, "image"))

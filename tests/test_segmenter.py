@@ -16,10 +16,14 @@ from PIL import Image
 import mit_semseg
 from mit_semseg import Segmentation, Segmenter, segmenter
 from mit_semseg.config import load_config
+from mit_semseg.data.classes import numbered_classes
 from mit_semseg.dataset import TestDataset
 from mit_semseg.engine.setup import build_scoring, trained_weights
+from mit_semseg.engine.source import pick_device
 from mit_semseg.errors import UserError
-from mit_semseg.inference import predict_labels, predict_probabilities
+from mit_semseg.inference import ScoringNetwork, Settings, predict_labels, predict_probabilities
+from mit_semseg.models import ModelBuilder, SegmentationModule
+from mit_semseg.models.layers import conv_bn_relu
 from mit_semseg.visualize import colorEncode
 
 DEVICES = [
@@ -129,26 +133,51 @@ def test_an_image_smaller_than_the_stride_of_the_network(loaded, size):
     np.testing.assert_allclose(segmentation.probabilities.sum(0), 1, rtol=1e-5)
 
 
-def test_eight_threads_get_what_each_would_get_alone(trained, loaded):
-    images = [NOISE[k : k + 20, 2 * k :] for k in range(8)]
-    other = Segmenter.load(trained, device="cpu", sizes=24)  # two of them share what is the process's
-    calls = list(zip([loaded, other] * 4, images, strict=True))
+class TwoConvolutions(torch.nn.Module):
+    """An encoder that is done in no time, so that threads meet often."""
 
-    def both(segment, image):
-        segmentation = segment(image)
+    channels = (8, 16)
+    strides = (4, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.first = conv_bn_relu(3, 8, kernel_size=7, stride=4)
+        self.second = conv_bn_relu(8, 16, stride=2)
+
+    def forward(self, x, return_feature_maps=False):
+        fine = self.first(x)
+        return [fine, self.second(fine)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_eight_threads_get_what_each_would_get_alone(device):
+    torch.manual_seed(0)
+    decoder = ModelBuilder.build_decoder("c1", channels=(8, 16), num_class=5, use_softmax=True)
+    module = SegmentationModule(TwoConvolutions(), decoder, None).eval()
+    network = ScoringNetwork.prepared(module, pick_device(device))
+    # Two of them, which share what is the process's.
+    pair = [
+        Segmenter(network, numbered_classes(5), segmenter.Scales(sizes, 200, 8), Settings())
+        for sizes in ((40, 60), (50,))
+    ]
+    calls = [(pair[k % 2], NOISE[k % 8 : 20 + k % 8, k % 8 :]) for k in range(48)]
+
+    def both(call):
+        segmentation = call[0](call[1])
         return segmentation.labels, segmentation.probabilities
 
     torch.set_num_threads(2)
     try:
-        expected = [both(*call) for call in calls]
+        expected = list(map(both, calls[:8]))
         with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(lambda call: both(*call), calls))
+            results = list(pool.map(both, calls))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
-    for result, alone in zip(results, expected, strict=True):
-        np.testing.assert_array_equal(result[0], alone[0])
-        np.testing.assert_array_equal(result[1], alone[1])
+    assert len({labels.tobytes() for labels, _ in expected}) == 8
+    for k, (labels, probabilities) in enumerate(results):
+        np.testing.assert_array_equal(labels, expected[k % 8][0])
+        np.testing.assert_array_equal(probabilities, expected[k % 8][1])
 
 
 def test_a_segmenter_survives_pickling(loaded):
