@@ -1,5 +1,6 @@
 """DistributedDataParallel for updates of several backwards each."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -15,6 +16,9 @@ class ProcessParallel(DistributedDataParallel):
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
+        # In channels-last, torch lays out the gradients of depthwise weights in another way, and copies those
+        # few numbers once more to exchange them.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         ids = [device.index] if device.type == "cuda" else None
         super().__init__(module, device_ids=ids, static_graph=True)
         self._graph_is_known = False
