@@ -10,18 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .exponentials import LOWEST, Segment, exponentials, segments
 from .resample import axis
 from .threads import each_alone
 from .tiles import ScoreMap
 
-_CPU_VALUES = 600_000  # of a block, 2.4 MB: small enough for caches, large enough for the calls not to count
+_CPU_VALUES = 80_000  # of a block, 320 kB: two or three of them fit into a core's second-level cache
 _CPU_COLUMNS = 128
 _GPU_VALUES = 1 << 26  # 256 MB: enough for a GPU to be busy
 _GPU_COLUMNS = 512
 _MOST_CPU_ROWS = 64
-_AHEAD = 2  # blocks that wait for each thread
-_LEAST_ENLARGED = 4  # rows of the result for a row of a map, from which products are the faster way
+_AHEAD = 2  # bands of rows that wait for each thread
 
 
 class Block(NamedTuple):
@@ -52,56 +50,31 @@ def for_each_block(
         along = axis(source.width, width)
         inputs.append([slice(*along.span(part.start, part.stop)) for part in columns])
         matrices.append([along.matrix(part.start, part.stop).to(device) for part in columns])
-    by_products = [
-        softmax and device.type == "cpu" and height >= _LEAST_ENLARGED * source.height for source in maps
-    ]
 
-    def score(rows: slice, bands: list[_Band], k: int) -> None:
-        total: Tensor | None = None
-        for i, band in enumerate(bands):
-            wide = torch.matmul(matrices[i][k], band.scores[:, inputs[i][k]])
-            if band.runs:
-                scores = wide.new_empty(rows.stop - rows.start, *wide.shape[1:])
-                exponentials(wide, band.first, band.runs, scores)
-                weight = scores.sum(-1, keepdim=True).reciprocal_()
-                total = scores.mul_(weight) if total is None else total.addcmul_(scores, weight)
-                continue
-            scores = vertical[i].blend(wide, band.first, rows.start, rows.stop)
-            if softmax:
-                scores = torch.softmax(scores, -1)
-            total = scores if total is None else total.add_(scores)
-        assert total is not None
-        use(Block(rows, columns[k], total))
+    def score(rows: slice, bands: list[tuple[int, Tensor]]) -> None:
+        blended = [
+            along.blend(band, first, rows.start, rows.stop)
+            for along, (first, band) in zip(vertical, bands, strict=True)
+        ]
+        for k, part in enumerate(columns):
+            total: Tensor | None = None
+            for i, band in enumerate(blended):
+                scores = torch.matmul(matrices[i][k], band[:, inputs[i][k]])
+                if softmax:
+                    scores = torch.softmax(scores, -1)
+                total = scores if total is None else total.add_(scores)
+            assert total is not None
+            use(Block(rows, part, total))
 
-    def bands(rows: slice) -> Iterator[_Band]:
-        for source, along, products in zip(maps, vertical, by_products, strict=True):
-            first, last = along.span(rows.start, rows.stop)
-            scores = source.rows(first, last)
-            runs: list[Segment] = []
-            if products:
-                below_highest = scores - scores.amax(-1, keepdim=True)  # what softmax does not notice
-                if below_highest.amin() >= LOWEST:
-                    scores, runs = below_highest, segments(along, rows.start, rows.stop)
-            yield _Band(first, scores, runs)
-
-    def pieces() -> Iterator[tuple[slice, list[_Band], int]]:
+    def bands_of_rows() -> Iterator[tuple[slice, list[tuple[int, Tensor]]]]:
         for top in range(0, height, row_step):
             rows = slice(top, min(top + row_step, height))
-            read = list(bands(rows))
-            for k in range(len(columns)):
-                yield rows, read, k
+            read = [along.span(rows.start, rows.stop) for along in vertical]
+            yield rows, [(span[0], source.rows(*span)) for source, span in zip(maps, read, strict=True)]
 
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    for _ in each_alone(score, pieces(), threads=threads, ahead=_AHEAD):
+    for _ in each_alone(score, bands_of_rows(), threads=threads, ahead=_AHEAD):
         pass
-
-
-class _Band(NamedTuple):
-    """The rows of a map that some rows of the result are made of."""
-
-    first: int
-    scores: Tensor  # (rows, width, num_class), from row ``first`` on
-    runs: list[Segment]  # empty where each value takes an ``exp`` of its own, or none
 
 
 def _shape(device: torch.device, num_class: int, height: int, width: int) -> tuple[int, int]:
