@@ -1,8 +1,9 @@
 """How fast is scoring? Labels of one image at five scales, beside the plain method on the same network.
 
 Plain: the network as it was trained, and for each scale a full tensor of scores, enlarged, through
-softmax, added up; argmax over all classes at the end. All ways run in turns, so that other load on the
-machine hits all alike.
+softmax, added up; argmax over all classes at the end. "An image a thread" is how eval_multipro.py scores a
+list on a CPU: as many images as there are threads, side by side. All ways run in turns, so that other load
+on the machine hits all alike.
 
     python benchmarks/scoring.py > benchmarks/results/scoring.md
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 from mit_semseg.data.geometry import fit_size, round_up
 from mit_semseg.inference import ScoringNetwork, predict_labels, predict_probabilities
 from mit_semseg.models import ModelBuilder, SegmentationModule
+from mit_semseg.scoring.threads import each_alone
 
 SHORT_EDGES = (300, 375, 450, 525, 600)
 CPU = torch.device("cpu")
@@ -57,10 +59,18 @@ def main() -> None:
             for image in images:
                 decoder.logits(encoder(image, return_feature_maps=True))
 
+    threads = torch.get_num_threads()
+
+    def side_by_side(amp: str) -> None:
+        pieces = [(networks[amp], images, (height, width))] * threads
+        list(each_alone(predict_labels, pieces, threads=threads, ahead=1))
+
     ways = {
         "plain": plain,
         "float32": lambda: predict_labels(networks["none"], images, (height, width)),
         "bf16": lambda: predict_labels(networks["bf16"], images, (height, width)),
+        "float32, an image a thread": lambda: side_by_side("none"),
+        "bf16, an image a thread": lambda: side_by_side("bf16"),
         "plain, network only": forward,
         "float32, network only": lambda: [networks["none"](image) for image in images],
         "bf16, network only": lambda: [networks["bf16"](image) for image in images],
@@ -71,7 +81,8 @@ def main() -> None:
             start = time.perf_counter()
             way()
             if number:  # the first one warms up
-                times[name].append(time.perf_counter() - start)
+                images_scored = threads if name.endswith("thread") else 1
+                times[name].append((time.perf_counter() - start) / images_scored)
     different = int((ways["float32"]() != plain()).sum())
     write = sys.stdout.write
     write("# Scoring an image\n\n")
@@ -81,7 +92,10 @@ def main() -> None:
     write(f"{args.rounds} rounds. {args.encoder} + {args.decoder}, {args.classes} classes, ")
     write(f"{height} x {width} pixels, short edges {', '.join(map(str, SHORT_EDGES))}.\n")
     write(f"`python benchmarks/scoring.py {' '.join(sys.argv[1:])}`\n\n")
-    write("| | s, median | s, least | times faster than plain, median of the rounds |\n|---|---|---|---|\n")
+    write(
+        "| | s an image, median | s, least | times faster than plain, median of the rounds |\n"
+        "|---|---|---|---|\n"
+    )
     for name, taken in times.items():
         base = times["plain, network only" if name.endswith("only") else "plain"]
         ratio = statistics.median(a / b for a, b in zip(base, taken, strict=True))
