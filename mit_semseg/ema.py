@@ -33,6 +33,13 @@ class WeightAverage:
         self._parameters = {name: _copy(value) for name, value in module.named_parameters()}
         self._buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
 
+    def begin_as(self, module: nn.Module) -> None:
+        """Begin anew, as the weights are now."""
+        self.updates = 0
+        _assign(
+            [*self._parameters.values(), *self._buffers.values()], [*module.parameters(), *module.buffers()]
+        )
+
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Take in the weights as they are; to be called after each step of the optimizer."""

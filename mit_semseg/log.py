@@ -34,6 +34,26 @@ def get_logger() -> logging.Logger:
     return logging.getLogger(_NAME)
 
 
+class _List(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def remembering() -> Iterator[list[str]]:
+    """Inside the block, the messages of the package's logger are kept in a list as well, without times."""
+    handler, logger = _List(), get_logger()
+    logger.addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        logger.removeHandler(handler)
+
+
 @contextmanager
 def writing_log(path: Path) -> Iterator[Callable[[str], None]]:
     """Inside the block, the package's logger appends its lines to a file as well, with the date.

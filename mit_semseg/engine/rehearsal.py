@@ -1,6 +1,7 @@
 """A trial before the first step, of what would otherwise fail in the middle of the night."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from ..dataset import TrainDataset
 from ..distributed import Place
 from .normalize import Normalizer, criterion_of
 from .precision import Precision
+from .process_parallel import ProcessParallel
 from .step import forward, on_device
 
 _LOOKED_AT = 100  # sub-batches, of which the largest is taken
@@ -37,8 +39,10 @@ def rehearse(
     kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
     shards = [on_device(shard, device) for device in devices]
     normalizer = Normalizer(criterion_of(net), [copy["seg_label"] for copy in shards], place)
-    loss, _ = forward(net, shards, normalizer, precision)
-    loss.backward()
+    # It makes the graph known to processes, too, so that the first iteration exchanges as all others do.
+    with net.exchanging(now=True) if isinstance(net, ProcessParallel) else nullcontext():
+        loss, _ = forward(net, shards, normalizer, precision)
+        loss.backward()
     net.zero_grad(set_to_none=True)
     with torch.no_grad():
         for buffer, value in kept:

@@ -110,6 +110,8 @@ def prepare(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.de
     else:
         course, more = load_state(start.state, module, optimizer, extras)
         notes += more
+        if average is not None and not average.updates:
+            average.begin_as(module)  # it was made of weights that are no more
     set_up_speed(cfg, module, precision, dataset, place, devices)
     return Run(
         cfg=cfg,

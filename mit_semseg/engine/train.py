@@ -12,7 +12,7 @@ from ..checkpoint import epoch_path
 from ..distributed import Place
 from ..errors import UserError
 from ..launch import count_processes, is_first_process, run, started_by_torchrun
-from ..log import get_logger, setup_logger
+from ..log import get_logger, remembering, setup_logger
 from ..lr_schedule import set_rates
 from ..models.builder import check_packaged
 from ..stopping import Agreement, requests
@@ -69,11 +69,11 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
 def _train(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.device] | None = None) -> None:
     """One process's share of the training, on several devices if it is given them."""
     log = setup_logger(place.rank)
-    this = prepare(place, cfg, start, devices or [place.device])
+    with remembering() as headline:
+        this = prepare(place, cfg, start, devices or [place.device])
+        for line in [this.describe(), *this.notes]:
+            log.info(line)
     course = this.course
-    headline = [this.describe(), *this.notes]
-    for line in headline:
-        log.info(line)
     _try_out(this)
     with watching(cfg, course, headline, enabled=place.is_first) as watch, requests() as asked:
         agreement = Agreement(asked)

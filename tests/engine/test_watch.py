@@ -53,6 +53,7 @@ def test_the_log_holds_all_lines_of_all_starts_with_the_date(interrupted):
     lines = (interrupted / "log.txt").read_text().splitlines()
     assert all(line[:2] == "20" and line[10] == " " for line in lines)
     assert sum("Training mobilenetv2dilated + c1 on cpu" in line for line in lines) == 3
+    assert sum("Computing in float32" in line for line in lines) == 3
     assert sum("Epoch 2/2  1/2" in line for line in lines) == 1
     assert sum("Epoch 2/3  1/2" in line for line in lines) == 1
 
