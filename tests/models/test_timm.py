@@ -18,6 +18,7 @@ from mit_semseg.lib.nn import SynchronizedBatchNorm2d
 from mit_semseg.models import ModelBuilder, SegmentationModule, check_pair
 from mit_semseg.models.builder import DECODERS
 from mit_semseg.models.encoders.timm_plan import plan
+from mit_semseg.models.encoders.timm_weights import _original
 
 # Channels, strides, and what a side is padded to a multiple of.
 MODELS = {
@@ -86,15 +87,15 @@ def test_the_maps_of_an_image_of_odd_sides_have_those_channels_and_strides(encod
     torch.testing.assert_close(alone, maps[-1][1:], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (33, 40), (300, 201)])
 @pytest.mark.parametrize("name", MODELS)
-def test_an_image_of_any_size_has_maps(name, size):
+def test_an_image_of_any_size_has_maps(name):
     with torch.device("meta"):
         encoder = build(name).eval()
-        maps = encoder(torch.empty(1, 3, *size), return_feature_maps=True)
-    assert [tuple(values.shape[2:]) for values in maps] == [
-        tuple(-(-side // stride) for side in size) for stride in encoder.strides
-    ]
+        for size in ((1, 1), (33, 40), (300, 201)):
+            maps = encoder(torch.empty(1, 3, *size), return_feature_maps=True)
+            assert [tuple(values.shape[2:]) for values in maps] == [
+                tuple(-(-side // stride) for side in size) for stride in encoder.strides
+            ]
 
 
 def test_gradients_reach_every_parameter(encoder):
@@ -288,6 +289,20 @@ def test_a_classifier_whose_stages_timm_flattens_loads_too(tmp_path):
         encoder.state_dict()["net.stages_1.blocks.0.mlp.fc1.weight"],
         state["stages.1.blocks.0.mlp.fc1.weight"],
     )
+
+
+@pytest.mark.parametrize(
+    "name", [*MODELS, "efficientvit_b0", "focalnet_tiny_srf", "hrnet_w18_small", "vgg11"]
+)
+def test_each_weight_has_one_name_in_the_classifier_and_its_shape(name):
+    with torch.device("meta"):
+        classifier = timm.create_model(name).state_dict()
+        state = build(name).state_dict()
+    names = {key: _original(key, classifier) for key in state}
+    assert len(set(names.values())) == len(names)
+    assert {key: classifier[other].shape for key, other in names.items()} == {
+        key: value.shape for key, value in state.items()
+    }
 
 
 def test_a_transformer_of_another_image_size_loads_as_timm_translates_it(tmp_path):

@@ -1,6 +1,6 @@
 """Weights for a timm encoder from a file: of a run, of a timm classifier, or of a package."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +68,20 @@ def _renamed(
     net: TimmEncoder, state: Mapping[str, Tensor], classifier: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """A classifier's weights under the encoder's names, without those that the encoder does not have."""
-    ours = {}
-    for key in net.state_dict():
-        for other in _originals(key):
-            if other in classifier:
-                ours[other] = key
+    ours = {_original(key, classifier): key for key in net.state_dict()}
     return {ours.get(key, key): value for key, value in state.items() if key in ours or key not in classifier}
 
 
-def _originals(key: str) -> list[str]:
-    """What a weight of the encoder may be called in the classifier.
+def _original(key: str, classifier: Container[str]) -> str:
+    """What a weight of the encoder is called in the classifier.
 
     timm wraps a model as ``body`` or ``model``, or flattens its sequences: ``stages.0.x`` to ``stages_0.x``.
     """
     key = key.removeprefix("net.")
     first, _, rest = key.partition(".")
-    sequence, _, place = first.rpartition("_")
-    return [key, rest, f"{sequence}.{place}.{rest}"]
+    parts = first.split("_")
+    flattened = [
+        f"{'_'.join(parts[:i])}.{'_'.join(parts[i:])}.{rest}" for i in reversed(range(1, len(parts)))
+    ]
+    wrapped = [rest] if first in ("body", "model") else []
+    return next((other for other in (key, *wrapped, *flattened) if other in classifier), key)
