@@ -54,7 +54,7 @@ _DATA_COMMANDS = {
 }
 _EPILOGS = {"test": _TEST_EPILOG}
 _DEPENDENCIES = (
-    *("torch", "torchvision", "numpy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm", "av"),
+    *("torch", "torchvision", "numpy", "scipy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm", "av"),
     *("matplotlib", "tensorboard"),
 )
 _GRACE_S = 3.0  # how long a rank lets rank 0 speak first; torchrun ends the others before
