@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mit_semseg.dataset import TrainDataset
 from mit_semseg.distributed import Place
+from mit_semseg.engine.autotune import choices
 from mit_semseg.engine.loading import load
 from mit_semseg.engine.precision import AMP, Precision, faster_layout, fastest_amp
 from mit_semseg.engine.step import on_device, step
@@ -117,9 +118,7 @@ def matrix_product(dtype: torch.dtype, device: torch.device) -> Callable[[], Ten
 
 
 def precisions(module: SegmentationModule, device: torch.device) -> dict[str, Precision]:
-    formats = [amp for amp in AMP if amp != "fp16" or device.type == "cuda"]
-    ways = [Precision(device, amp, layout) for amp in formats for layout in (False, True)]
-    return {str(way): way for way in ways}
+    return {str(way): way for way in (Precision(device, *choice) for choice in choices(module, device))}
 
 
 def build_way(name: str, args: argparse.Namespace, shard: dict[str, Any]) -> Callable[..., Any]:

@@ -1,7 +1,6 @@
 """The fastest number format and memory layout for a network, measured on what it is trained on."""
 
 import copy
-import itertools
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from ..lib.nn import UserScatteredDataParallel
 from ..log import get_logger
 from ..models import SegmentationModule
 from .normalize import Normalizer, criterion_of
-from .precision import AMP, Precision
+from .precision import AMP, Precision, trains_wrongly
 from .step import forward, on_device
 
 _SUB_BATCHES = 2  # for each device, of which the first of a schedule have several sizes
@@ -34,7 +33,7 @@ def fastest(
     """
     log = get_logger()
     log.info("TRAIN.autotune: timing number formats and memory layouts")
-    candidates = [Precision(place.device, *choice) for choice in _choices(place.device)]
+    candidates = [Precision(place.device, *choice) for choice in choices(module, place.device)]
     with _nothing_drawn(devices):
         trial: nn.Module = copy.deepcopy(module)
         if len(devices) > 1:
@@ -52,10 +51,13 @@ def fastest(
     return candidates[best]
 
 
-def _choices(device: torch.device) -> Iterator[tuple[str, bool]]:
+def choices(module: nn.Module, device: torch.device) -> Iterator[tuple[str, bool]]:
     """What is timed: float32 in NCHW first. On CPUs fp16 is slow, and not worth the time."""
-    formats = [amp for amp in AMP if amp != "fp16" or device.type == "cuda"]
-    return itertools.product(formats, (False, True))
+    for amp in AMP:
+        if amp != "fp16" or device.type == "cuda":
+            yield amp, False
+            if not trains_wrongly(module, device, amp):
+                yield amp, True
 
 
 def _seconds(

@@ -1,5 +1,6 @@
 """The number format in which a training computes, and how its maps lie in memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,24 @@ def faster_layout(module: nn.Module, device: torch.device, amp: str) -> bool:
     """
     if device.type != "cpu":
         return amp != "none"
-    depthwise = any(
-        isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1 for layer in module.modules()
-    )
+    depthwise = any(True for _ in _depthwise(module))
     return depthwise if amp == "none" else amp == "bf16" and not depthwise
+
+
+def trains_wrongly(module: nn.Module, device: torch.device, amp: str) -> bool:
+    """Whether channels-last, in this format, is out of the question for this module.
+
+    It is for bf16 on CPUs where depthwise convolutions are dilated: the gradients of their weights, as torch
+    2.14 computes them by oneDNN, have nothing to do with the right ones, for many sizes of maps.
+    """
+    return (
+        device.type == "cpu"
+        and amp == "bf16"
+        and any(max(layer.dilation) > 1 for layer in _depthwise(module))
+    )
+
+
+def _depthwise(module: nn.Module) -> Iterator[nn.Conv2d]:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
+            yield layer

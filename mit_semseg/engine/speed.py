@@ -15,7 +15,7 @@ from ..log import get_logger
 from ..models import SegmentationModule
 from ..models.stage import recompute_activations
 from .autotune import fastest
-from .precision import Precision, faster_layout, fastest_amp
+from .precision import Precision, faster_layout, fastest_amp, trains_wrongly
 
 
 def freezes_batch_norm(train: CfgNode) -> bool:
@@ -79,6 +79,8 @@ def set_up_speed(
     if train.autotune and not precision.restored:
         best = fastest(module, dataset, place, devices)
         precision.choose(best.amp, best.channels_last)
+    if trains_wrongly(module, device, precision.amp):
+        _avoid_channels_last(train, precision)
     hint, auto = "", fastest_amp(device)
     if train.amp == "none" != auto and not train.autotune:
         hint = f" (TRAIN.amp auto: {auto}, mostly faster and less exact)"
@@ -89,6 +91,19 @@ def set_up_speed(
         _check_compiler()
         module.encoder.compile()
         module.decoder.compile()
+
+
+def _avoid_channels_last(train: CfgNode, precision: Precision) -> None:
+    """Also where a state from a GPU has it, and where torch.compile would choose it by itself."""
+    why = "bf16 on a CPU gets wrong gradients for dilated depthwise convolutions in channels-last"
+    if train.channels_last == "True":
+        raise UserError(f"TRAIN.channels_last is True, but {why}. Set it to auto, or TRAIN.amp to none.")
+    if train.compile:
+        raise UserError(
+            f"TRAIN.compile is True, but {why}, which torch.compile chooses. Set it to False, or TRAIN.amp "
+            "to none."
+        )
+    precision.channels_last = False
 
 
 def _check_compiler() -> None:

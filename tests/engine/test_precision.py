@@ -8,7 +8,8 @@ from torch import nn
 
 from mit_semseg.distributed import Place
 from mit_semseg.engine import precision as precision_module
-from mit_semseg.engine.precision import Precision, faster_layout, fastest_amp
+from mit_semseg.engine.autotune import choices
+from mit_semseg.engine.precision import Precision, faster_layout, fastest_amp, trains_wrongly
 from mit_semseg.engine.reading import Reading
 from mit_semseg.engine.step import step
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d
@@ -192,6 +193,51 @@ def test_the_layout_follows_from_depthwise_convolutions_format_and_device(encode
     with torch.device("meta"):
         net = ENCODERS[encoder]()
     assert faster_layout(net, torch.device(kind), amp) == channels_last
+
+
+# What must not be chosen
+
+
+def weight_gradient(layer, x, amp, channels_last):
+    layer = copy.deepcopy(layer)
+    precision = Precision(CPU, amp, channels_last)
+    with precision.autocast():
+        layer(precision.laid_out({"img_data": x})["img_data"]).float().square().sum().backward()
+    return layer.weight.grad
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "dilation"), [(384, 384, 2), (384, 384, 1), (64, 1, 2), (64, 8, 2), (48, 1, 1)]
+)
+def test_what_autotune_may_choose_computes_the_right_gradients(channels, groups, dilation):
+    """Those of dilated depthwise weights, in bf16 and channels-last, are far off, at a size such as this."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=groups)
+    x = torch.randn(2, channels, 38, 50)
+    right = weight_gradient(layer, x, "none", False)
+    offered = list(choices(layer, CPU))
+    assert ("none", True) in offered
+    assert ("bf16", False) in offered
+    for choice in offered:
+        error = (weight_gradient(layer, x, *choice) - right).norm() / right.norm()
+        assert error < 0.02, choice
+
+
+@pytest.mark.parametrize(
+    ("encoder", "kind", "amp", "wrongly"),
+    [
+        ("mobilenetv2dilated", "cpu", "bf16", True),
+        ("mobilenetv2dilated", "cpu", "none", False),
+        ("mobilenetv2dilated", "cuda", "bf16", False),
+        ("resnet18dilated", "cpu", "bf16", False),
+    ],
+)
+def test_bf16_in_channels_last_is_out_of_the_question_with_dilated_depthwise_convolutions(
+    encoder, kind, amp, wrongly
+):
+    with torch.device("meta"):
+        net = ENCODERS[encoder]()
+    assert trains_wrongly(net, torch.device(kind), amp) == wrongly
 
 
 # Every model

@@ -69,7 +69,6 @@ def test_autotune_takes_the_fastest_and_trains_as_if_it_had_been_named(run):
         ("float32", "NCHW"),
         ("float32", "channels-last"),
         ("bf16", "NCHW"),
-        ("bf16", "channels-last"),
     ]
     times = [float(time) for _, _, time, _ in rows]
     taken = rows[times.index(min(times))]
@@ -115,6 +114,28 @@ def test_a_layout_goes_with_its_format():
     precision = Precision(CPU, "none", False, adopts_amp=False)
     precision.load_state_dict(Precision(CPU, "bf16", True).state_dict())
     assert (precision.amp, precision.channels_last) == ("none", False)
+
+
+def with_dilated_depthwise_convolution():
+    module = small_module()
+    module.encoder.conv = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=8)
+    )
+    return module
+
+
+def test_bf16_in_channels_last_with_dilated_depthwise_convolutions_is_refused_on_a_cpu(tiny):
+    for key in ("TRAIN.channels_last", "TRAIN.compile"):
+        with pytest.raises(UserError) as caught:
+            set_up(settings(tiny, "TRAIN.amp", "bf16", key, True), with_dilated_depthwise_convolution())
+        assert str(caught.value).startswith(f"{key} is True, but bf16 on a CPU gets wrong gradients")
+        set_up(settings(tiny, "TRAIN.amp", "bf16", "TRAIN.channels_last", True))
+
+
+def test_a_state_from_a_gpu_does_not_bring_it(tiny):
+    kept = Precision(CPU, "bf16", True).state_dict()
+    taken = set_up(settings(tiny, "TRAIN.amp", "auto"), with_dilated_depthwise_convolution(), kept)
+    assert (taken.amp, taken.channels_last) == ("bf16", False)
 
 
 def test_the_scaler_goes_on_with_its_factor(tiny):
