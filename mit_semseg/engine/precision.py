@@ -138,24 +138,23 @@ def faster_layout(module: nn.Module, device: torch.device, amp: str) -> bool:
     """
     if device.type != "cpu":
         return amp != "none"
-    depthwise = any(True for _ in _depthwise(module))
+    depthwise = any(layer.groups == layer.in_channels for layer in _grouped(module))
     return depthwise if amp == "none" else amp == "bf16" and not depthwise
 
 
 def trains_wrongly(module: nn.Module, device: torch.device, amp: str) -> bool:
     """Whether channels-last, in this format, is out of the question for this module.
 
-    It is for bf16 on CPUs where depthwise convolutions are dilated: the gradients of their weights, as torch
+    It is for bf16 on CPUs where grouped convolutions are dilated: the gradients of their weights, as torch
     2.14 computes them by oneDNN, have nothing to do with the right ones, for many sizes of maps.
     """
     return (
-        device.type == "cpu"
-        and amp == "bf16"
-        and any(max(layer.dilation) > 1 for layer in _depthwise(module))
+        device.type == "cpu" and amp == "bf16" and any(max(layer.dilation) > 1 for layer in _grouped(module))
     )
 
 
-def _depthwise(module: nn.Module) -> Iterator[nn.Conv2d]:
+def _grouped(module: nn.Module) -> Iterator[nn.Conv2d]:
+    """Convolutions in more than one group, depthwise ones among them."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
             yield layer

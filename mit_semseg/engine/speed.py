@@ -95,7 +95,7 @@ def set_up_speed(
 
 def _avoid_channels_last(train: CfgNode, precision: Precision) -> None:
     """Also where a state from a GPU has it, and where torch.compile would choose it by itself."""
-    why = "bf16 on a CPU gets wrong gradients for dilated depthwise convolutions in channels-last"
+    why = "bf16 on a CPU gets wrong gradients for dilated grouped convolutions in channels-last"
     if train.channels_last == "True":
         raise UserError(f"TRAIN.channels_last is True, but {why}. Set it to auto, or TRAIN.amp to none.")
     if train.compile:

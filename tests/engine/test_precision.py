@@ -210,7 +210,7 @@ def weight_gradient(layer, x, amp, channels_last):
     ("channels", "groups", "dilation"), [(384, 384, 2), (384, 384, 1), (64, 1, 2), (64, 8, 2), (48, 1, 1)]
 )
 def test_what_autotune_may_choose_computes_the_right_gradients(channels, groups, dilation):
-    """Those of dilated depthwise weights, in bf16 and channels-last, are far off, at a size such as this."""
+    """Those of dilated grouped weights, in bf16 and channels-last, are far off, at a size such as this."""
     torch.manual_seed(0)
     layer = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=groups)
     x = torch.randn(2, channels, 38, 50)
@@ -232,7 +232,7 @@ def test_what_autotune_may_choose_computes_the_right_gradients(channels, groups,
         ("resnet18dilated", "cpu", "bf16", False),
     ],
 )
-def test_bf16_in_channels_last_is_out_of_the_question_with_dilated_depthwise_convolutions(
+def test_bf16_in_channels_last_is_out_of_the_question_with_dilated_grouped_convolutions(
     encoder, kind, amp, wrongly
 ):
     with torch.device("meta"):
