@@ -17,6 +17,7 @@ from ..inference import ScoringNetwork, Settings, predict_labels
 from ..models import SegmentationModule
 from ..models.builder import is_timm
 from .machine import PeakMemory, device_name, wait
+from .recipe import label_rate
 from .setup import build_module, check_batch, check_model
 
 _LEAST_S = 1.0  # of each measurement, in seconds
@@ -43,11 +44,8 @@ def profile(
     check_batch(cfg, 1)
     scored = size or _scored_size(cfg)
     trained = size or (cfg.DATASET.crop_size if cfg.DATASET.augment == "crop" else scored)
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.pretrained = False
     with torch.device("meta"):
-        module = build_module(cfg, ("", ""), training=False)
+        module = build_module(cfg, ("", ""), training=False, pretrained=False)
     encoder: Any = module.encoder
     flops = _operations(module, scored)
     return {
@@ -128,7 +126,7 @@ def _operations(module: SegmentationModule, size: tuple[int, int]) -> tuple[int,
 
 
 def _score(cfg: CfgNode, device: torch.device, size: tuple[int, int], least_s: float) -> dict[str, Any]:
-    module = build_module(cfg, ("", ""), training=False)
+    module = build_module(cfg, ("", ""), training=False, pretrained=False)
     network = ScoringNetwork.prepared(module, device, amp=cfg.VAL.amp)
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     val = cfg.VAL
@@ -137,14 +135,12 @@ def _score(cfg: CfgNode, device: torch.device, size: tuple[int, int], least_s: f
 
 
 def _train(cfg: CfgNode, device: torch.device, size: tuple[int, int], least_s: float) -> dict[str, Any]:
-    module = build_module(cfg, ("", ""), training=True).to(device).train()
-    encoder: Any = module.encoder
-    decoder: Any = module.decoder
-    stride, batch = encoder.strides[decoder.output_map], cfg.TRAIN.batch_size_per_gpu
+    module = build_module(cfg, ("", ""), training=True, pretrained=False).to(device).train()
+    rate, batch = label_rate(cfg), cfg.TRAIN.batch_size_per_gpu
     feed = {
         "img_data": torch.randn(batch, 3, *size, device=device),
         "seg_label": torch.zeros(
-            batch, *(-(-side // stride) for side in size), dtype=torch.int64, device=device
+            batch, *(-(-side // rate) for side in size), dtype=torch.int64, device=device
         ),
     }
 
