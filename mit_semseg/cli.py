@@ -42,7 +42,8 @@ TEST.output is one or several of
   scores        <name>_scores.npz   "probabilities" (classes, height, width) float16, and "names"
   html          predictions.html    one page with all results, which opens offline
 in TEST.result, in the subfolders that the images have below a folder or a pattern. TEST.legend True names the
-classes below the pictures. Inputs are never overwritten, and pictures that test.py has made are no inputs.
+classes below the pictures. Inputs are never overwritten, and pictures that test.py has made in TEST.result
+are no inputs.
 
 exit code: 0, all is done; 1, some images or videos could not be used (named at the end), the others are done;
 2, a mistake in the command, the config or a checkpoint, or a full disk.

@@ -29,7 +29,8 @@ def open_image(path: str | PathLike[str], *, upright: bool = False) -> Image.Ima
     """An image file as 8-bit RGB.
 
     Transparency is dropped, not blended with a background, as when the published models were trained. 16-bit
-    gray is scaled, not clipped. An animation or a TIFF of several pages gives its first.
+    gray is scaled, not clipped, and so is floating point from 0 to 1. An animation or a TIFF of several pages
+    gives its first.
 
     Args:
         upright: turn the image as its EXIF orientation says. Only for images without a label, because labels
@@ -97,7 +98,7 @@ def as_rgb(image: Image.Image, path: str | PathLike[str]) -> Image.Image:
     if image.mode in _16_BIT:
         return _from_16_bit(image, path).convert("RGB")
     if image.mode == "F":
-        raise UserError(f"{path} holds floating-point values of unknown range. Save it with 8 or 16 bits.")
+        return _from_floats(image, path).convert("RGB")
     if "transparency" in image.info:  # converted straight to RGB, Pillow warns about it
         image = image.convert("RGBA")
     return image.convert("RGB")
@@ -134,6 +135,25 @@ def _from_16_bit(image: Image.Image, path: str | PathLike[str]) -> Image.Image:
             f"Save it with 8 or 16 bits."
         )
     return Image.fromarray(scaled_to_8_bit(values))
+
+
+def _from_floats(image: Image.Image, path: str | PathLike[str]) -> Image.Image:
+    values = np.asarray(image)
+    if not unit_range(values):
+        raise UserError(
+            f"{path} holds floating-point values from {values.min():.4g} to {values.max():.4g}, "
+            "not from 0 to 1. Save it with 8 or 16 bits."
+        )
+    return Image.fromarray(np.rint(values * np.float32(255)).astype(np.uint8))
+
+
+def unit_range(values: np.ndarray) -> bool:
+    """Whether all values are from 0 to 1, none of them NaN; what a floating-point image has to have.
+
+    >>> unit_range(np.array([0, 0.5, 1])), unit_range(np.array([0, 255.0])), unit_range(np.array([np.nan]))
+    (True, False, False)
+    """
+    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def scaled_to_8_bit(values: np.ndarray) -> np.ndarray:

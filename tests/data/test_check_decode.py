@@ -153,6 +153,8 @@ def test_a_tiff_may_hold_a_jpeg(tmp_path):
 
 
 def test_images_of_unknown_range_are_found(tmp_path):
+    (tmp_path / "x").write_bytes(encoded(Image.fromarray(NOISE[..., 0].astype(np.float32) / 255), "TIFF"))
+    assert read_image(str(tmp_path / "x")).problem == ""
     for values in (NOISE[..., 0].astype(np.float32), NOISE[..., 0].astype(np.int32) + 70_000):
         (tmp_path / "x").write_bytes(encoded(Image.fromarray(values), "TIFF"))
         assert read_image(str(tmp_path / "x")).problem == "image_mode"

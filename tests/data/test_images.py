@@ -52,9 +52,18 @@ def test_16_bit_gray_is_scaled_not_clipped(tmp_path):
     assert np.asarray(image)[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
 
 
+def test_floating_point_from_0_to_1_becomes_8_bit_gray(tmp_path):
+    image = open_image(saved(tmp_path / "a.tif", np.array([[0, 0.5, 0.25, 1]], np.float32)))
+    assert np.asarray(image).tolist() == [[[value] * 3 for value in (0, 128, 64, 255)]]
+
+
 def test_values_of_unknown_range_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"a\.tif holds floating-point values"):
-        open_image(saved(tmp_path / "a.tif", np.array([[0.5]], np.float32)))
+    with pytest.raises(
+        UserError, match=r"a\.tif holds floating-point values from -3 to 1\.5, not from 0 to 1"
+    ):
+        open_image(saved(tmp_path / "a.tif", np.array([[1.5, -3]], np.float32)))
+    with pytest.raises(UserError, match=r"n\.tif holds floating-point values from nan to nan"):
+        open_image(saved(tmp_path / "n.tif", np.array([[0.5, np.nan]], np.float32)))
     with pytest.raises(UserError, match=r"b\.tif holds values from 0 to 70000, more than 16 bits"):
         open_image(saved(tmp_path / "b.tif", np.array([[0, 70000]], np.int32)))
 

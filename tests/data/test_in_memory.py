@@ -191,4 +191,4 @@ def test_errors_of_a_file_name_it(tmp_path):
     with Image.open(tmp_path / "b.png") as lazy, pytest.raises(UserError, match=r"b\.png is truncated"):
         to_rgb(lazy, "image")
     with pytest.raises(UserError, match=r"^image holds floating-point values"):
-        to_rgb(Image.new("F", (2, 2)), "image")
+        to_rgb(Image.new("F", (2, 2), 255), "image")

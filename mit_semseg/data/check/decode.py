@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..images import unit_range
 from ..labels import GRAY_STEP
 from .header import claimed_size, image_format, is_cut_off, other_format
 
@@ -132,8 +133,8 @@ def _describe_image(image: Image.Image) -> dict[str, Any]:
     image.draft(None, (1, 1))  # JPEGs: every byte is read, but few pixels are made
     image.load()
     about["orientation"] = _orientation(image)
-    if image.mode == "F":
-        return {**about, "problem": "image_mode", "detail": "floating-point values"}
+    if image.mode == "F" and not unit_range(np.asarray(image)):
+        return {**about, "problem": "image_mode", "detail": "floating-point values beyond 0 to 1"}
     if image.mode == "I":
         low, high = image.getextrema()
         if low < 0 or high > 65535:  # type: ignore[operator]

@@ -48,9 +48,7 @@ KINDS = {
         "Files that the decoder does not finish",
         "Check the disk that they are on, then drop these lines or save the images anew.",
     ),
-    "image_mode": Kind(
-        "Images of floating-point or very large values", "Save these images with 8 or 16 bits a channel."
-    ),
+    "image_mode": Kind("Images of values of unknown range", "Save these images with 8 or 16 bits a channel."),
     "label_rgb": Kind(
         "Labels of colours",
         "Turn the colours into class numbers with `mit-semseg data prepare rgb ... --colors FILE`, a table "
