@@ -17,7 +17,8 @@ import torch
 from mit_semseg.config import load_config
 from mit_semseg.distributed import Place
 from mit_semseg.engine.course import Course
-from mit_semseg.engine.run import batches, train_dataset
+from mit_semseg.engine.resume import find_start
+from mit_semseg.engine.run import batches, prepare, train_dataset
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CPU = torch.device("cpu")
@@ -234,6 +235,25 @@ def test_several_processes_stop_behind_one_iteration_and_one_goes_on(words, tiny
     later = torch.load(tmp_path / "run" / "state.pth", weights_only=True)["course"]
     assert later["iteration"] > state["iteration"]
     assert later["sub_batches"] - state["sub_batches"] == later["iteration"] - state["iteration"]
+
+
+def test_processes_that_accumulate_round_alike_where_they_go_on(words, script, tmp_path):
+    keys = {"TRAIN__accumulate": 2, "TRAIN__epoch_iters": 1, "TRAIN__lr_schedule": "constant"}
+    for name, epochs in (("parts", 1), ("parts", 2), ("whole", 2)):
+        line = words(name, TRAIN__num_epoch=epochs, VAL__every=0, **keys)
+        done = script("train.py", "--procs", 2, *line[1:])
+        assert done.code == 0, done.err
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+
+
+def test_a_new_average_begins_as_the_weights_that_the_run_goes_on_with(words, tiny, call):
+    config = load_config(str(tiny.config), words("run")[5:])
+    assert call(*words("run", TRAIN__num_epoch=1, TRAIN__ema_decay=0, VAL__every=0)).code == 0
+    this = prepare(Place(0, 1, CPU), config, find_start(config), [CPU])
+    average = this.average.state_dict()
+    assert average["updates"] == 0
+    assert equal(average["parameters"], dict(this.module.named_parameters()))
+    assert equal(average["buffers"], dict(this.module.named_buffers()))
 
 
 # The order of the data
