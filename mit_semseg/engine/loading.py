@@ -1,5 +1,7 @@
 """Loading in worker processes, with the user's mistakes reported as what they are."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -124,6 +126,19 @@ def _leave_signals_to_parent(worker: int) -> None:
     """
     for number in (*REQUESTS, *PASSED_ON.values()):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register  # later than multiprocessing's own, so that it runs before that
+def _end_workers() -> None:
+    """End what is left of workers, such as those of an iterator that a traceback holds.
+
+    Multiprocessing would send them a SIGTERM, which they ignore, and wait for them forever.
+    """
+    workers = [process for process in multiprocessing.active_children() if process.daemon]
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
+    for worker in workers:
+        worker.kill()
 
 
 def _as_it_is(item: Any) -> Any:

@@ -1,6 +1,9 @@
 import os
 import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from mit_semseg.errors import ProcessError, UserError
 from mit_semseg.log import setup_logger
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Squares(Dataset):
@@ -92,3 +96,19 @@ def test_skipped_files_are_logged_once_and_end_the_run_beyond_one_percent(capsys
 def test_the_number_of_workers_that_is_chosen_is_one_beside_a_model_on_the_cpu():
     pids = {item["info"] for item in load(Squares().__getitem__, range(4, 9), workers=AUTO, device=CPU)}
     assert len(pids - {str(os.getpid())}) == 1
+
+
+def test_a_loader_that_is_still_held_does_not_keep_the_process_from_ending():
+    code = (
+        "import torch\n"
+        "from mit_semseg.engine.loading import load\n"
+        "class Numbers:\n"
+        "    def read(self, index):\n"
+        "        return {'index': index}\n"
+        "held = iter(load(Numbers().read, range(100), workers=1, device=torch.device('cpu')))\n"
+        "print(next(held))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{'index': 0}\n", "")
