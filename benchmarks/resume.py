@@ -1,8 +1,8 @@
 """Does a training that is killed again and again end as one that is not? Every tensor, to the last bit.
 
-A small training on rendered scenes runs once undisturbed; then it is killed (SIGKILL) at random moments of
-start, step, save and validation, and started again with ``TRAIN.resume auto``, until it has been killed so
-often and is left to end.
+A small training on rendered scenes runs once undisturbed; then it is killed (SIGKILL) at random moments,
+while it tries out a step, trains, saves or validates, and started again with ``TRAIN.resume auto`` until it
+ends; and again from the beginning, until it has been killed so often.
 
     python benchmarks/resume.py --kills 20 > benchmarks/results/resume.md
 """
@@ -26,12 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 KEYS = {
     "DATASET.imgSizes": "(48,64)",
     "MODEL.arch_encoder": "mobilenetv2dilated",
-    "MODEL.arch_decoder": "ppm",  # with dropout
+    "MODEL.arch_decoder": "c1",
+    "MODEL.decoder_dropout": 0.1,
     "MODEL.fc_dim": 320,
     "DATASET.segm_downsampling_rate": 8,
     "TRAIN.batch_size_per_gpu": 2,
     "TRAIN.epoch_iters": 10,
-    "TRAIN.num_epoch": 4,
+    "TRAIN.num_epoch": 3,
     "TRAIN.save_iters": 3,
     "TRAIN.disp_iter": 4,
     "TRAIN.ema_decay": 0.9,
@@ -58,6 +59,27 @@ def command(data: Path, folder: Path, workers: int) -> list[str]:
 
 
 _LISTS = {"train": "training", "val": "validation"}
+
+
+def trained(
+    words: list[str], environment: dict[str, str], kill_after: float | None
+) -> tuple[int | None, float, str]:
+    """Train, and kill it so many seconds after its first line, if it has not ended by then.
+
+    Returns: the exit code, None if it was killed; seconds from the first line on; the last line.
+    """
+    run = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    assert run.stdout is not None
+    first = run.stdout.readline()
+    start = time.monotonic()
+    code: int | None
+    try:
+        output = run.communicate(timeout=kill_after)[0]
+        code = run.returncode
+    except subprocess.TimeoutExpired:
+        run.kill()
+        code, output = None, run.communicate()[0]
+    return code, time.monotonic() - start, (first + output).strip().splitlines()[-1]
 
 
 def differences(whole: Path, parts: Path) -> list[str]:
@@ -99,28 +121,21 @@ def main() -> int:
         data, whole, parts = (Path(temporary, name) for name in ("data", "whole", "parts"))
         scenes = [sys.executable, "-m", "mit_semseg.data.toy", str(data), "--train", "40", "--val", "8"]
         subprocess.run(scenes, check=True, stdout=sys.stderr)
-        start = time.monotonic()
-        subprocess.run(command(data, whole, 0), check=True, stdout=subprocess.DEVNULL, env=environment)
-        seconds = time.monotonic() - start
+        seconds = trained(command(data, whole, 0), environment, None)[1]
         moments: list[str] = []
         found: list[str] = []
         runs = 0
         while runs == 0 or len(moments) < args.kills:
             runs += 1
             shutil.rmtree(parts, ignore_errors=True)
-            ended = False
-            while not ended:
+            code = None
+            while code is None:
+                after = rng.uniform(0, 0.5 * seconds) if len(moments) < args.kills else None
                 words = command(data, parts, rng.choice([0, 1, 2]))
-                run = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
-                try:
-                    left = len(moments) < args.kills
-                    run.communicate(timeout=rng.uniform(0.1, 0.9) * seconds if left else None)
-                    ended = True
-                except subprocess.TimeoutExpired:
-                    run.kill()
-                    lines = run.communicate()[0].strip().splitlines()
-                    moments.append(lines[-1][10:64] if lines else "before the first line")
-            found += [f"exit code {run.returncode}"] if run.returncode else []
+                code, _, last = trained(words, environment, after)
+                if code is None:
+                    moments.append(last[10:].replace(str(parts), "DIR")[:54])
+            found += [f"exit code {code}"] if code else []
             found += differences(whole, parts)
         files = sorted(path.name for path in whole.iterdir())
     out = sys.stdout.write

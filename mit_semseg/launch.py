@@ -168,7 +168,7 @@ def _start(
     """What each process begins with; its error goes into the folder ``reports``."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all; the agent speaks for them
     obey_launcher()
-    _die_with_parent()
+    die_with_parent()
     Path(reports, f"{os.getpid()}.pid").touch()
     rank = int(os.environ["RANK"])
     try:
@@ -187,7 +187,7 @@ def _start(
         raise SystemExit(2 if mistake else 1) from None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have the system end this process when the one that started it is gone, however that came."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

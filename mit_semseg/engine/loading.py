@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..cores import count_cores
 from ..distributed import count_processes_here
 from ..errors import ProcessError, UserError
+from ..launch import die_with_parent
 from ..log import get_logger
 from ..stopping import PASSED_ON, REQUESTS
 
@@ -67,7 +68,7 @@ def load(
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # otherwise it draws from the one that dropout draws from
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=_follow_parent,
     )
 
 
@@ -119,11 +120,12 @@ class Skipped:
                 )
 
 
-def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches the workers too, but only who waits for them knows whether to finish a step first.
+def _follow_parent(worker: int) -> None:
+    """Leave signals to the parent, which knows whether to finish a step first; end with it, however it ends.
 
-    They end when they are told to, or when their parent is gone.
+    By itself torch's worker would stay for ever if it is handing over an item that nobody takes any more.
     """
+    die_with_parent()
     for number in (*REQUESTS, *PASSED_ON.values()):
         signal.signal(number, signal.SIG_IGN)
 

@@ -30,6 +30,36 @@ class Squares(Dataset):
         return {"x": torch.tensor(index**2), "info": str(os.getpid())}
 
 
+class Large(Dataset):
+    """Items that do not fit into the pipe in which they are handed over."""
+
+    def __getitem__(self, index):
+        return {"x": bytes(10**6), "pid": os.getpid()}
+
+
+HALF_WAY = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import torch
+from test_loading import Large
+from mit_semseg.engine.loading import load
+items = iter(load(Large().__getitem__, range(100), workers=2, device=torch.device("cpu")))
+print(next(items)["pid"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_workers_end_with_a_process_that_is_killed():
+    folders = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", HALF_WAY, *folders]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip().isdecimal()
+    process.kill()
+    process.communicate(timeout=20)  # a worker that is left would hold the output open
+
+
 def values(items):
     return [item["x"].item() if isinstance(item, dict) else str(item) for item in items]
 
