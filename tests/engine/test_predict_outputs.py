@@ -239,13 +239,15 @@ def test_a_list_on_standard_input_goes_on_without_what_has_disappeared(
 def test_formats_beyond_eight_bits_and_three_channels(segment, tmp_path):
     gray = Image.fromarray(NOISE[..., 0])
     gray.convert("F").save(tmp_path / "float.tif")
+    Image.fromarray(NOISE[..., 0].astype(np.float32) / 255).save(tmp_path / "unit.tif")
     gray.convert("I").save(tmp_path / "int.tif")
     Image.fromarray(NOISE).convert("LAB").save(tmp_path / "lab.tif")
     Image.fromarray(NOISE).convert("HSV").convert("YCbCr").save(tmp_path / "ycc.jpg")
     outcome = segment(*sorted(tmp_path.glob("*.*")))
     assert outcome.code == 1
-    assert outcome.err.startswith(f"{tmp_path / 'float.tif'} holds floating-point values of unknown range.")
-    assert tree(tmp_path / "out") == ["int.png", "lab.png", "ycc.png"]
+    name, largest = tmp_path / "float.tif", NOISE[..., 0].max()
+    assert outcome.err.startswith(f"{name} holds floating-point values from 0 to {largest}, not from 0 to 1.")
+    assert tree(tmp_path / "out") == ["int.png", "lab.png", "unit.png", "ycc.png"]
 
 
 # Several processes
