@@ -2,7 +2,7 @@
 
 import difflib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -24,6 +24,22 @@ KINDS = {"side_by_side": ".png", "overlay": ".png", "labels": ".png", "scores": 
 
 _SHOWN = 3  # classes that stand in the text form
 _NOTEBOOK_EDGE = 1024  # pixels of the longer side in a notebook, which keeps its pictures in its own file
+
+
+def save_labels(labels: NDArray[np.integer], num_class: int, path: Path) -> None:
+    """Write a PNG of gray values, k+1 for class k, as ADE20K's server takes them; 16 bits beyond 255 classes.
+
+    Gray, since a palette, which would be nicer to look at, gives colours in place of values to readers such
+    as OpenCV.
+    """
+    values = labels.astype(np.uint16) + np.uint16(1)
+    save_picture(values.astype(np.uint8) if num_class <= 255 else values, path)
+
+
+def save_scores(probabilities: NDArray[np.floating], names: Sequence[str], path: Path) -> None:
+    """Write an .npz file with ``probabilities`` (num_class, H, W) float16 and ``names`` (num_class,)."""
+    with replacing(path) as file:
+        np.savez(file, probabilities=probabilities.astype(np.float16, copy=False), names=np.array(names))
 
 
 class Segmentation:
@@ -139,14 +155,9 @@ class Segmentation:
         if self.source and path.exists() and path.samefile(self.source):
             raise UserError(f"{path} is the image itself, which is never overwritten. Choose another name.")
         if kind == "scores":
-            with replacing(path) as file:
-                np.savez(
-                    file, probabilities=self.probabilities.astype(np.float16), names=np.array(self.names)
-                )
+            save_scores(self.probabilities, self.names, path)
         elif kind == "labels":
-            values = self.labels.astype(np.int32) + 1
-            small = len(self.names) <= 255
-            save_picture(values.astype(np.uint8) if small else values.astype(np.uint16), path)
+            save_labels(self.labels, len(self.names), path)
         else:
             picture = self.overlay(legend=legend) if kind == "overlay" else self.side_by_side(legend=legend)
             save_picture(np.asarray(picture), path)

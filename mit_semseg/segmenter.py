@@ -1,9 +1,7 @@
 """The Python interface: a trained model as a function from images to segmentations."""
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike, fspath
 from typing import Any, NamedTuple, overload
 
@@ -17,6 +15,7 @@ from .config import with_keys
 from .data.classes import ClassTable, load_classes
 from .data.in_memory import AnyImage, check_kind, to_rgb
 from .dataset import scaled
+from .engine.pipeline import ahead
 from .engine.setup import build_scoring, check_model, trained_weights
 from .engine.source import Device, Source, find_classes, pick_device, read_config
 from .inference import ScoringNetwork, Settings, predict_labels, predict_probabilities
@@ -176,7 +175,8 @@ class Segmenter:
     def _batches(self, images: Sequence[AnyImage]) -> Iterator[list[_Ready]]:
         """The images in their order; those that follow each other and have one size, together."""
         batch: list[_Ready] = []
-        for ready in self._prepared(images):
+        prepared = (self._prepare(image, f"image[{k}]") for k, image in enumerate(images))
+        for ready in ahead(prepared, _AHEAD):
             pixels = max(one.shape[-2] * one.shape[-1] for one in ready.scaled)
             most = max(1, min(_BATCH_PIXELS // pixels, _MOST_IN_BATCH))
             if batch and (batch[0].image.shape != ready.image.shape or len(batch) >= most):
@@ -185,17 +185,6 @@ class Segmenter:
             batch.append(ready)
         if batch:
             yield batch
-
-    def _prepared(self, images: Sequence[AnyImage]) -> Iterator[_Ready]:
-        """The images, made ready by a thread ahead of the one that scores them."""
-        waiting: deque[Future[_Ready]] = deque()
-        with ThreadPoolExecutor(1, "images") as pool:
-            for k, image in enumerate(images):
-                waiting.append(pool.submit(self._prepare, image, f"image[{k}]"))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
 
     def _score(self, batch: Sequence[_Ready]) -> list[Segmentation]:
         """The segmentations of images of one size."""

@@ -146,3 +146,14 @@ def script(tmp_path):
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def segment(call, tiny, trained, tmp_path):
+    """``segment(words..., out=...)`` -> Outcome of test.py on the CPU."""
+
+    def run(*words, out=tmp_path / "out", **keys):
+        keys = {"DIR": trained, "TEST__result": out, **keys}
+        return call("test", "--imgs", *words, "--gpu", "cpu", "--cfg", tiny.config, *tiny.overrides(**keys))
+
+    return run

@@ -16,6 +16,8 @@ LAYERS = (
     ("distributed", "launch", "lib", "stopping"),
     (
         "data",
+        "base_dataset",
+        "train_dataset",
         "dataset",
         "segmentation",
         "models",
@@ -40,7 +42,7 @@ LAYERS = (
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # Beside the layers. What computes takes plain arguments, and data and models meet in the engine only.
 FORBIDDEN = {
-    "models": ("config", "data", "dataset"),
+    "models": ("config", "data", "base_dataset", "train_dataset", "dataset"),
     "data": ("config", "models"),
     **{
         name: ("config",)
@@ -48,9 +50,9 @@ FORBIDDEN = {
         if name not in ("models", "data")
     },
 }
-# Commands, which turn a config into plain arguments for their neighbours.
 # What the package itself hands on, when it is first used.
 FACADE = "segmenter"
+# Commands, which turn a config into plain arguments for their neighbours.
 COMMANDS = ((PACKAGE, "data", "check", "command"), (PACKAGE, "data", "prepare", "command"))
 
 

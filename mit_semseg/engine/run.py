@@ -76,7 +76,8 @@ class Run:
     def describe(self) -> str:
         cfg, course, devices = self.cfg, self.course, self.place.size * len(self.devices)
         where = self.place.device if devices == 1 else f"{devices} x {self.place.device.type}"
-        epochs = f"{cfg.TRAIN.num_epoch - course.epochs} epochs of {cfg.TRAIN.epoch_iters} iterations"
+        left = cfg.TRAIN.num_epoch - course.epochs
+        epochs = f"{left} epoch{'' if left == 1 else 's'} of {cfg.TRAIN.epoch_iters} iterations"
         whence = f", going on behind iteration {course.iteration}" if course.iteration else ""
         return (
             f"Training {cfg.MODEL.arch_encoder} + {cfg.MODEL.arch_decoder} on {where}: {epochs}, "

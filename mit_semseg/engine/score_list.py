@@ -14,9 +14,9 @@ from ..distributed import Place
 from ..inference import ScoringNetwork, Settings, predict_confident_labels, predict_labels
 from ..scoring.threads import each_alone
 from .batches import Batch, alike
+from .counter import Counter
 from .loading import load, naming_dead_workers, raise_errors
 from .scored import Scored
-from .scoring_progress import ScoringProgress
 from .tally import Tally
 
 _AHEAD = 1  # batches that wait for each thread, with their images
@@ -58,7 +58,16 @@ def score_list(
     # On a CPU, an image a thread: convolutions are rounded differently by several threads than by one, and
     # the scores would depend on the number of processes, which share the cores.
     threads = torch.get_num_threads() if place.device.type == "cpu" else 1
-    with naming_dead_workers(), ScoringProgress(place, done + len(indices), done, tally.matrix) as progress:
+    what = "Evaluating" if place.size == 1 else f"Evaluating (process 1 of {place.size})"
+    counter = Counter(
+        done + len(indices),
+        "images",
+        what=what,
+        done=done,
+        note=lambda: f"mean IoU {tally.matrix.mean_iou():.4f}",
+        enabled=place.is_first,
+    )
+    with naming_dead_workers(), counter:
         items = raise_errors(load(dataset.as_bytes, indices, workers=workers, device=place.device))
         loaded = ((list(islice(items, len(batch))),) for batch in mine)
 
@@ -78,7 +87,7 @@ def score_list(
                     use(index, item, label, prediction)
             if keep is not None:
                 keep(results)
-            progress.step(len(batch))
+            counter.add(len(batch))
         tally.seconds = time.perf_counter() - start
         tally.timed = len(indices)
     return tally.gathered()

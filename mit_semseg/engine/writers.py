@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import replacing
 from ..data.classes import ClassTable
 from ..errors import UserError
 from ..legend import add_legend, by_share, class_shares
+from ..segmentation import save_labels, save_scores
 from ..visualize import Image, colorEncode, overlay, save_picture, side_by_side
 
 PAGE = "html"
@@ -74,29 +74,20 @@ def draw_overlay(result: Segmented) -> Image:
     return result.explained(overlay(result.image, result.labels, result.table.colors))
 
 
-def save_labels(result: Segmented, path: Path) -> None:
-    """A PNG of gray values, k+1 for class k, as ADE20K's server takes them; of 16 bits beyond 255 classes.
-
-    Gray, since a palette, which would be nicer to look at, gives colours in place of values to readers such
-    as OpenCV.
-    """
-    fits = len(result.table.names) <= 255
-    values = result.labels.astype(np.uint16) + np.uint16(1)
-    save_picture(values.astype(np.uint8) if fits else values, path)
+def _save_labels(result: Segmented, path: Path) -> None:
+    save_labels(result.labels, len(result.table.names), path)
 
 
-def save_scores(result: Segmented, path: Path) -> None:
-    """An .npz file with ``probabilities`` (num_class, H, W) float16 and ``names`` (num_class,)."""
+def _save_scores(result: Segmented, path: Path) -> None:
     assert result.probabilities is not None
-    with replacing(path) as file:
-        np.savez(file, probabilities=result.probabilities, names=np.array(result.table.names))
+    save_scores(result.probabilities, result.table.names, path)
 
 
 OUTPUTS: dict[str, Output] = {
     "side_by_side": Output(".png", draw=draw_side_by_side, video_suffix=".mp4"),
     "overlay": Output("_overlay.png", draw=draw_overlay, video_suffix="_overlay.mp4"),
-    "labels": Output("_labels.png", save=save_labels),
-    "scores": Output("_scores.npz", save=save_scores),
+    "labels": Output("_labels.png", save=_save_labels),
+    "scores": Output("_scores.npz", save=_save_scores),
     PAGE: Output(""),  # one for all images, see page.py
 }
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..checkpoint import load_weights
 from ..errors import UserError
-from .decoders.base import Decoder
+from .decoders.base import Decoder, Style
 from .decoders.c1 import C1, C1DeepSup
 from .decoders.ppm import PPM, PPMDeepsup
 from .decoders.upernet import UPerNet, UPerNetDeepsup, UPerNetLite, UPerNetTiny
@@ -126,14 +126,15 @@ class ModelBuilder:
         name, build = _look_up(arch, DECODERS, "MODEL.arch_decoder", "decoder")
         if channels is None:
             channels = (fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim)
-        net = build(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
+        style = Style(dim, dropout, norm)
+        net = build(channels, num_class, use_softmax, style)
         if reset_classifier or not weights:
             net.apply(ModelBuilder.weights_init)
         if weights:
             fresh: list[str] = []
             if reset_classifier:
                 with torch.device("meta"):  # no memory, no random numbers
-                    other = build(channels, num_class + 1, dim=dim, dropout=dropout, norm=norm)
+                    other = build(channels, num_class + 1, style=style)
                 fresh = _reshaped(net, other)
             load_weights(net, weights, part="decoder", arch=name, fresh=fresh)
         return net

@@ -3,6 +3,11 @@
 import base64
 import html
 from collections.abc import Sequence
+from importlib import resources
+
+# A page asks nothing of anyone: the browser refuses whatever is not part of it.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_SCRIPTS = "; script-src 'unsafe-inline'"
 
 GAP = "\N{NO-BREAK SPACE}"
 
@@ -44,3 +49,28 @@ def data_uri(content: bytes) -> str:
     """The address of an image that is part of the page."""
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def head(title: str, *, style: str = "", scripts: bool = False) -> str:
+    """A page from its first line to the beginning of its content, with the styles that all pages share.
+
+    Args:
+        title: as HTML.
+        style: more of them.
+        scripts: whether the page has scripts of its own.
+    """
+    shared = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}{_SCRIPTS if scripts else ""}">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+{shared}{style}</style>
+</head>
+<body>
+<main>
+"""

@@ -10,11 +10,8 @@ from .classes import class_table, confusion_words, legend
 from .examples import Examples
 from .gallery import gallery
 from .heatmap import heat_map
-from .markup import escape, percent, score
+from .markup import escape, head, percent, score
 from .reliability import calibration_section
-
-# The page asks nothing of anyone: the browser refuses whatever is not part of it.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def render(
@@ -34,20 +31,7 @@ def render(
     """
     classes = metrics["classes"]
     title = f"Evaluation of {escape(metrics['config']['DIR'])}"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>
-{_file("style.css")}</style>
-</head>
-<body>
-<main>
-<header>
+    return f"""{head(title, scripts=True)}<header>
 <h1>{title}</h1>
 <p>{_subject(metrics)}</p>
 </header>

@@ -1,15 +1,13 @@
 """The page that shows what came out for each image; it opens offline, as the report does."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .markup import data_uri, escape, percent, swatch
+from .markup import data_uri, escape, head, percent, swatch
 from .thumbnails import thumbnails
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
 .results { display: grid;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 8px 24px; }
@@ -78,24 +76,11 @@ def page(cards: Iterable[bytes], count: int, problems: Sequence[str]) -> Iterato
         problems: what is wrong with the images that are missing.
     """
     counts = f"{count:,} segmented" + (f", {len(problems):,} with a problem" if problems else "")
-    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    head = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="color-scheme" content="light dark">
-<title>Predictions</title>
-<style>
-{style}{_STYLE}</style>
-</head>
-<body>
-<main>
-<header><h1>Predictions</h1><p>{counts}</p></header>
+    yield encoded(
+        f"""{head("Predictions", style=_STYLE)}<header><h1>Predictions</h1><p>{counts}</p></header>
 <section class="results">
 """
-    yield encoded(head)
+    )
     yield from cards
     yield encoded("</section>\n")
     if problems:

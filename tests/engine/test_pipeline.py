@@ -2,9 +2,7 @@ import threading
 
 import pytest
 
-from mit_semseg.engine.counter import Counter
 from mit_semseg.engine.pipeline import Behind, ahead
-from mit_semseg.log import setup_logger
 
 
 def test_items_come_in_their_order_from_another_thread():
@@ -65,20 +63,3 @@ def test_after_an_error_in_the_block_what_waits_is_dropped():
     with pytest.raises(RuntimeError, match="mine"):
         fail()
     assert done == []
-
-
-def test_without_a_terminal_there_is_a_line_now_and_then(capsys):
-    setup_logger()
-    with Counter(3, "images", line_s=0) as counter:
-        for _ in range(2):
-            counter.add()
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert "Segmenting: 2 of 3 images, " in lines[1]
-    assert " a second, left " in lines[1]
-    with Counter(0, "frames", what="a.mp4", line_s=0) as counter:
-        counter.add()
-    assert "a.mp4: 1 frames, " in capsys.readouterr().out
-    with Counter(3, "images", enabled=False, line_s=0) as counter:
-        counter.add()
-    assert capsys.readouterr().out == ""

@@ -19,17 +19,6 @@ ALL = "side_by_side,overlay,labels,scores,html"
 
 
 @pytest.fixture
-def segment(call, tiny, trained, tmp_path):
-    """``segment(words..., out=...)`` -> Outcome of test.py on the CPU."""
-
-    def run(*words, out=tmp_path / "out", **keys):
-        keys = {"DIR": trained, "TEST__result": out, **keys}
-        return call("test", "--imgs", *words, "--gpu", "cpu", "--cfg", tiny.config, *tiny.overrides(**keys))
-
-    return run
-
-
-@pytest.fixture
 def photos(tmp_path):
     """A folder with a photo, and another in a subfolder."""
     folder = tmp_path / "photos"

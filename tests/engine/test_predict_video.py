@@ -17,17 +17,6 @@ from mit_semseg.video.read import Video
 COLORS = np.array([[200, 60, 40], [60, 180, 60], [40, 80, 200]])
 
 
-@pytest.fixture
-def segment(call, tiny, trained, tmp_path):
-    """``segment(words..., out=...)`` -> Outcome of test.py on the CPU."""
-
-    def run(*words, out=tmp_path / "out", **keys):
-        keys = {"DIR": trained, "TEST__result": out, **keys}
-        return call("test", "--imgs", *words, "--gpu", "cpu", "--cfg", tiny.config, *tiny.overrides(**keys))
-
-    return run
-
-
 def tree(folder):
     return (
         sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []

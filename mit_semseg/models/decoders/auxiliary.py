@@ -6,7 +6,7 @@ Source: Zhao et al. 2017, Pyramid Scene Parsing Network, section 3.3.
 from torch import Tensor, nn
 
 from ..layers import channel_dropout, conv_bn_relu
-from .base import Decoder
+from .base import PUBLISHED_STYLE, Decoder, Style
 
 
 class Auxiliary(Decoder):
@@ -23,14 +23,11 @@ class Auxiliary(Decoder):
         channels: tuple[int, ...],
         num_class: int,
         use_softmax: bool = False,
-        *,
-        dim: int = 0,
-        dropout: float = -1.0,
-        norm: str = "batch",
+        style: Style = PUBLISHED_STYLE,
     ) -> None:
-        super().__init__(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
-        width = dim or channels[-1] // 4
-        self.cbr_deepsup = conv_bn_relu(channels[-2], width, norm=norm)
+        super().__init__(channels, num_class, use_softmax, style)
+        width = style.dim or channels[-1] // 4
+        self.cbr_deepsup = conv_bn_relu(channels[-2], width, norm=style.norm)
         self.dropout_deepsup = channel_dropout(self.drop_rate)
         self.conv_last_deepsup = nn.Conv2d(width, num_class, 1)
 

@@ -1,10 +1,29 @@
 """What all decoders share: the way from class scores to what training and inference want."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import resize
+
+
+class Style(NamedTuple):
+    """What of a decoder's inner layers may differ from the published model.
+
+    Attributes:
+        dim: channels of its inner maps; 0 for the published width.
+        dropout: probability of dropping a channel before a classifier; negative for the published one.
+        norm: a key of ``mit_semseg.models.layers.NORMS``.
+    """
+
+    dim: int = 0
+    dropout: float = -1.0
+    norm: str = "batch"
+
+
+PUBLISHED_STYLE = Style()
 
 
 class Decoder(nn.Module):
@@ -16,9 +35,7 @@ class Decoder(nn.Module):
         channels: of the encoder's maps, finest first.
         num_class: classes to tell apart.
         use_softmax: True for inference, False for training; see :meth:`forward`.
-        dim: channels of its inner maps; 0 for the published width.
-        dropout: probability of dropping a channel before a classifier; negative for the published one.
-        norm: a key of ``mit_semseg.models.layers.NORMS``.
+        style: of its inner layers.
 
     Attributes:
         min_maps: how many maps of the encoder it needs at least.
@@ -39,14 +56,11 @@ class Decoder(nn.Module):
         channels: tuple[int, ...],
         num_class: int,
         use_softmax: bool = False,
-        *,
-        dim: int = 0,
-        dropout: float = -1.0,
-        norm: str = "batch",
+        style: Style = PUBLISHED_STYLE,
     ) -> None:
         super().__init__()
         self.use_softmax = use_softmax
-        self.drop_rate = dropout if dropout >= 0 else self.published_dropout
+        self.drop_rate = style.dropout if style.dropout >= 0 else self.published_dropout
 
     def logits(self, features: list[Tensor]) -> Tensor:
         """Unnormalized scores (N, num_class, h, w)."""

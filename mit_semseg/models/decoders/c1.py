@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from ..layers import channel_dropout, conv_bn_relu
 from .auxiliary import Auxiliary
-from .base import Decoder
+from .base import PUBLISHED_STYLE, Decoder, Style
 
 
 class C1(Decoder):
@@ -15,14 +15,11 @@ class C1(Decoder):
         channels: tuple[int, ...],
         num_class: int,
         use_softmax: bool = False,
-        *,
-        dim: int = 0,
-        dropout: float = -1.0,
-        norm: str = "batch",
+        style: Style = PUBLISHED_STYLE,
     ) -> None:
-        super().__init__(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
-        width = dim or channels[-1] // 4
-        self.cbr = conv_bn_relu(channels[-1], width, norm=norm)
+        super().__init__(channels, num_class, use_softmax, style)
+        width = style.dim or channels[-1] // 4
+        self.cbr = conv_bn_relu(channels[-1], width, norm=style.norm)
         self.dropout = channel_dropout(self.drop_rate)
         self.conv_last = nn.Conv2d(width, num_class, 1)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..layers import NORMS, channel_dropout, conv_bn_relu, resize
 from .auxiliary import Auxiliary
-from .base import Decoder
+from .base import PUBLISHED_STYLE, Decoder, Style
 
 POOL_SCALES = (1, 2, 3, 6)  # side of each grid that a map is pooled to, in cells
 PPM_DIM = 512  # channels of each pooled map, as published
@@ -28,20 +28,19 @@ class PPM(Decoder):
         channels: tuple[int, ...],
         num_class: int,
         use_softmax: bool = False,
-        *,
-        dim: int = 0,
-        dropout: float = -1.0,
-        norm: str = "batch",
+        style: Style = PUBLISHED_STYLE,
     ) -> None:
-        super().__init__(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
-        last, width = channels[-1], dim or PPM_DIM
+        super().__init__(channels, num_class, use_softmax, style)
+        last, width = channels[-1], style.dim or PPM_DIM
         self.ppm = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), *conv_bn_relu(last, width, kernel_size=1, norm=norm))
+            nn.Sequential(
+                nn.AdaptiveAvgPool2d(scale), *conv_bn_relu(last, width, kernel_size=1, norm=style.norm)
+            )
             for scale in POOL_SCALES
         )
         self.conv_last = nn.Sequential(
             nn.Conv2d(last + len(POOL_SCALES) * width, width, 3, padding=1, bias=False),
-            NORMS[norm](width),
+            NORMS[style.norm](width),
             nn.ReLU(inplace=True),
             channel_dropout(self.drop_rate),
             nn.Conv2d(width, num_class, 1),

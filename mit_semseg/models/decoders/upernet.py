@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..layers import channel_dropout, conv_bn_relu, resize
 from .auxiliary import Auxiliary
-from .base import Decoder
+from .base import PUBLISHED_STYLE, Decoder, Style
 from .ppm import POOL_SCALES, PPM_DIM
 
 
@@ -28,18 +28,15 @@ class UPerNet(Decoder):
         channels: tuple[int, ...],
         num_class: int,
         use_softmax: bool = False,
-        *,
-        dim: int = 0,
-        dropout: float = -1.0,
-        norm: str = "batch",
+        style: Style = PUBLISHED_STYLE,
     ) -> None:
-        super().__init__(channels, num_class, use_softmax, dim=dim, dropout=dropout, norm=norm)
+        super().__init__(channels, num_class, use_softmax, style)
         *lateral, last = channels
-        self.fpn_dim = fpn_dim = dim or type(self).fpn_dim
-        pooled = dim or PPM_DIM
+        self.fpn_dim = fpn_dim = style.dim or type(self).fpn_dim
+        pooled = style.dim or PPM_DIM
 
         def layer(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
-            return conv_bn_relu(in_channels, out_channels, kernel_size, norm=norm)
+            return conv_bn_relu(in_channels, out_channels, kernel_size, norm=style.norm)
 
         self.ppm_pooling = nn.ModuleList(nn.AdaptiveAvgPool2d(scale) for scale in POOL_SCALES)
         self.ppm_conv = nn.ModuleList(layer(last, pooled, 1) for _ in POOL_SCALES)
