@@ -10,6 +10,7 @@ from ..report.predictions import card_key
 from ..video import is_own_video
 from ..visualize import is_own_picture
 from .inputs import Input, find_inputs
+from .made import Made, identity
 from .outputs import place
 from .page import known_cards
 from .writers import OUTPUTS, PAGE
@@ -30,17 +31,22 @@ class Plan:
     Attributes:
         jobs: all of them, in the order of the command line.
         done: the places among them of those that an earlier run has done.
+        problems: what is wrong with those that can't be done.
         own: how many pictures were left out because test.py has made them.
     """
 
     jobs: list[Job]
     done: frozenset[int]
+    problems: dict[int, str]
     own: int
+
+    def todo(self) -> list[int]:
+        """The places of the jobs to do."""
+        return [i for i in range(len(self.jobs)) if i not in self.done and i not in self.problems]
 
     def share(self, kind: str, rank: int, size: int) -> list[int]:
         """The places of those jobs of one kind that process ``rank`` of ``size`` has to do."""
-        todo = [i for i, job in enumerate(self.jobs) if job.input.kind == kind and i not in self.done]
-        return todo[rank::size]
+        return [i for i in self.todo() if self.jobs[i].input.kind == kind][rank::size]
 
 
 def make_plan(
@@ -48,59 +54,72 @@ def make_plan(
 ) -> Plan:
     """The jobs of a command line.
 
-    Pictures and videos in the output folder that an earlier run has made are no inputs, in whatever way they
-    are named. Those in it that something else has made are not replaced.
+    Pictures and videos that test.py has made are no inputs, in whatever way they are named. What something
+    else has made in the output folder is not replaced.
 
     Args:
         words: of ``--imgs``.
         names: the outputs wanted.
         folder: for the outputs.
-        resume: jobs whose outputs are all there count as done.
+        resume: jobs whose outputs are all there count as done, and all keep the names that they had.
 
-    Raises: UserError for inputs that are not there, and outputs that videos can't have.
+    Raises: UserError for inputs that are not there, and if no input has the outputs.
     """
     found = find_inputs(words, standard_input)
-    inputs = [each for each in found if not _is_own(each, folder)]
+    inputs = [each for each in found if not _is_own(each)]
     if not inputs:
         raise UserError(f"What is named are results of test.py itself ({len(found)}). Name other images.")
-    _check_videos(inputs, names)
-    suffixes = [[_suffix(each, name) for name in names if name != PAGE] for each in inputs]
-    below = [_free(each, folder, ends) for each, ends in zip(inputs, suffixes, strict=True)]
-    paths = place([each.path for each in inputs], below, suffixes, folder, _is_foreign)
+    problems = _without_outputs(inputs, names)
+    if len(problems) == len(inputs):
+        raise UserError(problems[0])
+    made = Made(folder).targets() if resume else {}
     files = [name for name in names if name != PAGE]
-    jobs = [
-        Job(each, dict(zip(files, targets, strict=True))) for each, targets in zip(inputs, paths, strict=True)
-    ]
-    done: frozenset[int] = frozenset()
-    if resume:
-        cards = known_cards(folder) if PAGE in names else None
-        done = frozenset(i for i, job in enumerate(jobs) if _is_done(job, cards))
-    return Plan(jobs, done, own=len(found) - len(inputs))
+    suffixes = [[_suffix(each, name) for name in files] for each in inputs]
+    below = [_free(each, folder, ends) for each, ends in zip(inputs, suffixes, strict=True)]
+    kept = {path for targets in made.values() for path in targets.values()}
+    paths = place(
+        [each.path for each in inputs],
+        below,
+        suffixes,
+        folder,
+        lambda path: path in kept or _is_foreign(path),
+    )
+    cards = known_cards(folder) if resume and PAGE in names else None
+    jobs, done = [], set()
+    for i, (each, new) in enumerate(zip(inputs, paths, strict=True)):
+        old = made.get(identity(each.path), {}) if each.kind != "camera" else {}
+        jobs.append(Job(each, dict(zip(files, new, strict=True)) | {k: old[k] for k in files if k in old}))
+        has_card = cards is None or card_key(each.path) in cards
+        if resume and has_card and old.keys() >= set(files):
+            done.add(i)
+    return Plan(jobs, frozenset(done), problems, own=len(found) - len(inputs))
 
 
 def _suffix(each: Input, name: str) -> str:
     return OUTPUTS[name].suffix if each.kind == "image" else OUTPUTS[name].video_suffix
 
 
-def _check_videos(inputs: Sequence[Input], names: Sequence[str]) -> None:
+def _without_outputs(inputs: Sequence[Input], names: Sequence[str]) -> dict[int, str]:
+    """What is wrong with the videos, by their places, if an output is wanted that videos do not have."""
     refused = [name for name in names if name != PAGE and not OUTPUTS[name].video_suffix]
-    video = next((each for each in inputs if each.kind != "image"), None)
-    if video is None or not refused:
-        return
-    what = video.path if video.kind == "video" else f"Camera {video.path}"
+    if not refused:
+        return {}
     good = ", ".join(name for name, output in OUTPUTS.items() if output.video_suffix)
-    raise UserError(
-        f"{what} is a video, of which there is no output {' or '.join(refused)}, only {good} and {PAGE}. "
-        f"Change TEST.output, or save its frames as images first."
-    )
+    return {
+        i: f"{each.path if each.kind == 'video' else f'Camera {each.path}'} is a video, of which there is no "
+        f"output {' or '.join(refused)}, only {good} and {PAGE}. Change TEST.output, or save its frames as "
+        "images first."
+        for i, each in enumerate(inputs)
+        if each.kind != "image"
+    }
 
 
-def _is_own(each: Input, folder: Path) -> bool:
-    """Whether an input is an output of an earlier run into the same folder."""
-    path = Path(each.path)
-    if path.suffix.lower() not in (".png", ".mp4") or not path.resolve().is_relative_to(folder.resolve()):
-        return False
-    return is_own_video(path) if each.kind == "video" else is_own_picture(path)
+def _is_own(each: Input) -> bool:
+    """Whether an input is an output of an earlier run."""
+    suffix = Path(each.path).suffix.lower()
+    if each.kind == "video":
+        return suffix == ".mp4" and is_own_video(Path(each.path))
+    return suffix == ".png" and is_own_picture(Path(each.path))
 
 
 def _is_foreign(path: Path) -> bool:
@@ -119,9 +138,3 @@ def _free(each: Input, folder: Path, suffixes: Sequence[str]) -> Path:
         number += 1
         below = Path(f"{each.below}_{number}")
     return below
-
-
-def _is_done(job: Job, cards: set[str] | None) -> bool:
-    if cards is not None and card_key(job.input.path) not in cards:
-        return False
-    return all(path.exists() for path in job.targets.values())

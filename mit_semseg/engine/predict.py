@@ -17,6 +17,7 @@ from ..launch import count_processes, is_first_process, run
 from ..log import get_logger, setup_logger
 from .counter import Counter, say
 from .loading import load
+from .made import Made
 from .page import CardFile, drop_cards, write_page
 from .pipeline import Behind
 from .plan import Job, Plan, make_plan
@@ -102,7 +103,9 @@ def _predict(
     plan = gather_from_processes(plan)[0]
     assert plan is not None
     share = Share()
-    if len(plan.done) < len(plan.jobs):
+    if place.is_first:
+        share.problems |= plan.problems
+    if plan.todo():
         names = check_outputs(cfg.TEST.output)
         network, settings = build_scoring(cfg, weights, place.device)
         segmenting = Segmenting(network, settings, table, names, cfg.TEST.legend)
@@ -124,20 +127,22 @@ def _segment_images(
         return
     dataset = TestDataset([plan.jobs[i].input.path for i in indices], cfg.DATASET)
     items = load(dataset.as_bytes, range(len(dataset)), workers=cfg.TRAIN.workers, device=place.device)
+    made = Made(Path(cfg.TEST.result))
     with Counter(len(indices), "images", enabled=place.is_first) as counter, Behind(_BEHIND) as behind:
         for index, item in zip(indices, items, strict=True):
             if isinstance(item, UserError):
                 share.problems[index] = str(item)
             else:
                 result = segmenting.segment(item["img_ori"], item["img_data"])
-                behind.do(_finish, result, plan.jobs[index], cards)
+                behind.do(_finish, result, plan.jobs[index], made, cards)
                 share.segmented += 1
             counter.add()
 
 
-def _finish(result: Segmented, job: Job, cards: CardFile | None) -> None:
+def _finish(result: Segmented, job: Job, made: Made, cards: CardFile | None) -> None:
     """All that comes after an image has been segmented."""
     write(result, job.targets)
+    made.add(job.input.path, job.targets)
     shares, files = result.shares(), list(job.targets.values())
     if cards is not None:
         cards.add(job.input.path, result, shares, files)
@@ -147,7 +152,7 @@ def _finish(result: Segmented, job: Job, cards: CardFile | None) -> None:
 def _segment_videos(
     place: Place, cfg: CfgNode, segmenting: Segmenting, plan: Plan, cards: CardFile | None, share: Share
 ) -> None:
-    data = cfg.DATASET
+    data, made = cfg.DATASET, Made(Path(cfg.TEST.result))
 
     def scale(image: Any) -> list[torch.Tensor]:
         return scaled(image, data.imgSizes, data.imgMaxSize, data.padding_constant)
@@ -155,10 +160,11 @@ def _segment_videos(
     for kind in ("video", "camera"):
         for index in plan.share(kind, place.rank, place.size):
             job = plan.jobs[index]
-            problem = segment_video(segmenting, job, scale, cards, shown=place.is_first)
+            problem = segment_video(segmenting, job, scale, made, cards, shown=place.is_first)
             if problem:
                 share.problems[index] = problem
-            share.segmented += all(path.exists() for path in job.targets.values())
+            if all(path.exists() for path in job.targets.values()):
+                share.segmented += 1
 
 
 def _summary(problems: Sequence[str], plan: Plan) -> str:

@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..log import get_logger
 from ..video import Frame, Video, VideoWriter, open_camera, open_video
 from .counter import Counter, say
+from .made import Made
 from .page import CardFile
 from .pipeline import Behind, ahead
 from .plan import Job
@@ -35,7 +36,7 @@ class _Scaled(NamedTuple):
 
 
 def segment_video(
-    segmenting: Segmenting, job: Job, scale: Scale, cards: CardFile | None, *, shown: bool
+    segmenting: Segmenting, job: Job, scale: Scale, made: Made, cards: CardFile | None, *, shown: bool
 ) -> str:
     """Segment a video or what a camera sees, write the videos of ``job``, and print the mean class shares.
 
@@ -43,6 +44,7 @@ def segment_video(
 
     Args:
         scale: gives an image at each scale.
+        made: gets a line, unless it is a camera, which can't be seen again.
         cards: get a card with the first frame.
         shown: whether to show how far it has come.
 
@@ -75,6 +77,8 @@ def segment_video(
                     counter.add()
         shares = means.shares()
         files = list(job.targets.values())
+        if not live:
+            made.add(job.input.path, job.targets)
         if cards is not None:
             assert means.first is not None
             cards.add(job.input.path, means.first, shares, files)

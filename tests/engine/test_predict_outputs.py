@@ -29,7 +29,9 @@ def photos(tmp_path):
 
 
 def tree(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The files below a folder, without the record of what they were made of."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".made.jsonl"]
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def read(path):
@@ -165,6 +167,53 @@ def test_a_resume_does_what_is_missing_and_nothing_else(segment, photos, tmp_pat
     again = segment(photos, "--resume", TEST__output="overlay,labels")
     assert "Skipped: 2 of 2" in again.out
     assert "Predictions" not in again.out
+
+
+def test_a_resume_goes_by_the_inputs_not_by_the_names_of_outputs(segment, photos, tmp_path):
+    out = tmp_path / "out"
+    segment(photos / "a.png", TEST__output="labels")
+    # Another picture of the same name and one that changes how names are chosen.
+    Image.fromarray(NOISE[:, ::-1]).save(photos / "sub" / "a.png")
+    Image.fromarray(NOISE[:20]).save(photos / "a.bmp")
+    first = (out / "a_labels.png").read_bytes()
+    os.utime(out / "a_labels.png", (0, 0))
+    for word in (photos / "sub" / "a.png", photos / "a.bmp", photos):
+        outcome = segment(word, "--resume", TEST__output="labels")
+        assert outcome.code == 0
+    assert "Skipped: 3 of 4" in outcome.out
+    assert (out / "a_labels.png").read_bytes() == first
+    assert (out / "a_labels.png").stat().st_mtime == 0
+    assert tree(out) == [
+        "a_labels.png",
+        "a_segmented_2_labels.png",
+        "a_segmented_labels.png",
+        "sub/b_labels.png",
+    ]
+    assert "Skipped: 4 of 4" in segment(photos, "--resume", TEST__output="labels").out
+
+
+def test_an_output_belongs_to_the_input_that_it_was_made_of_last(segment, photos, tmp_path):
+    Image.fromarray(NOISE[:20]).save(photos / "sub" / "a.png")
+    segment(photos / "a.png")
+    segment(photos / "sub" / "a.png")  # replaces it, as ever
+    assert "Skipped: 0 of 1" in segment(photos / "a.png", "--resume").out
+    assert tree(tmp_path / "out") == ["a.png", "a_segmented.png"]
+    assert "Skipped: 1 of 1" in segment(photos / "sub" / "a.png", "--resume").out
+
+
+def test_a_torn_line_of_the_record_counts_for_nothing(segment, photos, tmp_path):
+    segment(photos / "a.png")
+    record = tmp_path / "out" / ".made.jsonl"
+    record.write_bytes(record.read_bytes()[:-9])
+    assert "Skipped: 0 of 2" in segment(photos, "--resume").out
+    assert "Skipped: 2 of 2" in segment(photos, "--resume").out
+
+
+def test_pictures_made_into_another_folder_are_no_inputs(segment, photos, tmp_path):
+    segment(photos, out=photos / "out")
+    outcome = segment(photos, out=photos / "more", TEST__output="overlay")
+    assert "Left out: 2 pictures that test.py has made" in outcome.out
+    assert tree(photos / "more") == ["a_overlay.png", "sub/b_overlay.png"]
 
 
 def test_a_resume_keeps_what_the_page_had(segment, photos, tmp_path):

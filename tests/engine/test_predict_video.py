@@ -18,9 +18,8 @@ COLORS = np.array([[200, 60, 40], [60, 180, 60], [40, 80, 200]])
 
 
 def tree(folder):
-    return (
-        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []
-    )
+    paths = folder.rglob("*") if folder.exists() else []
+    return sorted(path.relative_to(folder).as_posix() for path in paths if path.name != ".made.jsonl")
 
 
 def test_a_video_beside_its_classes_with_its_times_and_its_sound(segment, tmp_path):
@@ -61,22 +60,25 @@ def test_outputs_of_videos_and_images_together(segment, tmp_path):
     assert overlaid[0].shape[0] >= 48 + 18
     assert (out / "predictions.html").read_text().count('<article class="card"') == 2
     again = segment(source, tmp_path / "clips", "--resume", **keys)
-    assert "Skipped: 1 of 2" in again.out  # named by itself, the video has no subfolder
+    assert "Skipped: 2 of 2" in again.out  # named by itself, the video is known all the same
     assert again.code == 0
-    assert (out / "a.mp4").exists()
+    assert not (out / "a.mp4").exists()
 
 
 @pytest.mark.parametrize("output", ["labels", "overlay,scores"])
-def test_outputs_that_videos_do_not_have_are_refused_before_anything_is_done(segment, tmp_path, output):
+def test_outputs_that_videos_do_not_have_are_refused(segment, tmp_path, output):
     source = make_video(tmp_path / "a.mp4", frames=1)
-    Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
-    outcome = segment(tmp_path / "b.png", source, TEST__output=output)
-    assert outcome.code == 2
     name = output.split(",")[-1]
-    assert outcome.err.startswith(
-        f"{source} is a video, of which there is no output {name}, only side_by_side"
-    )
+    problem = f"{source} is a video, of which there is no output {name}, only side_by_side"
+    outcome = segment(source, TEST__output=output)
+    assert outcome.code == 2
+    assert outcome.err.startswith(problem)
     assert tree(tmp_path / "out") == []
+    Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
+    outcome = segment(tmp_path / "b.png", source, TEST__output=output)  # the image is done all the same
+    assert outcome.code == 1
+    assert outcome.err.startswith(problem)
+    assert f"b_{name}" in {path.split(".")[0] for path in tree(tmp_path / "out")}
 
 
 def test_a_video_that_ends_in_the_middle_is_segmented_as_far_as_it_goes(segment, tmp_path):
