@@ -15,7 +15,7 @@ from ..inference import ScoringNetwork, Settings
 from ..log import get_logger
 from ..models import ModelBuilder, SegmentationModule, check_pair
 from ..models.builder import DECODERS
-from ..models.pretrained import PUBLISHED, fetch_published
+from ..models.pretrained import PUBLISHED, fetch_published, released_weights
 from .recipe import criterion
 from .speed import freezes_batch_norm
 
@@ -115,8 +115,8 @@ def scoring(cfg: CfgNode, module: nn.Module, device: torch.device) -> tuple[Scor
 def trained_weights(cfg: CfgNode, section: str) -> tuple[str, str]:
     """The checkpoints of encoder and decoder that ``VAL.checkpoint`` or ``TEST.checkpoint`` names in ``DIR``.
 
-    Left empty, it is the newest epoch. A published model whose ``DIR`` holds no checkpoint yet is downloaded
-    there.
+    Left empty, it is the newest epoch; with no checkpoint in ``DIR``, the weights that come with the project,
+    for the model that has some. A published model whose ``DIR`` holds no checkpoint yet is downloaded there.
 
     Args:
         section: "VAL" or "TEST".
@@ -134,6 +134,10 @@ def trained_weights(cfg: CfgNode, section: str) -> tuple[str, str]:
         encoder, decoder = fetch_published(folder.name, folder)
         return str(encoder), str(decoder)
     if not name:
+        released = released_weights(folder.name) if newest is None else None
+        if released is not None:
+            get_logger().info("%s holds no checkpoint: taking %s", folder, released[0].parent)
+            return str(released[0]), str(released[1])
         if newest is None:
             raise UserError(
                 f"{folder} holds no checkpoint. Train one with train.py, or set DIR to a folder that has "

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..checkpoint import epoch_path, load_weights, read_state_dict
 from ..errors import UserError
+from ..resources import shipped
 from .download import fetch
 
 _HOST = "http://sceneparsing.csail.mit.edu/model"
@@ -95,6 +96,16 @@ def fetch_published(folder_name: str, directory: str | Path) -> tuple[Path, Path
             otherwise=f"Or set {_MIRROR} to a mirror's URL.",
         )
     return encoder, decoder
+
+
+def released_weights(folder_name: str) -> tuple[Path, Path] | None:
+    """The files of encoder and decoder of a model whose weights come with the project; None for any other.
+
+    Args:
+        folder_name: of its ``DIR``.
+    """
+    files = {file.name: file for file in shipped(".pth", f"ckpt/released/{folder_name}")}
+    return (files["encoder.pth"], files["decoder.pth"]) if files else None
 
 
 def _base_url() -> str:
