@@ -147,7 +147,7 @@ def _train(cfg: CfgNode, device: torch.device, size: tuple[int, int], least_s: f
     def run() -> None:
         module.zero_grad(set_to_none=True)
         loss, _ = module(feed)
-        loss.backward()
+        loss.sum().backward()  # a value for each loss of the sum
 
     return _measured(run, device, batch, size, least_s)
 

@@ -124,3 +124,10 @@ def test_group_norm_trains_with_single_images(tiny):
     words = ["TRAIN.batch_size_per_gpu", "1", "MODEL.arch_decoder", "ppm", "MODEL.decoder_norm", "group"]
     figures = profile(load_config(str(tiny.config), words), torch.device("cpu"), (32, 32), least_s=0)
     assert figures["train"]["batch"] == 1
+
+
+def test_a_recipe_with_several_losses_at_full_resolution(tiny):
+    words = [*TIMM, "TRAIN.loss", "cross_entropy + lovasz", "TRAIN.label_resolution", "full"]
+    cfg = load_config(str(tiny.config), [*words, "TRAIN.class_weights", "enet"])
+    figures = profile(cfg, torch.device("cpu"), (64, 96), least_s=0)
+    assert figures["train"]["images_per_second"] > 0

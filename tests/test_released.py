@@ -1,0 +1,76 @@
+"""The weights that come with the project, as they are right after installation: without a network."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import ROOT
+from PIL import Image
+
+from mit_semseg import Segmenter
+from mit_semseg.config import load_config
+
+NAME = "camvid-efficientnet_lite0-upernet"
+FOLDER = ROOT / "ckpt" / "released" / NAME
+PICTURE = ROOT / "docs" / "images" / "street.png"  # the photo, its classes, and a legend below
+CAMVID = ROOT.parent / "shared" / "data" / "camvid"
+
+
+def photo():
+    with Image.open(PICTURE) as picture:
+        return picture.convert("RGB").crop((0, 0, picture.width // 2, picture.width // 2 * 3 // 4))
+
+
+def test_they_are_small_and_in_float16():
+    files = [FOLDER / "encoder.pth", FOLDER / "decoder.pth"]
+    assert sum(file.stat().st_size for file in files) <= 12e6
+    for file in files:
+        weights = torch.load(file, weights_only=True).values()
+        assert {w.dtype for w in weights if w.is_floating_point()} == {torch.float16}
+        assert all(torch.isfinite(w).all() for w in weights)
+
+
+def test_a_street_is_segmented_from_any_folder(script, tmp_path):
+    photo().save(tmp_path / "street.jpg", quality=95)
+    config = ROOT / "config" / f"{NAME}.yaml"
+    words = ["--gpu", "cpu", "--imgs", "street.jpg", "--cfg", config, "TEST.output", "labels,side_by_side"]
+    outcome = script("test.py", *words, cwd=tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "building: " in outcome.out
+    with Image.open(tmp_path / "street_labels.png") as image:
+        labels = np.array(image) - 1
+    height, width = labels.shape
+    names = ["sky", "building", "pole", "road", "pavement"]
+    share = {name: (labels == k).mean() for k, name in enumerate(names)}
+    assert share["building"] > 0.4
+    assert (labels[: height // 8, width // 3 : width // 2] == names.index("sky")).mean() > 0.9
+    ground = labels[-height // 5 :, width // 4 : width // 2]
+    assert np.isin(ground, [names.index("road"), names.index("pavement")]).mean() > 0.6
+    with Image.open(tmp_path / "street.png") as picture:
+        assert picture.size == (2 * width, height)
+
+
+def test_a_checkpoint_of_ones_own_comes_first(tmp_path):
+    cfg = load_config(NAME, ["DIR", str(tmp_path / NAME)])
+    shipped = Segmenter.load(cfg)(photo())
+    Path(cfg.DIR).mkdir()
+    for part in ("encoder", "decoder"):
+        own = torch.load(FOLDER / f"{part}.pth", weights_only=True)
+        if part == "decoder":  # other scores, so that the labels tell which were taken
+            own = {name: -w if w.ndim == 4 and len(w) == 11 else w for name, w in own.items()}
+        torch.save(own, Path(cfg.DIR) / f"{part}_epoch_1.pth")
+    assert (Segmenter.load(cfg)(photo()).labels != shipped.labels).mean() > 0.5
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the CamVid images")
+def test_their_scores_are_those_of_the_documents(script, tmp_path):
+    words = ["--gpus", "cpu", "--cfg", NAME, "DIR", tmp_path / NAME, "DATASET.root_dataset", CAMVID]
+    words += ["DATASET.list_val", CAMVID / "validation.odgt"]
+    outcome = script("eval_multipro.py", *words)
+    assert outcome.code == 0, outcome.err
+    found = float(re.search(r"Mean IoU: ([\d.]+)", outcome.out)[1])
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    documented = float(re.search(r"\| \*\*mean IoU\*\* \| \*\*([\d.]+)", text)[1])
+    assert 100 * found == pytest.approx(documented, abs=0.05)
