@@ -188,7 +188,9 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             "or - for a list of paths on standard input",
         )
         parser.add_argument(
-            "--resume", action="store_true", help="leave out images whose outputs are all there"
+            "--resume",
+            action="store_true",
+            help="leave out inputs whose outputs are all there, by the record .made.jsonl beside them",
         )
         parser.add_argument(
             "--gpu",

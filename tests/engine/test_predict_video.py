@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 from contextlib import contextmanager
+from functools import partial
 
 import av
 import numpy as np
@@ -145,8 +146,13 @@ class PatternUntilInterrupt(Video):
             yield frame
 
 
-def test_a_camera_is_recorded_until_ctrl_c_and_a_recording_is_not_replaced(segment, tmp_path, monkeypatch):
+def test_a_camera_is_recorded_until_ctrl_c_and_a_recording_is_not_replaced(
+    segment, tmp_path, monkeypatch, request
+):
     monkeypatch.setattr(predict_video, "open_camera", PatternUntilInterrupt)
+    # As in a terminal; what a shell starts in the background ignores Ctrl-C.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("camera_0.mp4", "camera_0_2.mp4"):
         outcome = segment("0")
         assert (outcome.code, outcome.err) == (0, "")
