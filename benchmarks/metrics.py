@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.tally import Tally
+from mit_semseg.engine.evaluation.tally import Tally
 from mit_semseg.metrics import ConfusionMatrix
 
 

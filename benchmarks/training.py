@@ -33,10 +33,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mit_semseg.dataset import TrainDataset
 from mit_semseg.distributed import Place
-from mit_semseg.engine.autotune import choices
 from mit_semseg.engine.loading import load
-from mit_semseg.engine.precision import AMP, Precision, faster_layout, fastest_amp
-from mit_semseg.engine.step import on_device, step
+from mit_semseg.engine.training.autotune import choices
+from mit_semseg.engine.training.precision import AMP, Precision, faster_layout, fastest_amp
+from mit_semseg.engine.training.step import on_device, step
 from mit_semseg.lib.nn import convert_model
 from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import ModelBuilder, SegmentationModule

@@ -40,6 +40,9 @@ LAYERS = (
     ("cli",),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+# Within the engine, whose commands are above all that they share. Training validates by parts of evaluation.
+ENGINE_COMMANDS = ("train", "evaluate", "predict", "profile")
+ENGINE_FOLDERS = {"evaluation": (), "prediction": (), "training": ("evaluation",)}
 # Beside the layers. What computes takes plain arguments, and data and models meet in the engine only.
 FORBIDDEN = {
     "models": ("config", "data", "base_dataset", "train_dataset", "dataset"),
@@ -102,10 +105,27 @@ def violations(root):
     return found
 
 
+def engine_violations(root):
+    """A sentence for each import within the engine that goes up, or from one folder to another."""
+    found = []
+    for path, module in modules(root):
+        if module[1:2] != ("engine",):
+            continue
+        part = module[2] if len(module) > 2 else None
+        below = ENGINE_FOLDERS if part in ENGINE_COMMANDS else ENGINE_FOLDERS.get(part, ())
+        for line, target in imports(path, module):
+            if target[1] != "engine" or target[2] == part:
+                continue
+            other = target[2]
+            if other in (*ENGINE_COMMANDS, *ENGINE_FOLDERS) and other not in below:
+                found.append(f"{path.relative_to(root).as_posix()}:{line}: {part} must not import {other}.")
+    return found
+
+
 def package(folder, **files):
     """A package with files of one line each; ``models__x`` is models/x.py."""
     for name, line in {"__init__": "", **files}.items():
-        path = folder / PACKAGE / f"{name.replace('__x', '/x')}.py"
+        path = folder / PACKAGE / f"{name if name == '__init__' else name.replace('__', '/')}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(line + "\n")
     return folder
@@ -125,6 +145,26 @@ def test_an_import_that_goes_up_is_found_however_it_is_written(tmp_path, line):
     assert violations(package(tmp_path, metrics=line)) == [
         f"mit_semseg/metrics.py:{number}: metrics imports engine, which is in a higher layer."
     ]
+
+
+def test_within_the_engine_imports_go_down():
+    assert engine_violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "line", "other"),
+    [
+        ("setup", "from .training.step import step", "training"),
+        ("loading", "from .train import train", "train"),
+        ("evaluation__x", "from ..training import state", "training"),
+        ("prediction__x", "from ..evaluation.tally import Tally", "evaluation"),
+        ("training__x", "from ..evaluate import evaluate", "evaluate"),
+        ("train", "from .evaluate import evaluate", "evaluate"),
+    ],
+)
+def test_an_import_within_the_engine_that_should_not_be_is_found(tmp_path, part, line, other):
+    (found,) = engine_violations(package(tmp_path, **{f"engine__{part}": line}))
+    assert found.endswith(f": {part.removesuffix('__x')} must not import {other}.")
 
 
 @pytest.mark.parametrize(

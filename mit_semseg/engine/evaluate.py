@@ -16,16 +16,16 @@ from ..launch import is_first_process, run
 from ..log import setup_logger
 from ..metrics import ConfusionMatrix
 from ..visualize import Image, colorEncode, save_picture, side_by_side
-from .batches import batches_of_list
-from .going_on import go_on, prepare, telling_of
+from .evaluation.batches import batches_of_list
+from .evaluation.going_on import go_on, prepare, telling_of
+from .evaluation.results import write_results
+from .evaluation.score_list import score_list
+from .evaluation.scored_log import ScoredLog
+from .evaluation.settings_of import settings_of
+from .evaluation.summary import summary
+from .evaluation.tally import Tally
 from .outputs import output_paths
-from .results import write_results
-from .score_list import score_list
-from .scored_log import ScoredLog
-from .settings_of import settings_of
 from .setup import build_scoring, check_model, check_writable, class_table, trained_weights
-from .summary import summary
-from .tally import Tally
 
 
 def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:

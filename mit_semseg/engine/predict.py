@@ -17,14 +17,14 @@ from ..launch import count_processes, is_first_process, run
 from ..log import get_logger, setup_logger
 from .counter import Counter, say
 from .loading import load
-from .made import Made
-from .page import CardFile, drop_cards, write_page
 from .pipeline import Behind
-from .plan import Job, Plan, make_plan
-from .predict_video import segment_video
-from .segmenting import Segmenting, describe, printable
+from .prediction.made import Made
+from .prediction.page import CardFile, drop_cards, write_page
+from .prediction.plan import Job, Plan, make_plan
+from .prediction.predict_video import segment_video
+from .prediction.segmenting import Segmenting, describe, printable
+from .prediction.writers import PAGE, Segmented, check_outputs, write
 from .setup import build_scoring, check_model, check_writable, class_table, trained_weights
-from .writers import PAGE, Segmented, check_outputs, write
 
 _WAIT_S = 30 * 24 * 3600.0  # for another process's share; one that dies is noticed at once all the same
 _BEHIND = 2  # segmented images that wait to be written; they may be large

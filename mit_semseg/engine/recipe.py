@@ -1,4 +1,4 @@
-"""From a config to how a model is trained: loss, class weights, optimizer, schedule."""
+"""From a config to how a model is trained: loss, class weights, what is frozen, optimizer, schedule."""
 
 import numpy as np
 import torch
@@ -58,6 +58,12 @@ def criterion(train: CfgNode, class_weights: Tensor | None) -> Criterion:
         class_weights, train.label_smoothing, train.focal_gamma, train.ohem_threshold, train.ohem_min_kept
     )
     return build_criterion(train.loss, options)
+
+
+def freezes_batch_norm(train: CfgNode) -> bool:
+    """Whether all BatchNorms are to be frozen; ``TRAIN.fix_bn True`` is the older name of ``freeze bn``."""
+    # Not train.freeze, which is a method of every node.
+    return train.fix_bn or train["freeze"] == "bn"
 
 
 def optimizer_for(module: SegmentationModule, train: CfgNode) -> torch.optim.Optimizer:

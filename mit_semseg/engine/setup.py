@@ -16,8 +16,7 @@ from ..log import get_logger
 from ..models import ModelBuilder, SegmentationModule, check_pair
 from ..models.builder import DECODERS
 from ..models.pretrained import PUBLISHED, fetch_published, released_weights
-from .recipe import criterion
-from .speed import freezes_batch_norm
+from .recipe import criterion, freezes_batch_norm
 
 
 def check_model(cfg: CfgNode) -> None:

@@ -16,17 +16,17 @@ from ..log import get_logger, remembering, setup_logger
 from ..lr_schedule import set_rates
 from ..models.builder import check_packaged
 from ..stopping import Agreement, requests
-from .epoch_files import drop_old_epochs, save_best, save_epoch
-from .progress import Progress
 from .recipe import check_recipe, schedule
-from .rehearsal import rehearse
-from .resume import Start, find_start
-from .run import Run, batches, prepare, train_dataset
 from .setup import check_batch, check_model, check_writable, class_table
-from .state import NAME
-from .step import on_device, step
-from .validation import Validation, weights_to_score
-from .watch import Watch, watching
+from .training.epoch_files import drop_old_epochs, save_best, save_epoch
+from .training.progress import Progress
+from .training.rehearsal import rehearse
+from .training.resume import Start, find_start
+from .training.run import Run, batches, prepare, train_dataset
+from .training.state import NAME
+from .training.step import on_device, step
+from .training.validation import Validation, weights_to_score
+from .training.watch import Watch, watching
 
 
 def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:

@@ -11,8 +11,8 @@ from mit_semseg.config import load_config
 from mit_semseg.data.classes import ClassTable, palette
 from mit_semseg.dataset import ValDataset
 from mit_semseg.engine.evaluate import _targets, evaluate
-from mit_semseg.engine.summary import summary
-from mit_semseg.engine.tally import Tally
+from mit_semseg.engine.evaluation.summary import summary
+from mit_semseg.engine.evaluation.tally import Tally
 
 CPU = [torch.device("cpu")]
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mit_semseg.engine.inputs import find_inputs
+from mit_semseg.engine.prediction.inputs import find_inputs
 from mit_semseg.errors import UserError
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from mit_semseg.distributed import Place
-from mit_semseg.engine import precision as precision_module
-from mit_semseg.engine.autotune import choices
-from mit_semseg.engine.precision import Precision, faster_layout, fastest_amp, trains_wrongly
-from mit_semseg.engine.reading import Reading
-from mit_semseg.engine.step import step
+from mit_semseg.engine.training import precision as precision_module
+from mit_semseg.engine.training.autotune import choices
+from mit_semseg.engine.training.precision import Precision, faster_layout, fastest_amp, trains_wrongly
+from mit_semseg.engine.training.reading import Reading
+from mit_semseg.engine.training.step import step
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d
 from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import SegmentationModule

@@ -81,7 +81,7 @@ def test_a_gpu_gives_the_labels_of_the_cpu(call, tiny, trained, photos, tmp_path
 
 def test_labels_of_more_than_255_classes_have_16_bits(tmp_path):
     from mit_semseg.data.classes import ClassTable
-    from mit_semseg.engine.writers import Segmented, write
+    from mit_semseg.engine.prediction.writers import Segmented, write
 
     for count, dtype in ((255, np.uint8), (256, np.uint16), (300, np.uint16)):
         table = ClassTable(("x",) * count, np.zeros((count, 3), np.uint8))

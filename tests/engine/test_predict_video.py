@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from video_files import cut, make_video, read_video
 
-from mit_semseg.engine import predict_video
+from mit_semseg.engine.prediction import predict_video
 from mit_semseg.video.read import Video
 
 COLORS = np.array([[200, 60, 40], [60, 180, 60], [40, 80, 200]])

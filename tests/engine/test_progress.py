@@ -4,8 +4,8 @@ import time
 import pytest
 import torch
 
-from mit_semseg.engine.course import Window
-from mit_semseg.engine.progress import Progress, peak_memory
+from mit_semseg.engine.training.course import Window
+from mit_semseg.engine.training.progress import Progress, peak_memory
 from mit_semseg.log import get_logger, setup_logger
 
 

@@ -12,8 +12,8 @@ from mit_semseg.config import load_config
 from mit_semseg.data.class_weights import ClassCounts, enet, median_frequency
 from mit_semseg.distributed import Place
 from mit_semseg.engine.recipe import class_weights, schedule
-from mit_semseg.engine.run import train_dataset
 from mit_semseg.engine.setup import build_module
+from mit_semseg.engine.training.run import train_dataset
 from mit_semseg.errors import UserError
 from mit_semseg.launch import run
 

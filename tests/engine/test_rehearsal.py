@@ -6,10 +6,10 @@ import torch
 from mit_semseg.config import load_config
 from mit_semseg.data.geometry import fit_size
 from mit_semseg.distributed import Place
-from mit_semseg.engine.precision import Precision
-from mit_semseg.engine.rehearsal import _pixels, rehearse
-from mit_semseg.engine.run import train_dataset
 from mit_semseg.engine.setup import build_module
+from mit_semseg.engine.training.precision import Precision
+from mit_semseg.engine.training.rehearsal import _pixels, rehearse
+from mit_semseg.engine.training.run import train_dataset
 
 CPU = torch.device("cpu")
 

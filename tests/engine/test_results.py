@@ -10,8 +10,8 @@ import pytest
 
 from mit_semseg.config import load_config
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.results import metrics_of, write_results
-from mit_semseg.engine.tally import Tally
+from mit_semseg.engine.evaluation.results import metrics_of, write_results
+from mit_semseg.engine.evaluation.tally import Tally
 from mit_semseg.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -16,9 +16,9 @@ import torch
 
 from mit_semseg.config import load_config
 from mit_semseg.distributed import Place
-from mit_semseg.engine.course import Course
-from mit_semseg.engine.resume import find_start
-from mit_semseg.engine.run import batches, prepare, train_dataset
+from mit_semseg.engine.training.course import Course
+from mit_semseg.engine.training.resume import find_start
+from mit_semseg.engine.training.run import batches, prepare, train_dataset
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CPU = torch.device("cpu")

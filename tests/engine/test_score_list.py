@@ -5,9 +5,9 @@ import torch
 from mit_semseg.config import load_config
 from mit_semseg.dataset import ValDataset
 from mit_semseg.distributed import Place
-from mit_semseg.engine.score_list import score_list
+from mit_semseg.engine.evaluation.score_list import score_list
+from mit_semseg.engine.evaluation.tally import Tally
 from mit_semseg.engine.setup import build_scoring, class_table, trained_weights
-from mit_semseg.engine.tally import Tally
 
 CPU = torch.device("cpu")
 

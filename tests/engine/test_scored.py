@@ -3,8 +3,8 @@ import json
 import numpy as np
 
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.scored import from_json, to_json
-from mit_semseg.engine.tally import Tally
+from mit_semseg.engine.evaluation.scored import from_json, to_json
+from mit_semseg.engine.evaluation.tally import Tally
 
 TABLE = ClassTable(("sky", "car", "train"), palette(3))
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from mit_semseg.distributed import Place
-from mit_semseg.engine.normalize import Normalizer
-from mit_semseg.engine.run import parallel
-from mit_semseg.engine.step import forward, step
+from mit_semseg.engine.training.normalize import Normalizer
+from mit_semseg.engine.training.run import parallel
+from mit_semseg.engine.training.step import forward, step
 from mit_semseg.launch import run
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d, UserScatteredDataParallel
 from mit_semseg.losses import pixel_loss_sum

@@ -9,9 +9,9 @@ from test_precision import CPU, OneLayer, small_module, train
 
 from mit_semseg.config import load_config
 from mit_semseg.distributed import Place
-from mit_semseg.engine.autotune import fastest
-from mit_semseg.engine.precision import Precision
-from mit_semseg.engine.speed import choose_precision, set_up_speed
+from mit_semseg.engine.training.autotune import fastest
+from mit_semseg.engine.training.precision import Precision
+from mit_semseg.engine.training.speed import choose_precision, set_up_speed
 from mit_semseg.errors import UserError
 
 PARTS = ("encoder", "decoder")

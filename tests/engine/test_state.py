@@ -7,10 +7,10 @@ from torch import nn
 from mit_semseg.checkpoint import save_atomically
 from mit_semseg.config import load_config
 from mit_semseg.ema import WeightAverage
-from mit_semseg.engine.course import Course, Window
-from mit_semseg.engine.epoch_files import drop_old_epochs, save_best, save_epoch
-from mit_semseg.engine.history import History
-from mit_semseg.engine.state import check_state, load_state, read_state, save_state
+from mit_semseg.engine.training.course import Course, Window
+from mit_semseg.engine.training.epoch_files import drop_old_epochs, save_best, save_epoch
+from mit_semseg.engine.training.history import History
+from mit_semseg.engine.training.state import check_state, load_state, read_state, save_state
 from mit_semseg.errors import UserError
 from mit_semseg.optim import build_optimizer
 

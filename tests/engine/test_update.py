@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from mit_semseg.distributed import Place
-from mit_semseg.engine.normalize import Normalizer
-from mit_semseg.engine.run import parallel
-from mit_semseg.engine.step import forward, step
+from mit_semseg.engine.training.normalize import Normalizer
+from mit_semseg.engine.training.run import parallel
+from mit_semseg.engine.training.step import forward, step
 from mit_semseg.launch import run
 from mit_semseg.losses import LossOptions, build_criterion
 from mit_semseg.models import SegmentationModule

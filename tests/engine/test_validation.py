@@ -11,7 +11,7 @@ from mit_semseg.config import load_config
 from mit_semseg.data.records import read_records
 from mit_semseg.distributed import Place
 from mit_semseg.engine.setup import build_module
-from mit_semseg.engine.validation import Validation
+from mit_semseg.engine.training.validation import Validation
 from mit_semseg.lib.nn import freeze_batch_norm
 
 PLACE = Place(0, 1, torch.device("cpu"))

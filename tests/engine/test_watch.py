@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mit_semseg.engine.curves import draw_curves
-from mit_semseg.engine.history import History
+from mit_semseg.engine.training.curves import draw_curves
+from mit_semseg.engine.training.history import History
 
 
 @pytest.fixture(scope="module")

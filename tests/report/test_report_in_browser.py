@@ -9,8 +9,8 @@ import pytest
 
 from mit_semseg.config import load_config
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.results import write_results
-from mit_semseg.engine.tally import Tally
+from mit_semseg.engine.evaluation.results import write_results
+from mit_semseg.engine.evaluation.tally import Tally
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

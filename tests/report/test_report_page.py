@@ -6,8 +6,8 @@ import pytest
 
 from mit_semseg.config import load_config
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.results import metrics_of
-from mit_semseg.engine.tally import Tally
+from mit_semseg.engine.evaluation.results import metrics_of
+from mit_semseg.engine.evaluation.tally import Tally
 from mit_semseg.report import render
 from mit_semseg.report.classes import confusion_words
 from mit_semseg.report.heatmap import heat_map

@@ -1,0 +1,1 @@
+"""The parts of an evaluation: batches, results on single images, their tally, the files of the scores."""
