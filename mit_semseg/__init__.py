@@ -6,7 +6,7 @@ Importing the package is cheap: torch is imported by the modules that compute wi
 
 from typing import TYPE_CHECKING
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 __all__ = ["Segmentation", "Segmenter", "__version__"]
 
 if TYPE_CHECKING:

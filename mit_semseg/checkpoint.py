@@ -46,14 +46,15 @@ def newest_epoch(directory: str | Path) -> int | None:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The weights in a checkpoint, on the CPU, by name.
 
-    The file is a zip or a legacy pickle, and holds a state dict itself or under the key ``state_dict``. A
-    leading ``module.``, which a data-parallel wrapper leaves, is cut off if every name has it.
+    The file is a zip or a legacy pickle, and holds a state dict itself or under the key ``state_dict`` or
+    ``model``. A leading ``module.``, which a data-parallel wrapper leaves, is cut off if every name has it.
 
     Raises: UserError if the file is missing, damaged or something else.
     """
     content = read(path)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not isinstance(content, Mapping):
         raise UserError(
             f"{path} holds a {type(content).__name__}, not weights by name. Save a state_dict() in it."
@@ -82,7 +83,7 @@ def read(path: str | Path) -> Any:
         with path.open("rb") as file:
             first = file.read(64)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist. {_neighbours(path)}") from error
+        raise UserError(f"{path} does not exist. {neighbours(path)}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}. Name another file.") from error
     try:
@@ -93,7 +94,8 @@ def read(path: str | Path) -> Any:
         raise UserError(f"{path} {_diagnosis(path, first, error)}") from error
 
 
-def _neighbours(path: Path) -> str:
+def neighbours(path: Path) -> str:
+    """A sentence on the checkpoints that lie where one was looked for."""
     names = sorted(file.name for file in path.parent.glob("*.pth")) if path.parent.is_dir() else []
     if not names:
         return f"There is no .pth file in {path.parent.absolute()}."
@@ -175,7 +177,8 @@ def fit_weights(
             found.append(
                 f"{len(reshaped)} of another shape (first: {name} is {theirs}, the model's is {ours})"
             )
-        todo = f"Set MODEL.arch_{part} to what it was trained as, or name another file."
+        keys = f"MODEL.arch_{part}" + ("" if part == "encoder" else ", decoder_dim and decoder_norm")
+        todo = f"Set {keys} to what it was trained as, or name another file."
         if part == "decoder" and not missing and not unknown:
             todo = _other_classes(weights, wanted, reshaped) or todo
         raise UserError(f"{source} does not fit {part} {arch!r}: {', '.join(found)}. {todo}")

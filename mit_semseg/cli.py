@@ -144,7 +144,8 @@ def _run_model(words: list[str], prog: str) -> int:
         description=_COMMANDS["model"] + " With random weights: nothing is downloaded, read or written.",
         epilog="FLOPs are those of a forward without enlarging the scores, a multiplication and an addition "
         "being two. score: an image at one scale, from pixels to labels. train: forward and backward of a "
-        "sub-batch. Peak memory is that of the GPU's tensors, or of the whole process on the CPU.",
+        "sub-batch, by TRAIN.amp, channels_last and freeze. Peak memory is that of the GPU's tensors, or of "
+        "the whole process on the CPU.",
     )
     parser.add_argument(
         "--size",
@@ -162,7 +163,7 @@ def _run_model(words: list[str], prog: str) -> int:
     args = parser.parse_intermixed_args(words)
     from .config import load_config
 
-    cfg = load_config(args.cfg, args.opts)
+    cfg = load_config(args.cfg or _DEFAULT_CONFIG, args.opts)
     from .distributed import find_devices
     from .engine.profile import as_text, profile
 
@@ -212,9 +213,10 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg",
-        default=_DEFAULT_CONFIG,
+        action="append",
         metavar="FILE",
-        help=f"a config file, or the name of one that the project ships (default: {_DEFAULT_CONFIG})",
+        help="a config file, or the name of one that the project ships; of several, --cfg RECIPE --cfg DATA, "
+        f"later ones change keys of earlier ones (default: {_DEFAULT_CONFIG})",
     )
     parser.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="config keys to change, such as TRAIN.num_epoch 5"
@@ -234,7 +236,7 @@ def _run(command: str, args: argparse.Namespace) -> int:
         overrides = trailing + overrides
     from .config import load_config
 
-    cfg = load_config(args.cfg, overrides)
+    cfg = load_config(args.cfg or _DEFAULT_CONFIG, overrides)
     from .distributed import find_devices  # imports torch
 
     devices = find_devices(args.gpus, args.procs)

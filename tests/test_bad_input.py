@@ -143,7 +143,18 @@ def test_all_unknown_keys_at_once_each_with_the_nearest_name(call, tmp_path):
         (["DATASET.imgSizes", "(32, 1.5)"], "DATASET.imgSizes is (32, 1.5), but takes one or more whole"),
         (["DATASET.imgSizes", "big"], "DATASET.imgSizes is 'big', but takes a list."),
         (["DATASET.num_class", "1"], "DATASET.num_class is 1, but takes whole numbers from 2 to"),
-        (["DATASET.padding_constant", "12"], "DATASET.padding_constant is 12, which is no multiple of"),
+        (
+            ["DATASET.padding_constant", "12"],
+            "DATASET.padding_constant is 12, which is no multiple of DATASET.segm_downsampling_rate 8. Set "
+            "DATASET.padding_constant 16.",
+        ),
+        (["MODEL.decoder_dim", "9000"], "MODEL.decoder_dim is 9000, but takes whole numbers from 0 to 8192."),
+        (["MODEL.weights_encoder", "no.pth"], "MODEL.weights_encoder is no.pth, which does not exist. There"),
+        (["MODEL.weights_decoder", "/"], "MODEL.weights_decoder is /, which cannot be read: Is a directory."),
+        (
+            ["MODEL.weights_decoder", "package:efficientnet_lite0"],
+            "but packages hold encoders only. Set MODEL",
+        ),
         (["TRAIN.start_epoch", "2"], "TRAIN.start_epoch is 2, but the run ends at TRAIN.num_epoch 2."),
         (["TRAIN.start_epoch", "1"], "encoder_epoch_1.pth does not exist. Set an epoch that does, or 0."),
         (["VAL.batch_size", "0"], "VAL.batch_size is 0, but takes whole numbers from 1 to"),
@@ -454,6 +465,12 @@ def test_a_checkpoint_of_another_architecture(refused, tiny, trained):
     ]
     refused("eval", *words, folder=trained, says=says)
     refused("train", *words, "MODEL.weights_encoder", trained / "encoder_epoch_2.pth", says=says)
+
+
+def test_weights_that_do_not_fit_are_told_before_labels_are_counted(refused, tiny, trained):
+    words = ("--cfg", tiny.config, "MODEL.weights_decoder", trained / "encoder_epoch_2.pth")
+    without = refused("train", *words, says=["Set MODEL.arch_decoder, decoder_dim and decoder_norm to what"])
+    assert refused("train", *words, "TRAIN.class_weights", "enet", says=[]) == without
 
 
 @pytest.mark.parametrize(

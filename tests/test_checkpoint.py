@@ -234,6 +234,13 @@ def test_what_is_no_checkpoint_is_told_by_how_it_begins(content: bytes, reason: 
     assert message.startswith(f"{file} {reason}")
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_weights_beside_an_optimizer_are_found(key: str, tmp_path: Path) -> None:
+    weights = trained().state_dict()
+    file = saved(tmp_path / "x.pth", {"epoch": 3, key: weights})
+    assert read_state_dict(file).keys() == weights.keys()
+
+
 def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
         archive.writestr("photo.txt", "not a tensor")
@@ -275,7 +282,7 @@ def test_a_whole_model_is_refused_with_what_to_save(tmp_path: Path) -> None:
         ([torch.ones(1)], "holds a list, not weights by name."),
         (torch.ones(1), "holds a Tensor, not weights by name."),
         ({}, "holds no weights at all."),
-        ({"model": {"weight": torch.ones(1)}}, "does not hold weights by name: its entry 'model' is a dict."),
+        ({"net": {"weight": torch.ones(1)}}, "does not hold weights by name: its entry 'net' is a dict."),
         ({0: torch.ones(1)}, "does not hold weights by name: its entry 0 is a Tensor."),
     ],
 )
@@ -315,7 +322,8 @@ def test_missing_and_unknown_weights_are_counted_and_the_first_of_each_is_named(
     net = small_decoder()
     assert refusal(lambda: load_weights(net, file, part="decoder", arch="ppm")) == (
         f"{file} does not fit decoder 'ppm': 2 weights missing (first: conv_last.bias), 0 unknown. "
-        "Set MODEL.arch_decoder to what it was trained as, or name another file."
+        "Set MODEL.arch_decoder, decoder_dim and decoder_norm to what it was trained as, or name another "
+        "file."
     )
     del weights["conv_last.weight"]
     weights["layer1.conv.weight"] = weights["layer2.conv.weight"] = weights["conv_last.bias"] = torch.ones(11)

@@ -64,6 +64,24 @@ def test_a_checkpoint_of_ones_own_comes_first(tmp_path):
     assert (Segmenter.load(cfg)(photo()).labels != shipped.labels).mean() > 0.5
 
 
+def test_another_model_that_fits_them_is_told(script, tmp_path):
+    photo().save(tmp_path / "street.jpg")
+    words = ["--gpu", "cpu", "--imgs", "street.jpg", "--cfg", NAME, "MODEL.arch_encoder"]
+    outcome = script("test.py", *words, "timm/efficientnet_lite0", cwd=tmp_path)
+    assert outcome.code == 0
+    told = (
+        "of MODEL.arch_encoder timm/tf_efficientnet_lite0, but the config says timm/efficientnet_lite0, which"
+    )
+    assert told in outcome.err + outcome.out
+
+
+def test_a_checkpoint_that_is_asked_for_is_not_replaced_by_them(call):
+    words = ["--gpu", "cpu", "--imgs", PICTURE, "--cfg", NAME, "TEST.checkpoint", "best.pth"]
+    outcome = call("test", *words, "DIR", f"nowhere/{NAME}")
+    assert outcome.code == 2
+    assert "The weights that come with the project are taken without TEST.checkpoint" in outcome.err
+
+
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the CamVid images")
 def test_their_scores_are_those_of_the_documents(script, tmp_path):
     words = ["--gpus", "cpu", "--cfg", NAME, "DIR", tmp_path / NAME, "DATASET.root_dataset", CAMVID]

@@ -47,14 +47,17 @@ _AT_LEAST: dict[str, int] = {
     "VAL.overlap": 0,
 }
 
+_AT_MOST = {"MODEL.decoder_dim": 8192}
+
 
 def check_values(cfg: CfgNode) -> list[str]:
     """A sentence for each value that is out of its limits, and for each pair that contradicts itself."""
     problems = []
     for key, limit in _AT_LEAST.items():
         value = _get(cfg, key)
-        if isinstance(value, int) and not limit <= value <= _LARGEST:
-            problems.append(f"{key} is {value}, but takes whole numbers from {limit} to {_LARGEST}.")
+        most = _AT_MOST.get(key, _LARGEST)
+        if isinstance(value, int) and not limit <= value <= most:
+            problems.append(f"{key} is {value}, but takes whole numbers from {limit} to {most}.")
         elif not (math.isfinite(value) and value >= limit):
             problems.append(f"{key} is {value}, but takes a number from {limit} up.")
     data, train = cfg.DATASET, cfg.TRAIN
@@ -95,7 +98,8 @@ def check_values(cfg: CfgNode) -> list[str]:
     if data.padding_constant % data.segm_downsampling_rate:
         problems.append(
             f"DATASET.padding_constant is {data.padding_constant}, which is no multiple of "
-            f"DATASET.segm_downsampling_rate {data.segm_downsampling_rate}."
+            f"DATASET.segm_downsampling_rate {data.segm_downsampling_rate}. Set DATASET.padding_constant "
+            f"{-(-data.padding_constant // data.segm_downsampling_rate) * data.segm_downsampling_rate}."
         )
     problems += contradictions_of_recipe(train, data.num_class)
     problems += contradictions_of_speed(cfg)

@@ -35,19 +35,20 @@ _TYPE_NAMES = {
 }
 
 
-def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> CfgNode:
-    """The defaults, changed by a YAML file, then by ``["KEY", "VALUE", ...]``, checked and frozen.
+def load_config(path: str | Sequence[str] | None = None, overrides: Sequence[str] = ()) -> CfgNode:
+    """The defaults, changed by YAML files, then by ``["KEY", "VALUE", ...]``, checked and frozen.
 
     Args:
-        path: a YAML file, or the name of one that the project ships (``config/toy.yaml`` or ``toy``).
+        path: a YAML file, or the name of one that the project ships (``config/toy.yaml`` or ``toy``); or
+            several, each of which changes keys of those before it.
         overrides: alternating dotted keys and values, as on the command line.
 
     Raises: UserError that names every unknown key and every value of a wrong type or range at once.
     """
     cfg = get_defaults()
     problems: list[str] = []
-    if path is not None:
-        file = find(path, suffix=".yaml", folder="config")
+    for each in [path] if isinstance(path, str) else path or ():
+        file = find(each, suffix=".yaml", folder="config")
         _merge(cfg, _flatten(_read_yaml(file)), f"{file}: ", problems)
     _merge(cfg, _pairs(overrides), "", problems)
     problems += check_values(cfg) if not problems else []

@@ -170,7 +170,9 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 if line.strip():
                     yield number, line
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist. It should hold one JSON object a line.") from None
+        raise UserError(
+            f"{path} does not exist. It should hold one JSON object a line: mit-semseg data prepare makes it."
+        ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 

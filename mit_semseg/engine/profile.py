@@ -1,5 +1,6 @@
 """What a model costs: parameters, operations, memory, and images a second on this machine."""
 
+import math
 import statistics
 import sys
 import time
@@ -13,12 +14,17 @@ from yacs.config import CfgNode
 
 from .. import __version__
 from ..data.geometry import fit_size, round_up
+from ..distributed import Place
 from ..inference import ScoringNetwork, Settings, predict_labels
 from ..models import SegmentationModule
 from ..models.builder import is_timm
 from .machine import PeakMemory, device_name, wait
 from .recipe import label_rate
 from .setup import build_module, check_batch, check_model
+from .training.normalize import Normalizer, criterion_of
+from .training.precision import Precision, trains_wrongly
+from .training.speed import choose_precision, freeze_parts
+from .training.step import forward
 
 _LEAST_S = 1.0  # of each measurement, in seconds
 _LEAST_RUNS = 3
@@ -30,7 +36,8 @@ def profile(
     """The figures of a config's model, with random weights: nothing is read, downloaded or written.
 
     Scoring is what evaluation and prediction do with an image at one scale, from pixels to labels, without
-    reading its file. Training is forward and backward of a sub-batch, without the update.
+    reading its file. Training is forward and backward of a sub-batch, in the number format and with the parts
+    frozen that the config says, without the update; neither compiled nor with recomputed activations.
 
     Args:
         size: (height, width) of the images; left out, those of the config.
@@ -88,14 +95,14 @@ def as_text(figures: dict[str, Any]) -> str:
         f"{'scores':10}{'stride':8}{decoder['stride']:>6}",
         f"{'':10}{'classes':8}{decoder['classes']:>6}",
         "",
-        f"{'':10}{'images':{wide}}  {'images/s':>12}  {'ms':>8}  {'peak memory':>12}",
+        f"{'':10}{'images':{wide}}  {'images/s':>12}  {'ms':>8}  {'peak memory':>12}  computed in",
     ]
     for title in ("score", "train"):
         row = figures[title]
         images = " x ".join(map(str, (row["batch"], *row["size"])))
         memory = "-" if row["peak_memory"] is None else f"{row['peak_memory'] / 2**20:,.0f} MiB"
         rate, ms = _three(row["images_per_second"]), _three(1000 * row["seconds"])
-        lines.append(f"{title:10}{images:{wide}}  {rate:>12}  {ms:>8}  {memory:>12}")
+        lines.append(f"{title:10}{images:{wide}}  {rate:>12}  {ms:>8}  {memory:>12}  {row['precision']}")
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
     lines += ["", f"on {figures['device']}; {versions}"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -131,25 +138,29 @@ def _score(cfg: CfgNode, device: torch.device, size: tuple[int, int], least_s: f
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
     val = cfg.VAL
     settings = Settings(val.flip, val.tile, val.overlap)
-    return _measured(lambda: predict_labels(network, [image], size, settings), device, 1, size, least_s)
+    figures = _measured(lambda: predict_labels(network, [image], size, settings), device, 1, size, least_s)
+    precision = Precision(device, cfg.VAL.amp, network.channels_last)
+    return {"precision": str(precision), **figures}
 
 
 def _train(cfg: CfgNode, device: torch.device, size: tuple[int, int], least_s: float) -> dict[str, Any]:
     module = build_module(cfg, ("", ""), training=True, pretrained=False).to(device).train()
+    freeze_parts(module, cfg.TRAIN)
+    precision = choose_precision(cfg.TRAIN, module, device)
+    precision.channels_last &= not trains_wrongly(module, device, precision.amp)
     rate, batch = label_rate(cfg), cfg.TRAIN.batch_size_per_gpu
-    feed = {
-        "img_data": torch.randn(batch, 3, *size, device=device),
-        "seg_label": torch.zeros(
-            batch, *(-(-side // rate) for side in size), dtype=torch.int64, device=device
-        ),
-    }
+    # Of all classes, since what some losses cost depends on how many occur.
+    labels = torch.arange(batch * math.prod(-(-side // rate) for side in size), device=device)
+    labels = labels.remainder(cfg.DATASET.num_class).view(batch, *(-(-side // rate) for side in size))
+    feed = {"img_data": torch.randn(batch, 3, *size, device=device), "seg_label": labels}
+    normalizer = Normalizer(criterion_of(module), [labels], Place(0, 1, device))
 
     def run() -> None:
         module.zero_grad(set_to_none=True)
-        loss, _ = module(feed)
-        loss.sum().backward()  # a value for each loss of the sum
+        loss, _ = forward(module, [feed], normalizer, precision)
+        precision.backward(loss)
 
-    return _measured(run, device, batch, size, least_s)
+    return {"precision": str(precision), **_measured(run, device, batch, size, least_s)}
 
 
 def _measured(

@@ -5,16 +5,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from yacs.config import CfgNode
 
 from .. import checkpoint
+from ..config import load_config
 from ..data.classes import ClassTable, load_classes
 from ..errors import UserError
 from ..inference import ScoringNetwork, Settings
 from ..log import get_logger
 from ..models import ModelBuilder, SegmentationModule, check_pair
-from ..models.builder import DECODERS
+from ..models.builder import DECODERS, check_packaged
+from ..models.packaged import PREFIX
 from ..models.pretrained import PUBLISHED, fetch_published, released_weights
 from .recipe import criterion, freezes_batch_norm
 
@@ -51,22 +53,48 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
         )
 
 
+def check_weights(model: CfgNode) -> None:
+    """Refuse checkpoints of the section MODEL that are not there, before anything is read.
+
+    Raises: UserError with the key.
+    """
+    check_packaged(model.weights_encoder, model.arch_encoder)
+    if model.weights_decoder.startswith(PREFIX):
+        raise UserError(
+            f"MODEL.weights_decoder is '{model.weights_decoder}', but packages hold encoders only. Set "
+            "MODEL.weights_encoder to it, or name a file."
+        )
+    for key in ("weights_encoder", "weights_decoder"):
+        file = model[key]
+        if not file or file.startswith(PREFIX):
+            continue
+        try:
+            Path(file).open("rb").close()
+        except FileNotFoundError as error:
+            raise UserError(
+                f"MODEL.{key} is {file}, which does not exist. {checkpoint.neighbours(Path(file))}"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"MODEL.{key} is {file}, which cannot be read: {error.strerror}. Name another file."
+            ) from error
+
+
 def build_module(
     cfg: CfgNode,
     weights: tuple[str, str],
     *,
     training: bool,
     pretrained: bool = True,
-    class_weights: Tensor | None = None,
 ) -> SegmentationModule:
     """The model of a config, on the CPU.
 
     Args:
         weights: checkpoints of encoder and decoder; an empty encoder checkpoint is ImageNet's weights where
             ``MODEL.pretrained`` is True, an empty decoder checkpoint random weights.
-        training: with the loss and log-probabilities; else probabilities, in evaluation mode.
+        training: with log-probabilities and the loss, in which classes count alike; else probabilities, in
+            evaluation mode.
         pretrained: False leaves ImageNet's weights out whatever the config says, for weights that come later.
-        class_weights: of the loss, (num_class,); None: classes count alike.
     """
     encoder = ModelBuilder.build_encoder(
         cfg.MODEL.arch_encoder,
@@ -90,7 +118,7 @@ def build_module(
         return SegmentationModule(encoder, decoder, None).eval()
     deep_sup_scale = cfg.TRAIN.deep_sup_scale if decoder.deep_supervision else None
     at_label_size = cfg.TRAIN.label_resolution == "full"
-    loss = criterion(cfg.TRAIN, class_weights)
+    loss = criterion(cfg.TRAIN, None)
     return SegmentationModule(encoder, decoder, loss, deep_sup_scale, at_label_size=at_label_size)
 
 
@@ -132,10 +160,11 @@ def trained_weights(cfg: CfgNode, section: str) -> tuple[str, str]:
         get_logger().info("%s holds no checkpoint: fetching the published one", folder)
         encoder, decoder = fetch_published(folder.name, folder)
         return str(encoder), str(decoder)
+    released = released_weights(folder.name) if newest is None else None
     if not name:
-        released = released_weights(folder.name) if newest is None else None
         if released is not None:
             get_logger().info("%s holds no checkpoint: taking %s", folder, released[0].parent)
+            _warn_of_other_model(cfg, released[0].parent)
             return str(released[0]), str(released[1])
         if newest is None:
             raise UserError(
@@ -147,8 +176,29 @@ def trained_weights(cfg: CfgNode, section: str) -> tuple[str, str]:
     for file in files:
         if not file.is_file():
             there = f"The newest there is epoch_{newest}.pth" if newest is not None else "There is no other"
+            if released is not None:
+                there = f"The weights that come with the project are taken without {section}.checkpoint"
             raise UserError(f"{file} does not exist. {there}; set {section}.checkpoint, or DIR.")
+    _warn_of_other_model(cfg, folder)
     return str(files[0]), str(files[1])
+
+
+def _warn_of_other_model(cfg: CfgNode, folder: Path) -> None:
+    """Models of other strides or paddings can have the same weights, and give other results."""
+    file = folder / "config.yaml"
+    if not file.is_file():  # as with the files of the old package
+        return
+    try:
+        trained = load_config(str(file)).MODEL
+    except UserError:  # of another version, or half-written: the weights are what counts
+        return
+    for key in ("arch_encoder", "arch_decoder", "output_stride"):
+        theirs, ours = str(trained[key]), str(cfg.MODEL[key])
+        if theirs.lower() != ours.lower():
+            get_logger().warning(
+                "The weights in %s are of MODEL.%s %s, but the config says %s, which may give worse results.",
+                *(folder, key, theirs, ours),
+            )
 
 
 def class_table(cfg: CfgNode) -> ClassTable:

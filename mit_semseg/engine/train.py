@@ -14,10 +14,9 @@ from ..errors import UserError
 from ..launch import count_processes, is_first_process, run, started_by_torchrun
 from ..log import get_logger, remembering, setup_logger
 from ..lr_schedule import set_rates
-from ..models.builder import check_packaged
 from ..stopping import Agreement, requests
 from .recipe import check_recipe, schedule
-from .setup import check_batch, check_model, check_writable, class_table
+from .setup import check_batch, check_model, check_weights, check_writable, class_table
 from .training.epoch_files import drop_old_epochs, save_best, save_epoch
 from .training.progress import Progress
 from .training.rehearsal import rehearse
@@ -47,8 +46,8 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     if cfg.VAL.every:
         Validation(cfg)
     start = find_start(cfg)
-    if start.state is None:
-        check_packaged(start.weights[0], cfg.MODEL.arch_encoder)
+    if start.state is None and not start.epoch:
+        check_weights(cfg.MODEL)
     if is_first_process():
         check_writable(cfg.DIR, "DIR")
     if start.finished:

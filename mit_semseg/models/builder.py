@@ -19,7 +19,7 @@ from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50
 from .packaged import PREFIX, packaged_file
 from .pretrained import imagenet_weights
 
-TIMM = "timm/"  # before the name of a model of timm, any of which is an encoder too
+TIMM = "timm/"  # before the name of a model of timm, most of which are encoders too
 
 # Each builds an encoder with random weights, which publishes `channels` and `strides` of its maps, finest
 # first.
@@ -209,8 +209,7 @@ def _build_timm(arch: str, weights: str, imagenet: bool, output_stride: int) -> 
         if error.name != "timm":
             raise
         raise UserError(
-            f"MODEL.arch_encoder is '{arch}', which needs the package timm. "
-            "Run: pip install 'mit-semseg[timm]'"
+            f"MODEL.arch_encoder is '{arch}', which needs the package timm. Run: pip install 'timm>=1.0.31'"
         ) from error
     check_packaged(weights, arch)
     name = arch[len(TIMM) :]
@@ -225,7 +224,7 @@ def _look_up(arch: str, table: Mapping[str, _T], key: str, kind: str) -> tuple[s
     if name not in table:
         near = difflib.get_close_matches(name, table, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        others = f" and {TIMM}NAME, for any model of timm" if kind == "encoder" else ""
+        others = f" and {TIMM}NAME, for the models of timm" if kind == "encoder" else ""
         raise UserError(
             f"{key} is '{arch}', which is no {kind}. {hint}The {kind}s are {', '.join(table)}{others}."
         )

@@ -11,11 +11,20 @@ from ..lib.nn import SynchronizedBatchNorm2d as BatchNorm2d
 __all__ = ["NORMS", "BatchNorm2d", "channel_dropout", "conv_bn_relu", "dilate", "resize"]
 
 _GROUPS = 32  # of GroupNorm, as in its paper; fewer where the channels are no multiple of it
+_LEAST_CHANNELS = 4  # a group: with one channel, a map of one pixel would have nothing to be normalized by
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    groups = math.gcd(channels, _GROUPS)
+    while groups > 1 and channels < _LEAST_CHANNELS * groups:
+        groups //= 2
+    return nn.GroupNorm(groups, channels)
+
 
 # Each builds the layer for so many channels.
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": BatchNorm2d,
-    "group": lambda channels: nn.GroupNorm(math.gcd(channels, _GROUPS), channels),
+    "group": _group_norm,
 }
 
 

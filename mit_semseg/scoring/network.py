@@ -49,7 +49,7 @@ class ScoringNetwork:
         """
         layer = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
         generator = torch.Generator().manual_seed(0)
-        sample = torch.randn(1, layer.in_channels, _SAMPLE, _SAMPLE, generator=generator)
+        sample = torch.randn(1, 3, _SAMPLE, _SAMPLE, generator=generator)
         sample = sample.to(layer.weight.device, layer.weight.dtype)
         new = folded(module, lambda net: _logits(net, sample)).to(device)
         network = cls(new, device, amp=amp)

@@ -30,6 +30,15 @@ def test_a_value_on_the_command_line_wins_over_the_file_and_the_file_over_the_de
     assert config.DIR == "here"
 
 
+def test_of_several_files_a_later_one_changes_keys_of_those_before(tmp_path):
+    recipe, data = tmp_path / "recipe.yaml", tmp_path / "data.yaml"
+    recipe.write_text("TRAIN: {seed: 5, num_epoch: 7}\nDIR: here\n")
+    data.write_text("TRAIN: {num_epoch: 8}\nDIR: there\n")
+    config = load_config([str(recipe), str(data)], ["TRAIN.epoch_iters", "9"])
+    assert (config.TRAIN.seed, config.TRAIN.num_epoch, config.TRAIN.epoch_iters) == (5, 8, 9)
+    assert config.DIR == "there"
+
+
 def test_the_last_of_two_overrides_wins():
     assert load_config(None, ["TRAIN.seed", "1", "TRAIN.seed", "2"]).TRAIN.seed == 2
 

@@ -88,7 +88,7 @@ def test_numbers_have_three_digits(figures):
     lines = as_text({**figures, "encoder": encoder, "train": train}).splitlines()
     assert "  4.32 M  " in lines[1]
     assert lines[1].endswith("26.8 G")
-    assert lines[-3].split()[-3:] == ["0.298", "26,800", "-"]
+    assert lines[-3].split()[-5:-2] == ["0.298", "26,800", "-"]
 
 
 def test_json_holds_the_same(call, tiny):
@@ -120,10 +120,31 @@ def test_a_model_that_cannot_be_is_refused(call, tiny, words, message):
     assert message in outcome.err
 
 
-def test_group_norm_trains_with_single_images(tiny):
+@pytest.mark.parametrize("dim", ["0", "8", "32"])
+def test_group_norm_trains_with_single_images(tiny, dim):
     words = ["TRAIN.batch_size_per_gpu", "1", "MODEL.arch_decoder", "ppm", "MODEL.decoder_norm", "group"]
+    words += ["MODEL.decoder_dim", dim]
     figures = profile(load_config(str(tiny.config), words), torch.device("cpu"), (32, 32), least_s=0)
     assert figures["train"]["batch"] == 1
+
+
+def test_training_is_measured_as_the_config_has_it(tiny, monkeypatch):
+    seen = []
+
+    def measured(run, device, batch, size, least_s):
+        with torch.profiler.profile() as profiler:
+            run()
+        seen.append({event.key for event in profiler.key_averages()})
+        return {"batch": batch, "size": list(size)}
+
+    monkeypatch.setattr("mit_semseg.engine.profile._measured", measured)
+    words = ["TRAIN.amp", "bf16", "TRAIN.freeze", "encoder"]
+    for changed in ([], words):
+        cfg = load_config(str(tiny.config), ["TRAIN.channels_last", "False", *changed])
+        row = profile(cfg, torch.device("cpu"), (32, 32), least_s=0)["train"]
+        assert row["precision"] == ("bf16, NCHW" if changed else "float32, NCHW")
+    # MobileNetV2's ReLU6 goes backward only where the encoder is trained.
+    assert ["aten::hardtanh_backward" in events for events in seen[1::2]] == [True, False]
 
 
 def test_a_recipe_with_several_losses_at_full_resolution(tiny):

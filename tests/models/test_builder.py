@@ -49,7 +49,7 @@ def test_names_of_decoders_are_known_in_any_case(name, fpn_dim):
 def test_an_unknown_name_is_told_with_the_nearest_and_with_all():
     assert refusal(ModelBuilder.build_encoder, "resnet50dialated", imagenet=False) == (
         "MODEL.arch_encoder is 'resnet50dialated', which is no encoder. Did you mean resnet50dilated? "
-        f"The encoders are {', '.join(ENCODERS)} and timm/NAME, for any model of timm."
+        f"The encoders are {', '.join(ENCODERS)} and timm/NAME, for the models of timm."
     )
     assert refusal(ModelBuilder.build_decoder, "xyz") == (
         "MODEL.arch_decoder is 'xyz', which is no decoder. "

@@ -218,11 +218,17 @@ def test_an_unknown_tag_is_told_with_those_there_are():
 
 
 def test_a_model_for_one_size_only_is_refused_with_what_it_says():
-    message = refusal("timm/beit_base_patch16_224")
-    assert message.startswith(
-        "MODEL.arch_encoder is 'timm/beit_base_patch16_224', which does not take images of any size ("
+    assert refusal("timm/beit_base_patch16_224") == (
+        "MODEL.arch_encoder is 'timm/beit_base_patch16_224', which timm makes for images of 224 x 224 only. "
+        "Take another encoder, such as timm/resnet50."
     )
-    assert message.endswith("(224)). Take another encoder, such as timm/resnet50.")
+
+
+def test_an_encoder_whose_first_convolution_is_not_of_the_image_is_scored():
+    encoder = build("csatv2").eval()
+    decoder = ModelBuilder.build_decoder("c1", num_class=3, use_softmax=True, channels=encoder.channels)
+    network = ScoringNetwork.prepared(SegmentationModule(encoder, decoder, None).eval(), torch.device("cpu"))
+    assert network(noise(70, 90)).shape == (2, 2, 2, 3)
 
 
 @register_model
@@ -244,8 +250,7 @@ def test_without_timm_the_command_that_installs_it_is_told(monkeypatch):
         monkeypatch.delitem(sys.modules, f"mit_semseg.models.encoders.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "timm", None)
     assert refusal("timm/resnet18") == (
-        "MODEL.arch_encoder is 'timm/resnet18', which needs the package timm. "
-        "Run: pip install 'mit-semseg[timm]'"
+        "MODEL.arch_encoder is 'timm/resnet18', which needs the package timm. Run: pip install 'timm>=1.0.31'"
     )
 
 

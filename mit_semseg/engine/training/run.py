@@ -15,7 +15,7 @@ from ...ema import WeightAverage
 from ...lib.nn import UserScatteredDataParallel
 from ...models import SegmentationModule
 from ..loading import Skipped, load, raise_errors
-from ..recipe import class_weights, label_rate, optimizer_for
+from ..recipe import class_weights, criterion, label_rate, optimizer_for
 from ..setup import build_module
 from .course import Course
 from .precision import Precision
@@ -90,13 +90,9 @@ def prepare(place: Place, cfg: CfgNode, start: Start, devices: Sequence[torch.de
     settings = cfg.TRAIN
     torch.manual_seed(settings.seed)
     dataset = train_dataset(cfg)
-    module = build_module(
-        cfg,
-        start.weights,
-        training=True,
-        pretrained=start.state is None,
-        class_weights=class_weights(cfg, dataset, place),
-    )
+    module = build_module(cfg, start.weights, training=True, pretrained=start.state is None)
+    # Behind the weights, of which a bad file is told at once, while labels can take minutes to count.
+    module.crit = criterion(settings, class_weights(cfg, dataset, place))
     module = module.to(place.device).train()
     freeze_parts(module, settings)
     optimizer = optimizer_for(module, settings)

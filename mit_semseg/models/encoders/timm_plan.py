@@ -18,6 +18,7 @@ from ...errors import UserError
 _FINEST = 4  # stride of the first map that is used; finer ones cost more than they tell
 _STRIDES = (8, 16, 32)  # that MODEL.output_stride takes
 _SIZES = ((1, 1), (33, 97), (225, 130))  # height and width, tried without padding
+_FACTORS = (1, 2, 3, 4)  # of the coarsest stride: multiples tried for models that need one, or a least size
 # Whichever is the first that a model knows lets it take images of other sizes than its own.
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 # What models raise at arguments and sizes that are not for them.
@@ -160,14 +161,14 @@ def _sized(name: str, found: Plan) -> Plan:
     """The plan with the smallest multiple at which the model takes images of any size."""
     net: Any = found.build(name).eval()
     coarsest = max(found.strides)
-    own = -(-net.pretrained_cfg["input_size"][-1] // coarsest) * coarsest  # whose windows it was made for
-    inexact, reason = None, ""
-    for multiple in (1, coarsest, 2 * coarsest, own):
+    height, width = net.pretrained_cfg["input_size"][-2:]
+    own = -(-width // coarsest) * coarsest  # whose windows it was made for
+    inexact = None
+    for multiple in (1, *(factor * coarsest for factor in _FACTORS), own):
         sizes = _SIZES if multiple == 1 else [(multiple, multiple), (2 * multiple, 3 * multiple)]
         try:
             exact = min([_is_exact(net, found, size) for size in sizes])  # each is tried
-        except _REFUSALS as error:
-            reason = " ".join(str(error).split())[:200].rstrip(".")
+        except _REFUSALS:
             continue
         if exact:
             return found._replace(multiple=multiple)
@@ -175,7 +176,7 @@ def _sized(name: str, found: Plan) -> Plan:
             inexact = found._replace(multiple=multiple, exact=False)
     if inexact is None:
         raise UserError(
-            f"MODEL.arch_encoder is 'timm/{name}', which does not take images of any size ({reason}). "
+            f"MODEL.arch_encoder is 'timm/{name}', which timm makes for images of {height} x {width} only. "
             "Take another encoder, such as timm/resnet50."
         )
     return inexact
