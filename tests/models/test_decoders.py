@@ -184,8 +184,8 @@ def test_group_norm_takes_the_place_of_every_batch_norm_and_one_image_is_a_batch
     torch.testing.assert_close(alone, both[1:])
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(256, 32), (48, 16), (180, 4), (7, 1)])
-def test_group_norm_has_32_groups_where_they_fit(channels, groups):
+@pytest.mark.parametrize(("channels", "groups"), [(256, 32), (128, 32), (48, 8), (32, 8), (180, 4), (7, 1)])
+def test_group_norm_has_32_groups_where_they_fit_with_four_channels_each(channels, groups):
     assert NORMS["group"](channels).num_groups == groups
 
 
