@@ -79,13 +79,7 @@ def read(path: str | Path) -> Any:
     Raises: UserError if the file is missing, damaged or something else.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            first = file.read(64)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist. {neighbours(path)}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}. Name another file.") from error
+    first = first_bytes(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -94,8 +88,18 @@ def read(path: str | Path) -> Any:
         raise UserError(f"{path} {_diagnosis(path, first, error)}") from error
 
 
-def neighbours(path: Path) -> str:
-    """A sentence on the checkpoints that lie where one was looked for."""
+def first_bytes(path: Path) -> bytes:
+    """How a checkpoint begins. Raises: UserError if the file is missing or can't be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist. {_neighbours(path)}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}. Name another file.") from error
+
+
+def _neighbours(path: Path) -> str:
     names = sorted(file.name for file in path.parent.glob("*.pth")) if path.parent.is_dir() else []
     if not names:
         return f"There is no .pth file in {path.parent.absolute()}."

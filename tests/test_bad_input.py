@@ -149,8 +149,8 @@ def test_all_unknown_keys_at_once_each_with_the_nearest_name(call, tmp_path):
             "DATASET.padding_constant 16.",
         ),
         (["MODEL.decoder_dim", "9000"], "MODEL.decoder_dim is 9000, but takes whole numbers from 0 to 8192."),
-        (["MODEL.weights_encoder", "no.pth"], "MODEL.weights_encoder is no.pth, which does not exist. There"),
-        (["MODEL.weights_decoder", "/"], "MODEL.weights_decoder is /, which cannot be read: Is a directory."),
+        (["MODEL.weights_encoder", "no.pth"], "MODEL.weights_encoder: no.pth does not exist. There"),
+        (["MODEL.weights_decoder", "/"], "MODEL.weights_decoder: / cannot be read: Is a directory."),
         (
             ["MODEL.weights_decoder", "package:efficientnet_lite0"],
             "but packages hold encoders only. Set MODEL",

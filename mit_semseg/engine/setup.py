@@ -69,15 +69,9 @@ def check_weights(model: CfgNode) -> None:
         if not file or file.startswith(PREFIX):
             continue
         try:
-            Path(file).open("rb").close()
-        except FileNotFoundError as error:
-            raise UserError(
-                f"MODEL.{key} is {file}, which does not exist. {checkpoint.neighbours(Path(file))}"
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"MODEL.{key} is {file}, which cannot be read: {error.strerror}. Name another file."
-            ) from error
+            checkpoint.first_bytes(Path(file))
+        except UserError as error:
+            raise UserError(f"MODEL.{key}: {error}") from error
 
 
 def build_module(

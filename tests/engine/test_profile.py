@@ -134,17 +134,18 @@ def test_training_is_measured_as_the_config_has_it(tiny, monkeypatch):
     def measured(run, device, batch, size, least_s):
         with torch.profiler.profile() as profiler:
             run()
-        seen.append({event.key for event in profiler.key_averages()})
+        seen.append({event.key: event.count for event in profiler.key_averages()})
         return {"batch": batch, "size": list(size)}
 
     monkeypatch.setattr("mit_semseg.engine.profile._measured", measured)
-    words = ["TRAIN.amp", "bf16", "TRAIN.freeze", "encoder"]
+    words = ["TRAIN.amp", "bf16", "TRAIN.freeze", "encoder", "TRAIN.loss", "lovasz"]
     for changed in ([], words):
         cfg = load_config(str(tiny.config), ["TRAIN.channels_last", "False", *changed])
         row = profile(cfg, torch.device("cpu"), (32, 32), least_s=0)["train"]
         assert row["precision"] == ("bf16, NCHW" if changed else "float32, NCHW")
     # MobileNetV2's ReLU6 goes backward only where the encoder is trained.
     assert ["aten::hardtanh_backward" in events for events in seen[1::2]] == [True, False]
+    assert seen[3]["aten::argsort"] == 3  # Lovász sorts for each class that occurs
 
 
 def test_a_recipe_with_several_losses_at_full_resolution(tiny):

@@ -219,9 +219,13 @@ def test_an_unknown_tag_is_told_with_those_there_are():
 
 def test_a_model_for_one_size_only_is_refused_with_what_it_says():
     assert refusal("timm/beit_base_patch16_224") == (
-        "MODEL.arch_encoder is 'timm/beit_base_patch16_224', which timm makes for images of 224 x 224 only. "
-        "Take another encoder, such as timm/resnet50."
+        "MODEL.arch_encoder is 'timm/beit_base_patch16_224', which does not take images of any size, as "
+        "far as a trial shows; timm makes it for 224 x 224. Take another encoder, such as timm/resnet50."
     )
+
+
+def test_a_model_of_a_least_size_is_not_padded_to_the_size_it_was_trained_at():
+    assert plan("inception_v3").multiple == 96  # it takes sides from 75, and was trained at 299
 
 
 def test_an_encoder_whose_first_convolution_is_not_of_the_image_is_scored():

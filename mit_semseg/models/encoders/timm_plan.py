@@ -176,8 +176,8 @@ def _sized(name: str, found: Plan) -> Plan:
             inexact = found._replace(multiple=multiple, exact=False)
     if inexact is None:
         raise UserError(
-            f"MODEL.arch_encoder is 'timm/{name}', which timm makes for images of {height} x {width} only. "
-            "Take another encoder, such as timm/resnet50."
+            f"MODEL.arch_encoder is 'timm/{name}', which does not take images of any size, as far as a trial "
+            f"shows; timm makes it for {height} x {width}. Take another encoder, such as timm/resnet50."
         )
     return inexact
 
