@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-DEMO := demo
+DEMO_DATA := data/toy
 DEMO_CONFIG := config/toy-resnet18-upernet_tiny.yaml
 
 .DEFAULT_GOAL := help
@@ -25,14 +25,16 @@ setup: $(READY)  ## install the package and its tools into .venv
 
 # Scored and segmented at a short edge nearer to the scenes' own than the one that is affordable in training.
 demo: $(READY)  ## train, evaluate and predict on rendered scenes, on a CPU, in 3 minutes
-	$(BIN)/python -m mit_semseg.data.toy $(DEMO)/data
+	$(BIN)/python -m demo $(DEMO_DATA)
 	$(BIN)/python train.py --gpus cpu --cfg $(DEMO_CONFIG) TRAIN.resume auto
 	$(BIN)/python test.py --gpu cpu --cfg $(DEMO_CONFIG) DATASET.imgSizes 112 \
-		--imgs $(DEMO)/data/images/validation/scene_0000[0-4].jpg
+		--imgs $(DEMO_DATA)/images/validation/scene_0000[0-4].jpg
 	$(BIN)/python eval_multipro.py --gpus cpu --cfg $(DEMO_CONFIG) DATASET.imgSizes 112 VAL.visualize True
 
+# One process per core, at most 4 to limit memory. Each starts with a contiguous share of the tests, so that few fixtures
+# are built twice; one that finishes early takes over tests of another.
 test: $(READY)  ## run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --durations 10
 
 lint: $(READY)  ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -40,6 +42,6 @@ lint: $(READY)  ## check format, style and types
 	$(BIN)/mypy
 
 clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) $(DEMO) ckpt/toy-*
+	rm -rf $(VENV) $(DEMO_DATA) ckpt/toy-*
 
 .PHONY: help setup demo test lint clean

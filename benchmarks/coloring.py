@@ -1,7 +1,7 @@
-"""How fast is a label map coloured? `colorEncode` beside two plain ways, and what else a picture takes.
+"""How fast is a label map coloured? `colorEncode` and two plain ways, and the other parts of a picture.
 
-Class by class: a mask for each class that occurs, times its colour, added up. Indexing: `colors[labels]`. All
-ways run in turns, so that other load on the machine hits all alike.
+Class by class: the sum of the mask of each class that occurs, times its colour. Indexing: `colors[labels]`.
+All ways run in turns, so that other load on the machine affects all.
 
     python benchmarks/coloring.py > benchmarks/results/coloring.md
 """
@@ -17,8 +17,14 @@ import time
 import numpy as np
 
 from mit_semseg.data.classes import load_classes
-from mit_semseg.legend import add_legend, by_share, class_shares
-from mit_semseg.visualize import Image, colorEncode, overlay
+from mit_semseg.inference.pictures import (
+    Image,
+    add_legend,
+    by_share,
+    class_shares,
+    colorEncode,
+    overlay,
+)
 
 
 def main() -> None:
@@ -77,13 +83,13 @@ def main() -> None:
     write(f"Python {platform.python_version()}; {datetime.date.today()}; {args.rounds} rounds. ")
     write(f"{height} x {width} pixels, {args.occurring} of {args.classes} classes occur.\n")
     write(f"`python benchmarks/coloring.py {' '.join(sys.argv[1:])}`\n\n")
-    write("| | ms, median | ms, least | times faster than class by class, median of the rounds |\n")
+    write("| | ms, median | ms, fastest | times as fast as class by class, median over the rounds |\n")
     write("|---|---|---|---|\n")
     for name, taken in times.items():
         ratio = statistics.median(a / b for a, b in zip(times["class by class"], taken, strict=True))
         cell = f"{ratio:.0f}" if name in list(ways)[:4] else ""
         write(f"| {name} | {1e3 * statistics.median(taken):.2f} | {1e3 * min(taken):.2f} | {cell} |\n")
-    write("\nThe first four make the same picture.\n")
+    write("\nThe first four draw the same picture.\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How fast is loading? Images a second of one worker, beside those of bare decoding and resizing.
+"""How fast is loading? Images per second, compared with bare decoding and resizing and with a plain loader.
 
-Two things to compare with, on the same files and in turns, so that other load on the machine hits all alike:
+Both are timed on the same files and in turns, so that other load on the machine affects all:
 
 - bare: decode the image and its label with Pillow, resize the image with Pillow, and nothing else;
-- plain: a loader as it is mostly written, and as the old package's was: Pillow, then normalized float images.
+- plain: the usual loader, and that of the old package: Pillow, then normalized float images.
 
     python benchmarks/data.py data/camvid/training.odgt --root data/camvid > benchmarks/results/data.md
 """
@@ -26,10 +26,10 @@ import torch
 import torchvision
 from PIL import Image
 
-from mit_semseg.data.geometry import fit_size, round_up
+from mit_semseg.data.datasets import TrainDataset
 from mit_semseg.data.images import MEAN, STD
-from mit_semseg.dataset import TrainDataset
-from mit_semseg.engine.loading import load
+from mit_semseg.data.loader import loading
+from mit_semseg.data.resize import fit_size, round_up
 
 PLAIN_MEAN = torch.tensor(MEAN).view(3, 1, 1)
 PLAIN_STD = torch.tensor(STD).view(3, 1, 1)
@@ -77,12 +77,12 @@ def plain(dataset: TrainDataset, index: int) -> dict[str, Any]:
 
 def seconds_an_item(read, indices: range) -> float:
     """Of one worker, from its first item to its last."""
-    items = iter(load(read, indices, workers=1, device=torch.device("cpu")))
-    for _ in range(8):  # the worker has started, and is no longer ahead
-        next(items)
-    start = time.perf_counter()
-    count = sum(1 for _ in items)
-    return (time.perf_counter() - start) / count
+    with loading(read, indices, workers=1, device=torch.device("cpu")) as items:
+        for _ in range(8):  # by then, the items that the worker read ahead are used up
+            next(items)
+        start = time.perf_counter()
+        count = sum(1 for _ in items)
+        return (time.perf_counter() - start) / count
 
 
 def main() -> None:
@@ -131,14 +131,14 @@ def main() -> None:
     write(f"Python {platform.python_version()}; {datetime.date.today()}; {ROUNDS} rounds of {args.items} ")
     write(f"sub-batches of {args.batch} from {Path(args.list).name}, augment {args.augment}, one thread.\n")
     write(f"`python benchmarks/data.py {' '.join(sys.argv[1:])}`\n\n")
-    write("| | | images/s | times the plain one's | time beside the bare one |\n|---|---|---|---|---|\n")
-    for place, times in (("in this process", here), ("one worker", worker)):
+    write("| | | images/s | times as fast as plain | time relative to bare |\n|---|---|---|---|---|\n")
+    for process, times in (("in this process", here), ("one worker", worker)):
         for name, taken in times.items():
             faster = statistics.median(a / b for a, b in zip(times["plain"], taken, strict=True))
             slower = statistics.median(a / b for a, b in zip(taken, here["bare"], strict=True))
             rate = args.batch / statistics.median(taken)
-            write(f"| {place} | {name} | {rate:.0f} | {faster:.2f} | {slower:.2f} |\n")
-    write("\nMedians over the rounds. A worker hands its items over to this process; bare ones are empty.\n")
+            write(f"| {process} | {name} | {rate:.0f} | {faster:.2f} | {slower:.2f} |\n")
+    write("\nMedians over the rounds. A worker sends its items to this process; those of bare are empty.\n")
 
 
 if __name__ == "__main__":

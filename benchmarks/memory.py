@@ -1,4 +1,4 @@
-"""How much memory does scoring a large image take? The peak of this process, and that with the model alone.
+"""How much memory does scoring a large image take? The peak of this process, with and without the image.
 
     python benchmarks/memory.py 20000 20000
     python benchmarks/memory.py 2160 4096 --scales 0.5 0.75 1 1.25 1.5
@@ -13,7 +13,8 @@ import time
 
 import torch
 
-from mit_semseg.inference import ScoringNetwork, predict_labels
+from mit_semseg.inference.network import ScoringNetwork
+from mit_semseg.inference.predict import predict_labels
 from mit_semseg.models import ModelBuilder, SegmentationModule
 
 CLASSES = 150
@@ -30,7 +31,7 @@ def main() -> None:
     )
     parser.add_argument("height", type=int)
     parser.add_argument("width", type=int)
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="of the image's size")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="factors of the image's size")
     parser.add_argument("--amp", choices=["none", "bf16"], default="bf16")
     args = parser.parse_args()
     size = (args.height, args.width)

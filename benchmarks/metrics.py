@@ -1,8 +1,8 @@
-"""What do the metrics of an image cost? All that an evaluation counts of it, beside a plain confusion matrix.
+"""What do the metrics of an image cost? Everything that an evaluation counts, and a plain confusion matrix.
 
-Plain: the labelled pixels picked out, and true class times the number of classes plus predicted class
-counted. "All of an evaluation" also has the mean IoU of the image, its counts for the confidence interval and
-its place among the worst and the best. All ways run in turns, so that other load hits all alike.
+Plain: select the labelled pixels, and count the true class times the number of classes plus the predicted
+class. "Everything in an evaluation" also has the mean IoU of the image, its counts for the confidence
+interval and its rank among the worst and the best. All ways run in turns, so that other load affects all.
 
     python benchmarks/metrics.py > benchmarks/results/metrics.md
 """
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.evaluation.tally import Tally
-from mit_semseg.metrics import ConfusionMatrix
+from mit_semseg.evaluation.tally import Tally
+from mit_semseg.metrics.confusion import ConfusionMatrix
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     ways = {
         "plain confusion matrix": plain,
         "`ConfusionMatrix.update`": lambda: matrix.update(prediction, label),
-        "all of an evaluation": lambda: counted(default),
+        "everything in an evaluation": lambda: counted(default),
         "... with `VAL.boundary_iou`": lambda: counted(boundary),
         "... with `VAL.calibration`": lambda: counted(calibration),
     }
@@ -76,7 +76,8 @@ def main() -> None:
     write(f"Python {platform.python_version()}; {datetime.date.today()}; {args.rounds} rounds. ")
     write(f"{args.classes} classes, {height} x {width} pixels.\n")
     write(f"`{' '.join(['python benchmarks/metrics.py', *sys.argv[1:]])}`\n\n")
-    write("| | ms, median | ms, least | times the plain one, median of the rounds |\n|---|---|---|---|\n")
+    write("| | ms, median | ms, fastest | time relative to plain, median over the rounds |\n")
+    write("|---|---|---|---|\n")
     for name, taken in times.items():
         base = times["plain confusion matrix"]
         ratio = statistics.median(b / a for a, b in zip(base, taken, strict=True))

@@ -1,8 +1,8 @@
-"""Does a training that is killed again and again end as one that is not? Every tensor, to the last bit.
+"""Does a run that is killed again and again end with the same bits as an uninterrupted one, in every tensor?
 
-A small training on rendered scenes runs once undisturbed; then it is killed (SIGKILL) at random moments,
-while it tries out a step, trains, saves or validates, and started again with ``TRAIN.resume auto`` until it
-ends; and again from the beginning, until it has been killed so often.
+A small training on rendered scenes runs once without interruption. Then it is killed (SIGKILL) at random
+moments, during the dry run, training, saving or validation, and restarted with ``TRAIN.resume auto`` until it
+finishes. This is repeated from scratch until the given number of kills is reached.
 
     python benchmarks/resume.py --kills 20 > benchmarks/results/resume.md
 """
@@ -119,8 +119,8 @@ def main() -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as temporary:
         data, whole, parts = (Path(temporary, name) for name in ("data", "whole", "parts"))
-        scenes = [sys.executable, "-m", "mit_semseg.data.toy", str(data), "--train", "40", "--val", "8"]
-        subprocess.run(scenes, check=True, stdout=sys.stderr)
+        scenes = [sys.executable, "-m", "demo", str(data), "--train", "40", "--val", "8"]
+        subprocess.run(scenes, check=True, cwd=ROOT, stdout=sys.stderr)
         seconds = trained(command(data, whole, 0), environment, None)[1]
         moments: list[str] = []
         found: list[str] = []
@@ -139,12 +139,13 @@ def main() -> int:
             found += differences(whole, parts)
         files = sorted(path.name for path in whole.iterdir())
     out = sys.stdout.write
-    out("# A training killed at random, beside one that was not\n\n")
+    out("# A training run killed at random, compared with an uninterrupted one\n\n")
     out(
         f"`python benchmarks/resume.py --kills {args.kills}`, {datetime.date.today()}, {platform.machine()}, "
     )
     out(f"{os.cpu_count()} cores, Python {platform.python_version()}, PyTorch {torch.__version__}\n\n")
-    out(f"Killed {len(moments)} times in {runs} runs, each of which then ended. Last line before each:\n\n")
+    out(f"Killed {len(moments)} times in {runs} runs, each of which finished in the end. ")
+    out("Last log line before each kill:\n\n")
     out("".join(f"- `{moment}`\n" for moment in moments))
     out(f"\nCompared: {', '.join(name for name in files if name.endswith(('.pth', '.csv')))}.\n\n")
     verdict = f"Not the same: {', '.join(found)}" if found else "All tensors and numbers are the same"

@@ -1,9 +1,9 @@
-"""How fast is scoring? Labels of one image at five scales, beside the plain method on the same network.
+"""How fast is scoring? Labels of one image at five scales, and the plain method on the same network.
 
-Plain: the network as it was trained, and for each scale a full tensor of scores, enlarged, through
-softmax, added up; argmax over all classes at the end. "An image a thread" is how eval_multipro.py scores a
-list on a CPU: as many images as there are threads, side by side. All ways run in turns, so that other load
-on the machine hits all alike.
+Plain: the network as it was trained. The scores of each scale are a full tensor, which is upsampled, goes
+through softmax and is added up; argmax over all classes follows. "One image per thread" is how
+eval_multipro.py scores a list on a CPU: as many images at the same time as there are threads. All ways run
+in turns, so that other load on the machine affects all.
 
     python benchmarks/scoring.py > benchmarks/results/scoring.md
 """
@@ -19,10 +19,11 @@ import time
 import torch
 from torch import Tensor
 
-from mit_semseg.data.geometry import fit_size, round_up
-from mit_semseg.inference import ScoringNetwork, predict_labels, predict_probabilities
+from mit_semseg.data.resize import fit_size, round_up
+from mit_semseg.inference.network import ScoringNetwork
+from mit_semseg.inference.predict import predict_labels
 from mit_semseg.models import ModelBuilder, SegmentationModule
-from mit_semseg.scoring.threads import each_alone
+from mit_semseg.runtime.threads import map_single_threaded
 
 SHORT_EDGES = (300, 375, 450, 525, 600)
 CPU = torch.device("cpu")
@@ -51,8 +52,10 @@ def main() -> None:
         images.append(torch.randn(1, 3, round_up(scaled[1], 8), round_up(scaled[0], 8)))
     networks = {amp: ScoringNetwork.prepared(module, CPU, amp=amp) for amp in ("none", "bf16")}
 
+    @torch.inference_mode()
     def plain() -> Tensor:
-        return predict_probabilities(module, images, (height, width), CPU).argmax(0)
+        scores = [module({"img_data": image}, segSize=(height, width))[0] for image in images]
+        return torch.stack(scores).mean(0).argmax(0)
 
     def forward() -> None:
         with torch.inference_mode():
@@ -63,14 +66,14 @@ def main() -> None:
 
     def side_by_side(amp: str) -> None:
         pieces = [(networks[amp], images, (height, width))] * threads
-        list(each_alone(predict_labels, pieces, threads=threads, ahead=1))
+        list(map_single_threaded(predict_labels, pieces, threads=threads, depth=1))
 
     ways = {
         "plain": plain,
         "float32": lambda: predict_labels(networks["none"], images, (height, width)),
         "bf16": lambda: predict_labels(networks["bf16"], images, (height, width)),
-        "float32, an image a thread": lambda: side_by_side("none"),
-        "bf16, an image a thread": lambda: side_by_side("bf16"),
+        "float32, one image per thread": lambda: side_by_side("none"),
+        "bf16, one image per thread": lambda: side_by_side("bf16"),
         "plain, network only": forward,
         "float32, network only": lambda: [networks["none"](image) for image in images],
         "bf16, network only": lambda: [networks["bf16"](image) for image in images],
@@ -93,7 +96,7 @@ def main() -> None:
     write(f"{height} x {width} pixels, short edges {', '.join(map(str, SHORT_EDGES))}.\n")
     write(f"`python benchmarks/scoring.py {' '.join(sys.argv[1:])}`\n\n")
     write(
-        "| | s an image, median | s, least | times faster than plain, median of the rounds |\n"
+        "| | s per image, median | s, fastest | times as fast as plain, median over the rounds |\n"
         "|---|---|---|---|\n"
     )
     for name, taken in times.items():
@@ -103,7 +106,7 @@ def main() -> None:
     write(
         f"\nLabels of float32 that differ from plain: {different} of {height * width}. Weights are random, "
     )
-    write("so that many pixels are close to a tie.\n")
+    write("so many pixels are close to a tie.\n")
 
 
 if __name__ == "__main__":

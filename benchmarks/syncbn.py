@@ -1,12 +1,12 @@
-"""What does synchronizing BatchNorm cost? Step times with it over step times with plain BatchNorm.
+"""What does synchronizing BatchNorm cost? The ratio of step times with synchronized and plain BatchNorm.
 
-Both models, the encoder ResNet50dilated, train on the same shards, of different image sizes, in the same run
-and taking turns, so that other load on the machine hits both alike: as replicas in one process, and as
-processes under DistributedDataParallel.
+Two ResNet50dilated encoders train on the same shards of different image sizes, in the same run and in turns,
+so that other load on the machine affects both: as replicas in one process, and as processes under
+DistributedDataParallel.
 
     python benchmarks/syncbn.py --devices 2 --steps 20 > benchmarks/results/syncbn.md
 
-On a machine with GPUs, ``--kind cuda`` takes one GPU a device and NCCL.
+On a machine with GPUs, ``--kind cuda`` uses one GPU per device and NCCL.
 """
 
 import argparse
@@ -141,19 +141,19 @@ def main() -> None:
     rows = {"replicas in one process": replicas, "processes (DistributedDataParallel)": processes}
     hardware = torch.cuda.get_device_name() if args.kind == "cuda" else processor()
     write = sys.stdout.write
-    write("# Step time with synchronized against plain BatchNorm\n\n")
+    write("# Step time with synchronized and with plain BatchNorm\n\n")
     write(f"{args.devices} devices of kind {args.kind}, {hardware}; torch {torch.__version__}, ")
     write(
         f"Python {platform.python_version()}; {datetime.date.today()}; {args.steps} steps of each, in turns; "
     )
     write(f"shards {IMAGES[: args.devices]}.\n`python benchmarks/syncbn.py {' '.join(sys.argv[1:])}`\n\n")
-    write("| devices are | | BatchNorm, ms | synchronized, ms | ratio |\n|---|---|---|---|---|\n")
+    write("| devices | | BatchNorm, ms | synchronized, ms | ratio |\n|---|---|---|---|---|\n")
     for name, times in rows.items():
         for kind, (plain, synchronized) in zip(("median", "fastest"), zip(*times, strict=True), strict=True):
             write(f"| {name} | {kind} | {1000 * plain:.0f} | {1000 * synchronized:.0f} ")
             write(f"| {synchronized / plain:.3f} |\n")
-    write("\nAn exchange of a layer of 256 channels, median: as it is made ")
-    write(f"{1e6 * quick[0]:.0f} us, by the process group's collective {1e6 * sockets[0]:.0f} us.\n")
+    write(f"\nExchange for a layer of 256 channels, median: {1e6 * quick[0]:.0f} us, ")
+    write(f"with the process group's collective {1e6 * sockets[0]:.0f} us.\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How fast is training? Steps in each number format and memory layout, beside a plain float32 loop.
+"""How fast is training? Steps in each number format and memory layout, compared with a plain float32 loop.
 
 Plain: the same network with torch's own BatchNorm and optimizer, in float32 and NCHW, on float images, with
-``loss.item()`` in every step. All ways run in turns, so that other load on the machine hits all alike, and
-so does a product of two large matrices, of whose rate the arithmetic of a step is given as a share.
+``loss.item()`` in every step. All ways run in turns, so that other load on the machine affects all. A product
+of two large matrices runs in turn with them; the arithmetic of a step is given as a share of its rate.
 
     python benchmarks/training.py --encoder resnet18dilated --decoder ppm_deepsup > benchmarks/results/x.md
 
-With a GPU it runs there (``--device cpu``: not).
+It runs on the GPU if there is one, unless you pass ``--device cpu``.
 """
 
 import argparse
@@ -31,17 +31,17 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mit_semseg.dataset import TrainDataset
-from mit_semseg.distributed import Place
-from mit_semseg.engine.loading import load
-from mit_semseg.engine.training.autotune import choices
-from mit_semseg.engine.training.precision import AMP, Precision, faster_layout, fastest_amp
-from mit_semseg.engine.training.step import on_device, step
+from mit_semseg.data.datasets import TrainDataset
+from mit_semseg.data.loader import loading
 from mit_semseg.lib.nn import convert_model
 from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import ModelBuilder, SegmentationModule
-from mit_semseg.models.stage import recompute_activations
-from mit_semseg.optim import build_optimizer
+from mit_semseg.models.activation_checkpointing import checkpoint_activations
+from mit_semseg.optim.optimizers import build_optimizer
+from mit_semseg.runtime.distributed import ProcessInfo
+from mit_semseg.training.precision import AMP, Precision, faster_layout, fastest_amp
+from mit_semseg.training.speed import choices
+from mit_semseg.training.step import on_device, step
 
 CLASSES = 150
 RATE = 1e-3
@@ -102,11 +102,11 @@ def own_step(
 ) -> Callable[[dict[str, Any] | None], None]:
     rates = {"lr": (RATE, RATE), "beta1": 0.9, "weight_decay": 1e-4}
     optimizer = build_optimizer("SGD", module.encoder, module.decoder, **rates)
-    place = Place(0, 1, precision.device)
+    process = ProcessInfo(0, 1, precision.device)
 
     def run(new: dict[str, Any] | None = None) -> None:
-        batch = [on_device(new or shard, place.device)]
-        step(module, optimizer, [batch], place, where="the benchmark", precision=precision)
+        batch = [on_device(new or shard, process.device)]
+        step(module, optimizer, [batch], process, where="the benchmark", precision=precision)
 
     return run
 
@@ -129,7 +129,7 @@ def build_way(name: str, args: argparse.Namespace, shard: dict[str, Any]) -> Cal
         return plain_loop(plain, on_device(shard, device), device)  # type: ignore[arg-type]
     name, *more = name.split(" + ")
     if "recomputed" in more:
-        recompute_activations(module.encoder)
+        checkpoint_activations(module.encoder)
     if "compiled" in more:
         module.encoder.compile()
         module.decoder.compile()
@@ -177,18 +177,19 @@ def loop_with_loading(
     run: Callable[..., Any], dataset: TrainDataset, args: argparse.Namespace
 ) -> list[float]:
     """Seconds of an iteration, and of it the wait for data, with the loader's own choice of workers."""
-    items = iter(load(dataset.sub_batch, range(args.iterations + 4), workers=-1, device=args.device))
     waits, start = 0.0, 0.0
-    for number in range(args.iterations + 4):
-        if number == 4:  # the worker has started, and is no longer ahead
-            waits, start = 0.0, time.perf_counter()
-        asked = time.perf_counter()
-        item = next(items)
-        waits += time.perf_counter() - asked
-        run(item)
-    if args.device.type == "cuda":
-        torch.cuda.synchronize()
-    return [(time.perf_counter() - start) / args.iterations, waits / args.iterations]
+    indices = range(args.iterations + 4)
+    with loading(dataset.sub_batch, indices, workers=-1, device=args.device) as items:
+        for number in indices:
+            if number == 4:  # by then, the items that the worker read ahead are used up
+                waits, start = 0.0, time.perf_counter()
+            asked = time.perf_counter()
+            item = next(items)
+            waits += time.perf_counter() - asked
+            run(item)
+        if args.device.type == "cuda":
+            torch.cuda.synchronize()
+        return [(time.perf_counter() - start) / args.iterations, waits / args.iterations]
 
 
 def main() -> None:
@@ -248,10 +249,10 @@ def main() -> None:
     write(
         f"{args.rounds} rounds. {args.encoder} + {args.decoder}, {CLASSES} classes, {args.batch} images of "
     )
-    write(f"{height} x {width} pixels; {flops / 1e9:.0f} GFLOP a step.\n")
+    write(f"{height} x {width} pixels; {flops / 1e9:.0f} GFLOP per step.\n")
     write(f"`python benchmarks/training.py {' '.join(sys.argv[1:])}`\n\n")
-    write("| | ms, median | ms, least | times faster than plain | images/s | share of the product's rate ")
-    write("| peak memory, MB |\n|---|---|---|---|---|---|---|\n")
+    write("| | ms, median | ms, fastest | times as fast as plain | images/s ")
+    write("| share of the matrix product's rate | peak memory, MB |\n|---|---|---|---|---|---|---|\n")
     for name in names:
         median = statistics.median(times[name])
         ratio = statistics.median(a / b for a, b in zip(times["plain"], times[name], strict=True))
@@ -259,12 +260,13 @@ def main() -> None:
         marks = f"{' (default)' * (name == default)}{' (amp auto)' * (name == auto)}"
         write(f"| {name}{marks} | {1000 * median:.1f} | {1000 * min(times[name]):.1f} | {ratio:.2f} ")
         write(f"| {args.batch / median:.2f} | {flops / median / rates[amp]:.0%} | {memory[name]:.0f} |\n")
-    write("\nRates of the products, GFLOP/s: ")
+    write("\nRates of the matrix products, GFLOP/s: ")
     write(", ".join(f"{amp} {rate / 1e9:.0f}" for amp, rate in rates.items()))
     write(
-        f". With loading, {auto}: {1000 * taken:.1f} ms an iteration, of which {1000 * waited:.1f} ms wait "
+        f". With loading, {auto}: {1000 * taken:.1f} ms per iteration, of which {1000 * waited:.1f} ms are "
     )
-    write("for data. Ratios are medians over the rounds. Memory is of network, optimizer and two steps.\n")
+    write("spent waiting for data. Ratios are medians over the rounds. ")
+    write("Memory covers the network, the optimizer and two steps.\n")
 
 
 def processor() -> str:

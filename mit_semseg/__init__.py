@@ -10,14 +10,17 @@ __version__ = "2.0.0"
 __all__ = ["Segmentation", "Segmenter", "__version__"]
 
 if TYPE_CHECKING:
-    from .segmenter import Segmentation, Segmenter
-else:  # hidden from type checkers, to which a module with __getattr__ has any name
+    from .inference.segmenter import Segmentation, Segmenter
+else:  # hidden from type checkers, which would accept any name of a module with __getattr__
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from . import segmenter
-
+        try:
+            from .inference import segmenter
+        except AttributeError as error:
+            # Python would take it for a missing name, and report "cannot import name" without the cause.
+            raise ImportError(f"{__name__}.{name} cannot be imported: {error}") from error
         return getattr(segmenter, name)
 
     def __dir__() -> list[str]:

@@ -1,29 +1,48 @@
-"""The command line of the three scripts, and of ``mit-semseg train | eval | test | data | model``.
+"""The command line of the three scripts, and of ``mit-semseg COMMAND``.
 
-Nothing here imports torch before the arguments have been read, so that ``--help`` and mistakes answer at
-once.
+Nothing here imports torch before the arguments are parsed, so ``--help`` and mistakes on the command line are
+answered at once.
 """
 
 import argparse
+import contextlib
+import errno
+import importlib
 import io
 import json
 import os
 import re
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import InputError, ProcessError, UserError
+from .errors import DivergenceError, InputError, ProcessError, UserError
+from .runtime.log import LOST_OUTPUT, discard_output, ignore_decoder_warnings, warnings_as_lines
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
 
 _DEFAULT_CONFIG = "config/ade20k-resnet50dilated-ppm_deepsup.yaml"
 _COMMANDS = {
     "train": "Train a segmentation model.",
     "eval": "Score a trained model on the validation list.",
     "test": "Segment images with a trained model.",
-    "data": "Check a dataset, or make one from what there is.",
-    "model": "Show what a config's model costs: parameters, FLOPs, strides, memory, images a second.",
+    "serve": "Segment images over HTTP, and on a page in the browser.",
+    "export": "Write a trained model as a file for other runtimes, which takes images of every size.",
+    "data": "Check a dataset, convert one from another layout, or split one into folds.",
+    "model": "Show what a config's model costs: parameters, FLOPs, strides, memory, images per second.",
+    "runs": "List the runs below a folder, and compare them on a page.",
+    "card": "Write the model card of a run, README.md, as model hubs expect it.",
+    "push": "Upload a trained model with its card to a model hub.",
+    "demo": "Segment a photo with the weights that come with the package.",
+    "config": "Show the config keys: defaults, allowed values, meanings.",
+    "import": "Turn a model of another program into a folder as train.py writes it.",
 }
 _TEST_EPILOG = """\
 examples:
@@ -33,67 +52,104 @@ examples:
   find photos -name '*.png' | test.py --imgs - TEST.result out
   test.py --imgs walk.mp4 TEST.output overlay TEST.legend True
   test.py --imgs 0                                      (camera 0, until Ctrl-C)
-  torchrun --nproc-per-node 4 test.py --imgs photos     (shared by 4 GPUs; or --gpu 0-3)
+  torchrun --nproc-per-node 4 test.py --imgs photos     (on 4 GPUs; or --gpu 0-3)
 
-TEST.output is one or several of
+TEST.output is one or more of
   side_by_side  <name>.png          the image and its classes in colour; a video gives <name>.mp4
   overlay       <name>_overlay.png  the colours over the image; a video gives <name>_overlay.mp4
   labels        <name>_labels.png   gray values, k+1 for class k (as in ADE20K); 16 bits beyond 255 classes
   scores        <name>_scores.npz   "probabilities" (classes, height, width) float16, and "names"
-  html          predictions.html    one page with all results, which opens offline
-in TEST.result, in the subfolders that the images have below a folder or a pattern. TEST.legend True names the
-classes below the pictures. Inputs are never overwritten, and pictures that test.py has made in TEST.result
-are no inputs.
+  html          predictions.html    one page with all results; it opens offline
+The files are written to TEST.result, which repeats the subfolders of an input folder or pattern. TEST.legend
+True adds the names of the classes below the pictures. Inputs are never overwritten. Pictures that test.py
+wrote to TEST.result are not used as inputs.
 
-exit code: 0, all is done; 1, some images or videos could not be used (named at the end), the others are done;
-2, a mistake in the command, the config or a checkpoint, or a full disk.
+exit code: 0 if everything was segmented; 1 if some images or videos could not be used (they are listed at the
+end, the others are done); 2 for a mistake in the command, the config or a checkpoint, or for a full disk.
 
 """
 _DATA_COMMANDS = {
-    "check": "Read every file of a list and report what is wrong with it, and how to mend it.",
+    "check": "Read every file of a list, and report each problem with how to fix it.",
     "prepare": "Make lists, label files and class tables from datasets of many layouts.",
+    "split": "Make folds for cross-validation, with all images of a sequence, site or patient in one fold.",
 }
 _EPILOGS = {"test": _TEST_EPILOG}
+# Commands whose module declares the arguments and runs.
+_MODULES = {
+    "runs": "runs.command",
+    "card": "runs.card_command",
+    "push": "runs.push",
+    "demo": "prediction.demo",
+    "serve": "serve.command",
+    "import": "importing.command",
+}
 _DEPENDENCIES = (
     *("torch", "torchvision", "numpy", "scipy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm", "av"),
     *("matplotlib", "tensorboard"),
 )
-_GRACE_S = 3.0  # how long a rank lets rank 0 speak first; torchrun ends the others before
-_CONFIG_KEY = re.compile(r"DIR|(DATASET|MODEL|TRAIN|VAL|TEST)\.\w+")
+_CHECKPOINT = {"eval": "VAL.checkpoint", "test": "TEST.checkpoint"}
+_START_WEIGHTS = ("MODEL.weights_encoder", "MODEL.weights_decoder")
+_GRACE_S = 3.0  # how long the other ranks wait with an error; torchrun ends them when rank 0 fails
+_KEYS_HINT = "Every config key with its meaning: mit-semseg config [KEY or word ...]"
+_LARGEST_COUNT = 65536  # processes, or pixels of a side
+_WIDTHS = (80, 110)  # columns of text on a terminal
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """Run ``mit-semseg COMMAND ...`` and return its exit code: 0 for done, 1 for a failure of
-    some of the work, 2 for a mistake of the user's.
+    """Run ``mit-semseg COMMAND ...`` and return its exit code.
 
     Args:
-        argv: the command and its arguments; those of this process if left out.
-        prog: what to call the program in its help, instead of ``mit-semseg COMMAND``.
+        argv: the command and its arguments; by default those of this process.
+        prog: the name of the program in its help; by default ``mit-semseg COMMAND``.
+
+    Returns: 0 for success, 1 if all or part of the work failed, 2 for a user's mistake, 130 after Ctrl-C.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the console can't show
-    words = list(sys.argv[1:] if argv is None else argv)
+    with _open_streams(), warnings.catch_warnings():
+        ignore_decoder_warnings()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(
+                errors="backslashreplace"
+            )  # the console may not be able to show every name
+        try:
+            return _flushed(_answer(list(sys.argv[1:] if argv is None else argv), prog))
+        except SystemExit:  # of argparse, which has printed help
+            _flushed(0)
+            raise
+
+
+def _answer(words: list[str], prog: str | None) -> int:
     if not words or words[0] not in _COMMANDS:
         _overview().parse_args(words[:1])  # answers --help and --version, refuses the rest
         return 2
     try:
         if words[0] == "data":
             return _run_data(words[1:], prog or "mit-semseg data")
+        if words[0] in _MODULES:
+            return _run_module(words[0], words[1:], prog or f"mit-semseg {words[0]}")
+        if words[0] == "export":
+            return _run_export(words[1:], prog or "mit-semseg export")
         if words[0] == "model":
             return _run_model(words[1:], prog or "mit-semseg model")
+        if words[0] == "config":
+            return _run_config(words[1:], prog or "mit-semseg config")
         return _run(words[0], _parser(words[0], prog).parse_intermixed_args(words[1:]))
     except UserError as error:
-        if os.environ.get("RANK", "0") != "0":
-            time.sleep(_GRACE_S)  # under torchrun: rank 0 says it too, and then nobody has to
+        _leave_to_first_process()
         sys.stderr.write(f"{error}\n")
         return 2
-    except (ProcessError, InputError) as error:
+    except (ProcessError, InputError, DivergenceError) as error:
+        if isinstance(error, DivergenceError):
+            _leave_to_first_process()
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
+        if error.filename is None and error.errno in LOST_OUTPUT:
+            sys.stderr.write(f"Stopped: the output cannot be written ({error.strerror}).\n")
+            discard_output()
+            return 1
         if error.filename is None or isinstance(error, FileNotFoundError):
             raise
-        # Even asking whether a file exists may be refused: by a folder on the way, or for the name's length.
+        # Even a test for existence may fail: a parent folder denies access, or the name is too long.
         sys.stderr.write(f"{error.filename} can't be used: {error.strerror}.\n")
         return 2
     except ModuleNotFoundError as error:
@@ -106,8 +162,42 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
         return 130
 
 
+def _leave_to_first_process() -> None:
+    """Let rank 0 report an error that all processes of torchrun have; torchrun then ends the others."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(_GRACE_S)
+
+
+@contextlib.contextmanager
+def _open_streams() -> Iterator[None]:
+    """Inside the block, there are streams for output, even if the caller has closed them, as by ``2>&-``."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+        for name in closed:
+            setattr(sys, name, nowhere)
+        try:
+            yield
+        finally:
+            for name in closed:
+                setattr(sys, name, None)
+
+
+def _flushed(code: int) -> int:
+    """The exit code after everything is printed: 1 instead of 0 if that fails, except into a closed pipe."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in LOST_OUTPUT:
+            raise
+        discard_output()
+        if error.errno != errno.EPIPE:
+            sys.stderr.write(f"The output cannot be written ({error.strerror}).\n")
+            return code or 1
+    return code
+
+
 def script(command: str) -> int:
-    """Run one command with this process's arguments, as the script that the user called."""
+    """Run one command with the arguments of this process. Its help shows the name of the calling script."""
     return main([command, *sys.argv[1:]], prog=Path(sys.argv[0]).name)
 
 
@@ -125,12 +215,13 @@ def _overview() -> argparse.ArgumentParser:
 
 
 def _run_data(words: list[str], prog: str) -> int:
-    from .data.check import command as check
-    from .data.prepare import command as prepare
+    from .dataset_tools import split
+    from .dataset_tools.check import command as check
+    from .dataset_tools.prepare import command as prepare
 
     parser = argparse.ArgumentParser(prog=prog, description=_COMMANDS["data"])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {"check": check, "prepare": prepare}
+    modules = {"check": check, "prepare": prepare, "split": split}
     for name, module in modules.items():
         text = _DATA_COMMANDS[name]
         module.add_arguments(commands.add_parser(name, help=text, description=text))
@@ -138,37 +229,92 @@ def _run_data(words: list[str], prog: str) -> int:
     return modules[args.command].run(args)
 
 
+def _run_module(command: str, words: list[str], prog: str) -> int:
+    module = importlib.import_module(f".{_MODULES[command]}", __package__)
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=_COMMANDS[command],
+        epilog=getattr(module, "EPILOG", ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    code: int = module.run(parser.parse_intermixed_args(words))
+    return code
+
+
+def _run_export(words: list[str], prog: str) -> int:
+    from .evaluation import export_command
+
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=_COMMANDS["export"],
+        epilog=export_command.EPILOG + _KEYS_HINT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export_command.add_arguments(parser)
+    _add_config(parser)
+    args = parser.parse_intermixed_args(words)
+    export_command.check(parser, args)
+    return export_command.run(_load_config(args.cfg, args.opts), args)
+
+
 def _run_model(words: list[str], prog: str) -> int:
     parser = argparse.ArgumentParser(
         prog=prog,
-        description=_COMMANDS["model"] + " With random weights: nothing is downloaded, read or written.",
-        epilog="FLOPs are those of a forward without enlarging the scores, a multiplication and an addition "
-        "being two. score: an image at one scale, from pixels to labels. train: forward and backward of a "
-        "sub-batch, by TRAIN.amp, channels_last and freeze. Peak memory is that of the GPU's tensors, or of "
-        "the whole process on the CPU.",
+        description=_COMMANDS["model"] + " The weights are random: nothing is downloaded, read or written.",
+        epilog="FLOPs count one forward pass without the upsampling of the scores; a multiplication and an "
+        "addition count as two. score: an image at one scale, from pixels to labels. train: forward and "
+        "backward pass of a sub-batch, with TRAIN.amp, TRAIN.channels_last and TRAIN.freeze. Peak memory is "
+        "that of the tensors on a GPU, and of the whole process on the CPU. " + _KEYS_HINT,
     )
     parser.add_argument(
         "--size",
         nargs=2,
         type=_count,
         metavar=("H", "W"),
-        help="height and width of the images in pixels; left out: the middle one of DATASET.imgSizes with a "
-        "width of 4/3, and DATASET.crop_size in training with DATASET.augment crop",
+        help="height and width of the images in pixels (default: an image of 4:3 at the middle short edge of "
+        "DATASET.imgSizes; for train with DATASET.augment crop, DATASET.crop_size)",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
-        "--gpu", metavar="DEVICE", help="0, gpu1 or cpu; left out: the first GPU, else the CPU"
+        "--gpu", metavar="DEVICE", help="0, gpu1 or cpu (default: the first GPU, or the CPU without one)"
     )
     _add_config(parser)
     args = parser.parse_intermixed_args(words)
-    from .config import load_config
+    cfg = _load_config(args.cfg, args.opts)
+    from .runtime.distributed import find_devices
+    from .runtime.machine import naming_lack_of_memory
+    from .training.profile import as_text, profile
 
-    cfg = load_config(args.cfg or _DEFAULT_CONFIG, args.opts)
-    from .distributed import find_devices
-    from .engine.profile import as_text, profile
-
-    figures = profile(cfg, find_devices(args.gpu)[0], tuple(args.size) if args.size else None)
+    device = find_devices(args.gpu)[0]
+    with naming_lack_of_memory(device):
+        figures = profile(cfg, device, tuple(args.size) if args.size else None)
     sys.stdout.write(json.dumps(figures, indent=2) + "\n" if args.json else as_text(figures))
+    return 0
+
+
+def _run_config(words: list[str], prog: str) -> int:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=_COMMANDS["config"],
+        epilog="examples:\n  mit-semseg config TRAIN.amp\n  mit-semseg config INFERENCE\n"
+        "  mit-semseg config learning rate",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="KEY or word",
+        help="a key, a section, or words that must all occur in a key's name, meaning or allowed values "
+        "(default: all keys)",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the content of docs/config.md")
+    args = parser.parse_args(words)
+    from .config.show import as_markdown, as_text, search
+
+    keys = search(args.words)
+    width = min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
+    sys.stdout.write(as_markdown(keys) if args.markdown else as_text(keys, width))
     return 0
 
 
@@ -176,7 +322,7 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog or f"mit-semseg {command}",
         description=_COMMANDS[command],
-        epilog=_EPILOGS.get(command, "") + "Every config key with its meaning: mit_semseg/config/defaults.py",
+        epilog=_EPILOGS.get(command, "") + _KEYS_HINT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if command == "test":
@@ -185,27 +331,27 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             required=True,
             nargs="+",
             metavar="PATH",
-            help="images, folders (searched recursively), 'patterns/**/*.jpg', videos, a camera's number, "
-            "or - for a list of paths on standard input",
+            help="images, folders (searched recursively), 'patterns/**/*.jpg', videos, a camera number, or - "
+            "for a list of paths on standard input",
         )
         parser.add_argument(
             "--resume",
             action="store_true",
-            help="leave out inputs whose outputs are all there, by the record .made.jsonl beside them",
+            help="skip inputs whose outputs all exist, according to .manifest.jsonl in the output folder",
         )
         parser.add_argument(
             "--gpu",
             dest="gpus",
             metavar="DEVICE",
-            help="0, gpu1 or cpu, or several such as 0-3; left out: the first GPU, else the CPU",
+            help="0, gpu1 or cpu, or several such as 0-3 (default: the first GPU, or the CPU without one)",
         )
     else:
         parser.add_argument(
             "--gpus",
             metavar="DEVICES",
-            help="0-3, 0,2, gpu1 or cpu; left out: all GPUs there are, else the CPU",
+            help="0-3, 0,2, gpu1 or cpu (default: all GPUs, or the CPU without one)",
         )
-    parser.add_argument("--procs", type=_count, metavar="N", help="processes on the CPU; left out: 1")
+    parser.add_argument("--procs", type=_count, metavar="N", help="processes on the CPU (default: 1)")
     _add_config(parser)
     return parser
 
@@ -215,8 +361,9 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         "--cfg",
         action="append",
         metavar="FILE",
-        help="a config file, or the name of one that the project ships; of several, --cfg RECIPE --cfg DATA, "
-        f"later ones change keys of earlier ones (default: {_DEFAULT_CONFIG})",
+        help="a config file, or the name of one that the project ships; for eval and test also an exported "
+        "model (.onnx, .xml, .pt2), which carries its config; with several (--cfg RECIPE --cfg DATA), keys "
+        f"in later files override earlier ones (default: {_DEFAULT_CONFIG})",
     )
     parser.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="config keys to change, such as TRAIN.num_epoch 5"
@@ -224,9 +371,31 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    if not (text.isdecimal() and len(text) <= len(str(_LARGEST_COUNT)) and 0 < int(text) <= _LARGEST_COUNT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_LARGEST_COUNT}")
     return int(text)
+
+
+def _load_config(files: list[str] | None, overrides: list[str]) -> "CfgNode":
+    """The config of a command. Warnings about renamed keys become plain lines on standard error."""
+    from .config import load_config
+
+    sources: list[Any] = [_exported_keys(file) if _is_exported(file) else file for file in files or ()]
+    with warnings_as_lines():
+        return load_config(sources or _DEFAULT_CONFIG, overrides)
+
+
+def _is_exported(file: str) -> bool:
+    from .evaluation.export_command import EXTENSIONS
+
+    return Path(file).suffix.lower() in EXTENSIONS.values()
+
+
+def _exported_keys(file: str) -> dict[str, Any]:
+    """The config in an exported model, whose file replaces the checkpoints."""
+    from .inference.load import exported_keys  # imports torch
+
+    return exported_keys(file)
 
 
 def _run(command: str, args: argparse.Namespace) -> int:
@@ -234,23 +403,29 @@ def _run(command: str, args: argparse.Namespace) -> int:
     if command == "test":
         args.imgs, trailing = _split_at_key(args.imgs)
         overrides = trailing + overrides
-    from .config import load_config
+    cfg = _load_config(args.cfg, overrides)
+    given = [key for key in overrides[::2] if key in _START_WEIGHTS]
+    if given and command != "train":
+        sys.stderr.write(
+            f"{' and '.join(given)} has no effect: training starts from these weights, but {command} uses a "
+            f"checkpoint in DIR ({cfg.DIR}). Select it with {_CHECKPOINT[command]}.\n"
+        )
+    from .runtime.distributed import find_devices  # imports torch
 
-    cfg = load_config(args.cfg or _DEFAULT_CONFIG, overrides)
-    from .distributed import find_devices  # imports torch
-
-    devices = find_devices(args.gpus, args.procs)
+    if cfg.MODEL.exported:
+        _check_exported(command, cfg.MODEL.exported, args.gpus)
+    devices = find_devices("cpu" if cfg.MODEL.exported else args.gpus, args.procs)
     if command == "train":
-        from .engine.train import train
+        from .training.train import train
 
         train(cfg, devices)
     elif command == "eval":
-        from .engine.evaluate import evaluate
+        from .evaluation.evaluate import evaluate
 
         evaluate(cfg, devices)
     else:
-        from .engine.predict import predict
-        from .launch import started_by_torchrun
+        from .prediction.predict import predict
+        from .runtime.launch import started_by_torchrun
 
         if args.gpus is None and devices[0].type == "cuda" and not started_by_torchrun():
             devices = devices[:1]
@@ -258,9 +433,19 @@ def _run(command: str, args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_exported(command: str, model: str, gpus: str | None) -> None:
+    if command == "train":
+        raise UserError(f"{model} is an exported model, which cannot be trained. Train its config instead.")
+    if gpus not in (None, "cpu"):
+        raise UserError(f"{model} is an exported model, which runs on the CPU. Omit the device, or pass cpu.")
+
+
 def _split_at_key(words: list[str]) -> tuple[list[str], list[str]]:
-    """``a.jpg b.jpg TEST.result out`` as the images and the config keys behind them."""
+    """Split ``a.jpg b.jpg TEST.result out`` into the images and the config keys after them."""
+    from .config.keys import SECTIONS
+
+    config_key = re.compile(rf"DIR|({'|'.join(SECTIONS)})\.\w+")
     for i, word in enumerate(words):
-        if i and _CONFIG_KEY.fullmatch(word):
+        if i and config_key.fullmatch(word):
             return words[:i], words[i:]
     return words, []

@@ -1,17 +1,21 @@
-"""The errors whose message is all that the command line shows."""
+"""Errors that the command line reports without a traceback."""
 
 
 class UserError(Exception):
     """A mistake in the config, a file or the command line.
 
-    The message says what is wrong, where it stands and what to do. The command line prints it on stderr and
-    ends with exit code 2; code that imports the package may catch it.
+    The message says what is wrong, where it is and what to do. The command line prints it on stderr and exits
+    with code 2; code that imports the package may catch it.
     """
 
 
 class ProcessError(Exception):
-    """One of the processes of a run has failed; the message is its own error. Exit code 1."""
+    """A process of a run failed; the message is the error of that process. Exit code 1."""
+
+
+class DivergenceError(FloatingPointError):
+    """A training has numbers that are not finite. Nothing was overwritten with them. Exit code 1."""
 
 
 class InputError(Exception):
-    """Some of the images or videos could not be used, and the others are done. Exit code 1."""
+    """Some images or videos could not be used; the others are done. Exit code 1."""

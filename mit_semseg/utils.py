@@ -3,13 +3,15 @@
 from numpy import unique
 
 from .data.files import find_recursive
-from .distributed import parse_devices
-from .log import setup_logger
-from .metrics import AverageMeter, accuracy, intersectionAndUnion
-from .visualize import colorEncode
+from .errors import UserError as NotSupportedCliException
+from .inference.pictures import colorEncode
+from .metrics.confusion import AverageMeter, accuracy, intersectionAndUnion
+from .runtime.distributed import parse_devices
+from .runtime.log import setup_logger
 
 __all__ = [
     "AverageMeter",
+    "NotSupportedCliException",
     "accuracy",
     "colorEncode",
     "find_recursive",

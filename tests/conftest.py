@@ -2,16 +2,18 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+# Threads of many small processes wait for each other. NumPy and torch read this when they are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from commands import ROOT, Outcome
+from forked import run_python
 from PIL import Image
 
 NUM_CLASS = 3
@@ -134,16 +136,8 @@ def call(capsys):
 def script(tmp_path):
     """A script, called by a user in another folder: ``script("train.py", "--cfg", ...)`` -> Outcome."""
 
-    def run(name, *words, cwd=tmp_path, environment=None):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / name), *map(str, words)],
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+    def run(name, *words, cwd=tmp_path):
+        return run_python(ROOT / name, *words, cwd=cwd)
 
     return run
 

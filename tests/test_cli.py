@@ -1,16 +1,39 @@
 """The command line: what it accepts, how it answers, and how fast it may be."""
 
+import errno
 import io
+import os
+import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import ROOT, Outcome
 
 from mit_semseg import __version__
 from mit_semseg.cli import main
 
 SCRIPTS = {"train.py": "train", "eval_multipro.py": "eval", "test.py": "test"}
 HEAVY = ("torch", "torchvision", "numpy", "scipy", "cv2", "PIL")
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A script in a Python of its own: ``script("train.py", "--cfg", ..., environment=...)`` -> Outcome."""
+
+    def run(name, *words, environment=None):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / name), *map(str, words)],
+            cwd=tmp_path,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
 
 
 @pytest.fixture
@@ -124,7 +147,7 @@ def test_an_image_called_like_a_config_key_may_come_first(call, tiny, trained, t
 
 def test_a_negative_value_is_a_value_and_no_option(call, tiny):
     outcome = call("train", "--cfg", tiny.config, "TRAIN.seed", "-1")
-    assert outcome.err == "TRAIN.seed is -1, but takes whole numbers from 0 to 2147483647.\n"
+    assert outcome.err == "TRAIN.seed is -1, but must be an integer >= 0.\n"
 
 
 # Its end
@@ -139,6 +162,66 @@ def test_a_name_that_the_terminal_can_not_show_is_no_reason_to_fail(tiny, traine
     assert main(["eval", "--gpus", "cpu", "--cfg", str(tiny.config), *words]) == 0
     console.flush()
     assert b"\\u5929\\u7a7a" in console.buffer.getvalue()
+
+
+@pytest.mark.parametrize(("number", "shown"), [(errno.EPIPE, "Broken pipe"), (errno.ENOSPC, "No space left")])
+def test_output_that_can_not_be_written_ends_a_command_with_one_line(monkeypatch, capsys, number, shown):
+    """``mit-semseg config | head -1``, or a log on a full disk."""
+
+    class Lost(io.StringIO):
+        def write(self, text):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(sys, "stdout", Lost())
+    assert main(["config", "TRAIN.amp"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"Stopped: the output cannot be written ({shown}"), err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("lost", ["a closed pipe", "a full disk"])
+def test_a_training_continues_when_its_output_is_lost(own_tiny, monkeypatch, capsys, lost):
+    """``train.py | head -1``: no traceback of logging, and none when the process ends."""
+    if lost == "a closed pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    with os.fdopen(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["train", "--gpus", "cpu", "--cfg", str(own_tiny.config)]) == 0
+        err = capsys.readouterr().err
+        said = "Continuing without output, which cannot be written (No space left on device).\n"
+        assert err == ("" if lost == "a closed pipe" else said)
+    assert (own_tiny.folder / "run" / "state.pth").is_file()
+    assert "Epoch 2/2" in (own_tiny.folder / "run" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stream_that_the_caller_has_closed_is_no_reason_to_fail(
+    segment, tiny, tmp_path, monkeypatch, stream
+):
+    """``mit-semseg test ... 2>&-``: Python has None in place of such a stream."""
+    monkeypatch.setattr(sys, stream, None)
+    assert segment(tiny.folder / "validation" / "0.jpg").code == 0
+    assert (tmp_path / "out" / "0.png").is_file()
+
+
+@pytest.mark.parametrize("command", ["test", "eval"])
+def test_weights_to_start_from_are_reported_where_they_have_no_effect(call, tiny, tmp_path, command):
+    words = [] if command == "eval" else ["--imgs", "a.jpg"]
+    keys = tiny.overrides(DIR=tmp_path / "run", MODEL__weights_encoder="other.pth")
+    outcome = call(command, *words, "--cfg", tiny.config, *keys)
+    assert "MODEL.weights_encoder has no effect" in outcome.err
+    assert f"checkpoint in DIR ({tmp_path / 'run'})" in outcome.err
+
+
+def test_python_runs_the_package_as_a_program(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["__main__.py", "--version"])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_module("mit_semseg", run_name="__main__")
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"mit-semseg {__version__}\n"
 
 
 def test_the_scripts_are_thin():

@@ -14,12 +14,12 @@ import yaml
 from PIL import Image
 from yacs.config import CfgNode
 
-from mit_semseg.checkpoint import epoch_path
 from mit_semseg.config import cfg, get_defaults, load_config
 from mit_semseg.dataset import TestDataset, TrainDataset, ValDataset
 from mit_semseg.lib.nn import UserScatteredDataParallel, async_copy_to, user_scattered_collate
 from mit_semseg.lib.utils import as_numpy
 from mit_semseg.models import ModelBuilder, SegmentationModule
+from mit_semseg.models.weights.checkpoint import epoch_path
 from mit_semseg.utils import (
     AverageMeter,
     accuracy,

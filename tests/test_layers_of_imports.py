@@ -12,51 +12,37 @@ PACKAGE = "mit_semseg"
 
 # From the bottom to the top; a folder stands for all modules in it.
 LAYERS = (
-    ("cores", "errors", "log", "atomic", "resources", "config"),
-    ("distributed", "launch", "lib", "stopping"),
-    (
-        "data",
-        "base_dataset",
-        "train_dataset",
-        "dataset",
-        "segmentation",
-        "models",
-        "ema",
-        "losses",
-        "lr_schedule",
-        "metrics",
-        "optim",
-        "checkpoint",
-        "visualize",
-        "legend",
-        "video",
-        "utils",
-        "per_image",
-        "confidence",
-        "boundary",
-        "calibration",
-    ),
-    ("scoring", "inference", "engine", "report", "segmenter"),
+    ("errors",),
+    ("runtime",),
+    ("config", "lib"),
+    ("data", "losses", "metrics", "models", "optim", "tracking"),
+    ("export",),
+    ("inference", "report"),
+    ("dataset_tools", "evaluation", "importing", "prediction", "serve"),
+    ("training",),
+    ("runs",),
     ("cli",),
+    ("__main__",),
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
-# Within the engine, whose commands are above all that they share. Training validates by parts of evaluation.
-ENGINE_COMMANDS = ("train", "evaluate", "predict", "profile")
-ENGINE_FOLDERS = {"evaluation": (), "prediction": (), "training": ("evaluation",)}
-# Beside the layers. What computes takes plain arguments, and data and models meet in the engine only.
+# Import paths of the old package at the top of the tree: they hand names on and hold no code.
+OLD_PATHS = ("dataset", "utils")
+# Beside the layers. What computes takes plain arguments, and data and models meet above both.
 FORBIDDEN = {
-    "models": ("config", "data", "base_dataset", "train_dataset", "dataset"),
+    "lib": ("config",),
     "data": ("config", "models"),
-    **{
-        name: ("config",)
-        for name in (*LAYERS[1], *LAYERS[2], "scoring", "inference")
-        if name not in ("models", "data")
-    },
+    "losses": ("config", "data", "models"),
+    "metrics": ("config", "data", "models"),
+    "models": ("config", "data"),
+    "optim": ("config", "data", "models"),
+    "report": ("config",),
+    "tracking": ("config", "data", "models"),
+    "export": ("config",),
+    "evaluation": ("prediction",),
+    "prediction": ("evaluation",),
 }
 # What the package itself hands on, when it is first used.
-FACADE = "segmenter"
-# Commands, which turn a config into plain arguments for their neighbours.
-COMMANDS = ((PACKAGE, "data", "check", "command"), (PACKAGE, "data", "prepare", "command"))
+FACADE = "inference"
 
 
 def modules(root):
@@ -86,12 +72,16 @@ def violations(root):
     found = []
     for path, module in modules(root):
         part = module[1] if len(module) > 1 else None
+        if part in OLD_PATHS:
+            continue
         where = path.relative_to(root).as_posix()
         if part is not None and part not in LAYER:
             found.append(f"{where}: {part} has no layer. Give it one in {Path(__file__).name}.")
             continue
         for line, target in imports(path, module):
             other = target[1]
+            if other in OLD_PATHS:
+                found.append(f"{where}:{line}: {other} is for code outside the package.")
             if other not in LAYER or other == part:  # such as __version__, or a neighbour in the folder
                 continue
             if part is None and other == FACADE:
@@ -100,25 +90,8 @@ def violations(root):
                 found.append(
                     f"{where}:{line}: {part or PACKAGE} imports {other}, which is in a higher layer."
                 )
-            elif other in FORBIDDEN.get(part, ()) and not (other == "config" and module in COMMANDS):
+            elif other in FORBIDDEN.get(part, ()):
                 found.append(f"{where}:{line}: {part} must not import {other}.")
-    return found
-
-
-def engine_violations(root):
-    """A sentence for each import within the engine that goes up, or from one folder to another."""
-    found = []
-    for path, module in modules(root):
-        if module[1:2] != ("engine",):
-            continue
-        part = module[2] if len(module) > 2 else None
-        below = ENGINE_FOLDERS if part in ENGINE_COMMANDS else ENGINE_FOLDERS.get(part, ())
-        for line, target in imports(path, module):
-            if target[1] != "engine" or target[2] == part:
-                continue
-            other = target[2]
-            if other in (*ENGINE_COMMANDS, *ENGINE_FOLDERS) and other not in below:
-                found.append(f"{path.relative_to(root).as_posix()}:{line}: {part} must not import {other}.")
     return found
 
 
@@ -138,33 +111,17 @@ def test_all_imports_of_the_package_go_down():
 
 @pytest.mark.parametrize(
     "line",
-    ["from .engine import train", "import mit_semseg.engine.train", "def f():\n    from . import engine"],
+    [
+        "from ..training import train",
+        "import mit_semseg.training.train",
+        "def f():\n    from .. import training",
+    ],
 )
 def test_an_import_that_goes_up_is_found_however_it_is_written(tmp_path, line):
     number = line.count("\n") + 1
-    assert violations(package(tmp_path, metrics=line)) == [
-        f"mit_semseg/metrics.py:{number}: metrics imports engine, which is in a higher layer."
+    assert violations(package(tmp_path, metrics__x=line)) == [
+        f"mit_semseg/metrics/x.py:{number}: metrics imports training, which is in a higher layer."
     ]
-
-
-def test_within_the_engine_imports_go_down():
-    assert engine_violations(ROOT) == []
-
-
-@pytest.mark.parametrize(
-    ("part", "line", "other"),
-    [
-        ("setup", "from .training.step import step", "training"),
-        ("loading", "from .train import train", "train"),
-        ("evaluation__x", "from ..training import state", "training"),
-        ("prediction__x", "from ..evaluation.tally import Tally", "evaluation"),
-        ("training__x", "from ..evaluate import evaluate", "evaluate"),
-        ("train", "from .evaluate import evaluate", "evaluate"),
-    ],
-)
-def test_an_import_within_the_engine_that_should_not_be_is_found(tmp_path, part, line, other):
-    (found,) = engine_violations(package(tmp_path, **{f"engine__{part}": line}))
-    assert found.endswith(f": {part.removesuffix('__x')} must not import {other}.")
 
 
 @pytest.mark.parametrize(
@@ -172,8 +129,8 @@ def test_an_import_within_the_engine_that_should_not_be_is_found(tmp_path, part,
     [
         ("models__x", "from ..config import cfg", "config"),
         ("models__x", "from mit_semseg.data.classes import load_classes", "data"),
-        ("data__x", "from ..models import ModelBuilder", "models"),
-        ("optim", "from .config.defaults import get_defaults", "config"),
+        ("optim__x", "from ..config.load import load_config", "config"),
+        ("prediction__x", "from ..evaluation.tally import Tally", "evaluation"),
     ],
 )
 def test_an_import_that_goes_across_is_found(tmp_path, part, line, other):
@@ -181,10 +138,42 @@ def test_an_import_that_goes_across_is_found(tmp_path, part, line, other):
     assert found.endswith(f": {part.removesuffix('__x')} must not import {other}.")
 
 
+def test_the_config_tree_is_read_near_the_top_and_goes_no_further():
+    """Each command turns it into plain values; see docs/architecture.md."""
+    users = {
+        "/".join(module[1:])
+        for path, module in modules(ROOT)
+        if "CfgNode" in path.read_text(encoding="utf-8") and module[1] != "config"
+    }
+    assert users == {
+        *(
+            "cli",
+            "inference/load",
+            "evaluation/evaluate",
+            "evaluation/export_command",
+            "evaluation/smaller",
+            "prediction/predict",
+        ),
+        *("training/train", "training/options", "training/profile"),
+    }
+
+
+def test_the_import_paths_of_the_old_package_hold_no_code():
+    for name in OLD_PATHS:
+        tree = ast.parse((ROOT / PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+        kinds = {type(node) for node in tree.body[1:]}  # the first is the docstring
+        assert kinds <= {ast.ImportFrom, ast.Assign}
+
+
+def test_an_import_of_an_old_path_from_inside_the_package_is_found(tmp_path):
+    (found,) = violations(package(tmp_path, training__x="from ..utils import AverageMeter"))
+    assert found == "mit_semseg/training/x.py:1: utils is for code outside the package."
+
+
 def test_imports_that_go_down_are_fine(tmp_path):
     files = {
-        "cli": "from .engine import train",
-        "engine__x": "from ..models.builder import ModelBuilder\nimport torch",
+        "cli": "from .training import train",
+        "training__x": "from ..models.builder import ModelBuilder\nimport torch",
         "models__x": "from ..lib.nn import convert_model\nfrom .layers import resize",
     }
     assert violations(package(tmp_path, **files)) == []
@@ -205,8 +194,8 @@ def test_a_script_imports_the_command_line_only(script):
 @pytest.mark.parametrize(
     "module",
     [
-        *("mit_semseg", "mit_semseg.cli", "mit_semseg.errors", "mit_semseg.resources"),
-        "mit_semseg.data.check.command",
+        *("mit_semseg", "mit_semseg.cli", "mit_semseg.errors", "mit_semseg.runtime.resources"),
+        *("mit_semseg.dataset_tools.check.command", "mit_semseg.serve.command"),
     ],
 )
 def test_what_answers_help_imports_nothing_that_is_slow(module):

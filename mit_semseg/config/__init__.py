@@ -1,12 +1,12 @@
-"""The configuration: every key with its default (defaults.py), and changing them (load.py).
+"""The configuration: the table of keys (keys.py), and loading and checking configs (load.py, rules.py).
 
-``cfg`` is the mutable tree that existing code imports. The scripts use :func:`load_config`, which leaves it
-alone.
+``cfg`` is the mutable tree that existing code imports. The commands use :func:`load_config`, which does not
+change it.
 """
 
-from .defaults import get_defaults
-from .load import load_config, with_keys
+from .keys import get_defaults
+from .load import current_names, load_config, with_keys
 
 cfg = get_defaults()
 
-__all__ = ["cfg", "get_defaults", "load_config", "with_keys"]
+__all__ = ["cfg", "current_names", "get_defaults", "load_config", "with_keys"]

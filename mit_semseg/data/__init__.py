@@ -1,1 +1,1 @@
-"""From lists and image files to tensors: records, schedule, geometry, images, class tables."""
+"""The data pipeline from lists and files to tensors: records, schedule, images, labels, class tables."""

@@ -1,9 +1,9 @@
-"""Augmentation beyond that of the published models, as transforms of torchvision.
+"""Augmentation beyond that of the published models, as torchvision transforms.
 
-A transform takes an image and its label, as tv_tensors.Image (3, H, W) uint8 and tv_tensors.Mask (H, W) of
-standard values (0 where there is no class), in the size of their file, and returns both in the size to train
-on. It draws from torch's generator, which is set anew for every image, so that what it draws depends on the
-seed and the place in the schedule only.
+A transform takes an image and its label at the size of their files: a tv_tensors.Image (3, H, W) uint8 and a
+tv_tensors.Mask (H, W) of standard values (0 is no class). It returns both at the size to train
+on. It draws from torch's generator, which is seeded again for every image. Its draws therefore depend only on
+the seed and the position in the schedule.
 """
 
 import importlib
@@ -19,16 +19,15 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from ..errors import UserError
-from .geometry import fit_size
-from .resample import pick_nearest
+from .resize import fit_size, pick_nearest
 
 Transform = Callable[..., tuple[Tensor, Tensor]]
 
-_TRIES = 10  # of a crop that too large a share of one class fills, before it is taken as it is
+_TRIES = 10  # random windows to draw; the last is used even if one class fills too much of it
 
 
 class _Window(NamedTuple):
-    """Part of an image, in its own pixels, and the size to bring it to."""
+    """A part of an image, in pixels of that image, and the size to resize it to."""
 
     top: int
     left: int
@@ -38,17 +37,18 @@ class _Window(NamedTuple):
 
 
 class RandomScaledCrop(v2.Transform):
-    """A window of the image at a random scale; the label's alike, each value that of the nearest pixel.
+    """A random window of the image at a random scale, and the same window of the label (nearest neighbour).
 
-    The image is brought to a short edge drawn from ``short_edges``, times a scale drawn from ``scales``. What
-    is larger than ``size`` is cropped to it, at a random place. Only the window is resized, not the image.
+    The image is scaled to a short edge drawn from ``short_edges``, times a scale drawn from ``scales``. If it
+    is then larger than ``size``, it is cropped at a random position. Only the window is resized, not the
+    whole image.
 
     Args:
         size: height and width of the crop, in pixels.
-        short_edges, max_long_edge: as the images' sizes without augmentation, in pixels.
-        scales: the smallest and the largest scale; uniform between.
-        max_share: a window of whose labelled pixels one class has more than this share is drawn again, ten
-            times at most; 1 for no limit.
+        short_edges, max_long_edge: sizes of the images without augmentation, in pixels.
+        scales: the smallest and the largest scale; the scale is drawn uniformly between them.
+        max_share: a window is drawn again, up to ten times in all, if one class has more than this share of
+            its labelled pixels; 1 for no limit.
 
     Source: Chen et al. 2017, Rethinking Atrous Convolution, section 4.1 (scales and crop).
     """
@@ -84,7 +84,7 @@ class RandomScaledCrop(v2.Transform):
         return {"window": window}
 
     def _is_mixed(self, values: np.ndarray) -> bool:
-        counts = np.bincount(values[::4, ::4].reshape(-1))[1:]  # a sixteenth of the pixels tells enough
+        counts = np.bincount(values[::4, ::4].reshape(-1))[1:]  # a sixteenth of the pixels is enough
         return self.max_share >= 1 or counts.sum() == 0 or counts.max() <= self.max_share * counts.sum()
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -96,11 +96,11 @@ class RandomScaledCrop(v2.Transform):
 
 
 def crop(opt: Any) -> Transform:
-    """The field's standard recipe: scale, crop, mirror, change the colours.
+    """The standard recipe: random scale, crop, horizontal flip and colour jitter.
 
     Args:
         opt: anything with ``crop_size``, ``imgSizes``, ``imgMaxSize``, ``scale_range``, ``crop_max_share``
-            and ``random_flip``, see config/defaults.py.
+            and ``random_flip``, see docs/config.md.
     """
     return v2.Compose(
         [
@@ -108,7 +108,7 @@ def crop(opt: Any) -> Transform:
                 opt.crop_size, opt.imgSizes, opt.imgMaxSize, opt.scale_range, opt.crop_max_share
             ),
             v2.RandomHorizontalFlip(0.5 if opt.random_flip else 0.0),
-            # Not RandomPhotometricDistort, which also swaps the channels, and so makes the sky red.
+            # Not RandomPhotometricDistort, which also swaps channels and so turns the sky red.
             v2.RandomApply([v2.ColorJitter(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05)], p=0.8),
         ]
     )
@@ -118,10 +118,9 @@ AUGMENTATIONS: dict[str, Callable[[Any], Transform]] = {"crop": crop}
 
 
 def build_augmentation(name: str, opt: Any) -> Transform:
-    """The transform of a name in ``AUGMENTATIONS``, or what the user's function ``module:function`` returns.
+    """The transform that a name in ``AUGMENTATIONS`` or a user's function ``module:function`` builds.
 
-    The module is looked for where Python looks, and in the working directory. The function is called with
-    ``opt``.
+    The module is searched on Python's path and in the working directory. The function is called with ``opt``.
 
     Raises: UserError if there is no such name, module or function.
     """
@@ -130,8 +129,8 @@ def build_augmentation(name: str, opt: Any) -> Transform:
     module_name, _, function_name = name.partition(":")
     if not function_name:
         raise UserError(
-            f"DATASET.augment is '{name}', but takes published, {', '.join(AUGMENTATIONS)}, or the place of "
-            "a function of yours as module:function."
+            f"DATASET.augment is '{name}', but takes published, {', '.join(AUGMENTATIONS)}, or a function of "
+            "yours as module:function."
         )
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -149,12 +148,12 @@ def build_augmentation(name: str, opt: Any) -> Transform:
         raise UserError(f"DATASET.augment is '{name}', but {module_name} has no {function_name}.") from None
     if not callable(function):
         kind = type(function).__name__
-        raise UserError(f"DATASET.augment is '{name}', which is no function but of type {kind}.")
+        raise UserError(f"DATASET.augment is '{name}', which is of type {kind}, not a function.")
     transform = function(opt)
     if not callable(transform):
         kind = type(transform).__name__
         raise UserError(
-            f"DATASET.augment is '{name}', which returned no transform but a value of type {kind}."
+            f"DATASET.augment is '{name}', which returned a value of type {kind}, not a transform."
         )
     return cast(Transform, transform)
 
@@ -162,16 +161,18 @@ def build_augmentation(name: str, opt: Any) -> Transform:
 def augmented(
     transform: Transform, pixels: np.ndarray, values: np.ndarray, seed: int, num_class: int | None = None
 ) -> tuple[Tensor, np.ndarray]:
-    """An image (H, W, 3) uint8 and its label's standard values (H, W), transformed with a seed.
+    """An image and its label, transformed with a seed.
 
     Args:
-        num_class: up to which the label's values may go; None for any.
+        pixels: (H, W, 3) uint8.
+        values: standard values of the label, (H, W).
+        num_class: largest value that the transformed label may hold; None for any.
 
-    Returns: the image as (3, h, w), the label (h, w).
-    Raises: UserError if the transform returns something else than those, or values that stand for no class.
+    Returns: the image (3, h, w) and the label (h, w).
+    Raises: UserError if the transform returns anything else, or label values that do not stand for a class.
     """
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would seed the GPUs too, and so change what dropout draws there.
+        # Not torch.manual_seed, which would also seed the GPUs and so change what dropout draws there.
         torch.default_generator.manual_seed(seed)
         image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
         found = transform(image, tv_tensors.Mask(torch.from_numpy(values)))
@@ -193,11 +194,11 @@ def augmented(
     standard = label.as_subclass(Tensor).numpy()
     low, high = int(standard.min()), int(standard.max())
     if low < 0 or (num_class is not None and high > num_class):
-        # Refused here, since a GPU that is given such a target stops with an error that names nothing.
+        # Refused here, because a GPU would stop at such a target with an error that does not name it.
         allowed = "0 or more" if num_class is None else f"from 0 to {num_class}"
         raise UserError(
             f"DATASET.augment made a label with the values {low} to {high}; they must be {allowed}. "
-            "0 stands for no class, and is what to fill borders with."
+            "0 stands for no class: fill borders with it."
         )
     return image.as_subclass(Tensor), standard
 

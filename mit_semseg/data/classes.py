@@ -1,6 +1,7 @@
-"""Names and colours of a dataset's classes: a CSV file, or what is made up without one."""
+"""Names and colours of a dataset's classes, read from a CSV file or generated."""
 
 import csv
+import io
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..resources import find
+from ..runtime.resources import find
 
 ADE20K = "data/ade20k_classes.csv"
 _COLUMNS = ("index", "name", "red", "green", "blue")
@@ -17,7 +18,7 @@ _SHOWN = 3  # problems spelled out in a message; the rest are counted
 
 @dataclass(frozen=True)
 class ClassTable:
-    """What the classes are called and drawn as; class k of the network is label value k+1 in a file."""
+    """Names and colours of the classes. Class k of the network is label value k+1 in a file."""
 
     names: tuple[str, ...]
     colors: np.ndarray  # (num_class, 3) uint8 RGB
@@ -27,11 +28,11 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
     """The names and colours of ``num_class`` classes.
 
     Args:
-        path: a CSV file with a header and a row for each class. Columns, in any order and case: ``index``
-            (or Idx; 1 to num_class in the order of the classes, or from 0), ``name`` (of several, separated
-            by ``;``, the first is taken), and ``red``, ``green``, ``blue`` (0 to 255; made up if all three
-            columns are missing).
-            "" stands for ADE20K's if num_class is 150, else for "class 1", "class 2", ...
+        path: a CSV file with a header and a row for each class, separated by commas, semicolons or tabs.
+            Columns, in any order and case: ``index`` (or Idx; 1 to num_class in the order of the classes, or
+            from 0), ``name`` (the first of several names separated by ``;`` is used), and ``red``, ``green``,
+            ``blue`` (0 to 255; generated if all three columns are missing).
+            "" gives ADE20K's classes if num_class is 150, otherwise "class 1", "class 2", ...
 
     Raises: UserError for a file that cannot be used, or that does not have exactly ``num_class`` classes.
     """
@@ -41,7 +42,7 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
         path = ADE20K
     try:
         with find(Path(path)).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
+            rows = _rows(file.read())
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a CSV file in UTF-8: {error}.") from None
     except OSError as error:
@@ -56,7 +57,7 @@ def load_classes(path: str | PathLike[str], num_class: int) -> ClassTable:
         try:
             index, name, color = _parse(row, columns)
             if index in found:
-                raise ValueError(f"has index {index} once more")
+                raise ValueError(f"repeats index {index}")
         except ValueError as problem:
             problems.append(f"row {number} {problem}")
             continue
@@ -85,7 +86,7 @@ def numbered_classes(num_class: int) -> ClassTable:
 
 
 def write_classes(path: str | PathLike[str], table: ClassTable) -> None:
-    """Writes a table as load_classes reads it."""
+    """Write a table as a CSV file that `load_classes` reads."""
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
@@ -94,10 +95,10 @@ def write_classes(path: str | PathLike[str], table: ClassTable) -> None:
 
 
 def palette(num_class: int) -> np.ndarray:
-    """Distinct colours, none of them black (which is unlabelled); (num_class, 3) uint8 RGB.
+    """Distinct colours, (num_class, 3) uint8 RGB. None is black, which means unlabelled.
 
-    The bits of the label value k+1 go to red, green and blue in turn, the lowest bit to the strongest,
-    so that labels that follow each other look different.
+    The bits of the label value k+1 go to red, green and blue in turn. The lowest bits get the highest weight,
+    so consecutive labels look different.
 
     >>> palette(3).tolist()
     [[128, 0, 0], [0, 128, 0], [128, 128, 0]]
@@ -109,9 +110,20 @@ def palette(num_class: int) -> np.ndarray:
     return colors
 
 
+def _rows(text: str) -> list[list[str]]:
+    """The cells of a table that is separated by commas or, if its header is so, by semicolons or tabs."""
+    header = text.partition("\n")[0]
+    separators = [mark for mark in ",;\t" if {"index", "idx"} & _positions(header.split(mark)).keys()]
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=separators[0] if separators else ","))
+
+
+def _positions(header: list[str]) -> dict[str, int]:
+    return {name.strip().strip('"').lower(): position for position, name in enumerate(header)}
+
+
 def _columns(header: list[str], path: str | PathLike[str]) -> list[int]:
-    """Where index, name and, if there are colours, red, green and blue stand."""
-    found = {name.strip().lower(): position for position, name in enumerate(header)}
+    """The positions of the columns: index, name and, if there are colours, red, green and blue."""
+    found = _positions(header)
     found.setdefault("index", found.get("idx", -1))
     colored = any(name in found for name in _COLUMNS[2:])
     wanted = _COLUMNS if colored else _COLUMNS[:2]
@@ -124,13 +136,13 @@ def _columns(header: list[str], path: str | PathLike[str]) -> list[int]:
 
 
 def _parse(row: list[str], columns: list[int]) -> tuple[int, str, list[int]]:
-    """Index, name and colour ([] if there are none). Raises: ValueError with the end of a sentence."""
+    """Index, name and colour ([] without colours). Raises: ValueError with the end of a sentence."""
     if len(row) <= max(columns):
         raise ValueError(f"has {len(row)} cells")
     index, names, *color = (row[column].strip() for column in columns)
     name = names.split(";")[0].strip()
     if not index.isdecimal():
-        raise ValueError(f'has index "{index}", which is no whole number from 0 up')
+        raise ValueError(f'has index "{index}", which is not a whole number of 0 or more')
     if not name:
         raise ValueError("has no name")
     for value in color:

@@ -1,4 +1,4 @@
-"""Images that are in memory already: Pillow's, arrays and tensors, as 8-bit RGB."""
+"""Images in memory as 8-bit RGB: PIL images, arrays and tensors."""
 
 from os import PathLike
 
@@ -17,25 +17,25 @@ _KINDS = "a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W)"
 
 
 def check_kind(image: object, name: str) -> None:
-    """Refuse what is no image by its type alone. ``name`` is what errors call it.
+    """Check that an object has one of the types of an image. Errors call it ``name``.
 
-    Raises: TypeError.
+    Raises: TypeError if it has not.
     """
     if not isinstance(image, _TYPES):
         raise TypeError(f"{name} is {image!r:.80}, of type {type(image).__name__}; it has to be {_KINDS}")
 
 
 def to_rgb(image: AnyImage, name: str) -> Image.Image:
-    """Any image as 8-bit RGB, apart from the one given: later changes of that do not reach it.
+    """An image as 8-bit RGB, in a copy that does not follow later changes of the original.
 
-    - A path: the file as `open_image` gives it, upright.
-    - A PIL image: of any mode, treated as if it came from a file.
-    - An array: (H, W), (H, W, 1) gray, (H, W, 3) RGB, or with alpha as a further channel, which is dropped.
-      uint8; uint16, scaled; or floating point from 0 to 1, rounded to 8 bits.
-    - A tensor, on any device: the same with the channels first, (3, H, W).
+    - A path: the file is opened by `open_image`, upright.
+    - A PIL image of any mode: treated as if it came from a file.
+    - An array: (H, W) or (H, W, 1) gray, or (H, W, 3) RGB. A further alpha channel is dropped. The values are
+      uint8; uint16, which is scaled; or floating point from 0 to 1, which is rounded to 8 bits.
+    - A tensor on any device: the same with the channels first, (3, H, W).
 
     Args:
-        name: what errors call it, unless it is a file.
+        name: what errors call the image, unless it is a file.
 
     Raises: TypeError, see `check_kind`; ValueError for an array or tensor of another shape, type or range, or
         an image without pixels; UserError for a file that can't be used.
@@ -59,14 +59,14 @@ def _channels_last(tensor: torch.Tensor, name: str) -> np.ndarray:
     shape = tuple(tensor.shape)
     _check_shape(shape, f"{name} is a tensor of shape {shape}", "(3, H, W)", first=True)
     tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:  # which NumPy does not have
+    if tensor.dtype == torch.bfloat16:  # NumPy does not have it
         tensor = tensor.float()
     values = tensor.cpu().numpy()
     return values if values.ndim == 2 else values.transpose(1, 2, 0)
 
 
 def _check_shape(shape: tuple[int, ...], found: str, wanted: str, *, first: bool) -> None:
-    """Refuse a shape that is no image's. ``first``: the channels come first, not last."""
+    """Raise ValueError if a shape is not that of an image. ``first``: the channels come first, not last."""
     channels = {3: shape[0 if first else -1], 2: 1}.get(len(shape), 0)
     if not 1 <= channels <= 4:
         hint = ""
@@ -81,7 +81,7 @@ def _check_shape(shape: tuple[int, ...], found: str, wanted: str, *, first: bool
 
 
 def _rgb(values: np.ndarray, name: str) -> np.ndarray:
-    """(H, W, 3) uint8, contiguous, of (H, W) or (H, W, 1 to 4)."""
+    """An array (H, W) or (H, W, 1 to 4) as RGB, (H, W, 3) uint8, contiguous."""
     if values.ndim == 2:
         values = values[..., None]
     channels = values.shape[2]
@@ -97,13 +97,13 @@ def _8_bit(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind != "f":
         raise ValueError(
             f"{name} holds values of type {values.dtype}, but takes uint8 or uint16, or floating point from "
-            "0 to 1. Convert it, such as with .astype('uint8')."
+            "0 to 1. Convert it, for example with .astype('uint8')."
         )
     if not np.isfinite(values).all():
         raise ValueError(f"{name} holds values that are NaN or infinite.")
     if values.min() < 0 or values.max() > 1:
         raise ValueError(
-            f"{name} holds values from {values.min():.4g} to {values.max():.4g}, but floating point goes "
-            "from 0 to 1. Divide by 255 what goes to 255, and do not normalize: that is done here."
+            f"{name} holds values from {values.min():.4g} to {values.max():.4g}, but floating point must be "
+            "from 0 to 1. Divide values up to 255 by 255, and do not normalize: that is done here."
         )
     return np.rint(values * np.float32(255)).astype(np.uint8)

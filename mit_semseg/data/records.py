@@ -1,10 +1,10 @@
-"""Lists of images and labels (.odgt: one JSON object a line), packed so that a million of them stay small."""
+"""Lists of images and labels (.odgt: one JSON object per line), packed to keep a million records small."""
 
 import json
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, overload
@@ -13,6 +13,9 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..runtime.paths import is_possible
+from .files import missing
+from .list_forms import other_form
 
 _SHOWN = 3  # problems spelled out in a message; the rest are counted
 _LONGEST_SIDE = 2**31 - 1
@@ -20,7 +23,7 @@ _LONGEST_SIDE = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of a list. What the line need not have and has not is '' or 0; sizes are in pixels."""
+    """One line of a list. Optional keys that the line lacks are '' or 0. Sizes are in pixels."""
 
     fpath_img: str
     fpath_segm: str = ""
@@ -31,8 +34,8 @@ class Record:
 class Records(Sequence[Record]):
     """A read-only sequence of records in three tensors.
 
-    Tensors, because loader processes share them: no copy a process, neither when it is forked (reading a
-    Python object writes its reference count, and so copies its page) nor when the dataset is pickled to it.
+    Loader processes share tensors instead of copying them, both when they are forked and when the dataset is
+    pickled. (Python objects would be copied: reading one writes its reference count, and so copies its page.)
     """
 
     def __init__(
@@ -40,10 +43,10 @@ class Records(Sequence[Record]):
     ) -> None:
         """
         Args:
-            name: of the list, for messages.
-            from_file: whether ``numbers`` counts lines of a file.
-            text: all paths one behind the other, UTF-8, (bytes,) uint8.
-            bounds: start of the image's path, end of it, end of the label's path; (N, 3) int64.
+            name: name of the list in messages.
+            from_file: whether ``numbers`` holds line numbers of a file.
+            text: all paths, concatenated, in UTF-8; (bytes,) uint8.
+            bounds: start of the image's path, its end, end of the label's path; (N, 3) int64.
             numbers: width, height, line number; (N, 3) int32.
         """
         self.name = name
@@ -67,23 +70,33 @@ class Records(Sequence[Record]):
         return Record(self._path(start, middle), self._path(middle, end), width, height)
 
     def take(self, rows: Sequence[int]) -> "Records":
-        """The records of these indices, in this order."""
+        """The records at these indices, in this order."""
         chosen = torch.tensor(rows, dtype=torch.int64)
         return Records(self.name, self._from_file, self._text, self._bounds[chosen], self._numbers[chosen])
 
     def _path(self, start: int, end: int) -> str:
         return self._text[start:end].numpy().tobytes().decode("utf-8", "surrogatepass")
 
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """The records as dicts: with all keys of their lines if the list is a file, else with the known keys.
+
+        A file is read again, so that the records themselves stay small.
+        """
+        if self._from_file:
+            by_line = {number: _parse(line) for number, line in _lines(Path(self.name))}
+            return [by_line[self.number(index)] for index in range(len(self))]
+        return [{key: value for key, value in asdict(record).items() if value} for record in self]
+
     def is_portrait(self) -> np.ndarray:
-        """Whether each record is higher than wide; (N,) bool. A square counts as landscape."""
+        """Whether each image is taller than wide; (N,) bool. A square counts as landscape."""
         return (self._numbers[:, 1] > self._numbers[:, 0]).numpy()
 
     def line(self, index: int) -> str:
-        """Where a record stands, for messages: ``line 31 of training.odgt``. "" if it came from no file."""
+        """The line of a record, for messages: ``line 31 of training.odgt``. "" if the list is not a file."""
         return f"line {self.number(index)} of {self.name}" if self._from_file else ""
 
     def number(self, index: int) -> int:
-        """The number of a record's line, or its place in a list that came from no file; from 1."""
+        """The line number of a record, or its position if the list is not a file; from 1."""
         return int(self._numbers[index, 2])
 
 
@@ -100,17 +113,22 @@ def read_records(
     Args:
         odgt: path of an .odgt file, or the records themselves: dicts, or paths of images.
         required: the keys that each record must have.
-        optional: keys that are read where a record has them. Others are ignored.
-        inside_root: whether paths are relative to a root folder. Then one that leaves it (``../a.png``) makes
-            its line unusable; absolute paths are fine, they name their file outright.
-        on_unusable: called with the number of each unusable line and what is wrong with it, as the end of a
-            sentence ("has no ..."). The other lines are returned, maybe none.
+        optional: keys to read if a record has them. All other keys are ignored.
+        inside_root: whether paths are relative to a root folder. If so, a path that leaves the folder
+            (``../a.png``) makes its line unusable. Absolute paths are allowed.
+        on_unusable: called for each unusable line, with its number and the problem as the end of a sentence
+            ("has no ..."). The other lines are returned, maybe none.
 
-    Raises: UserError if the file cannot be read, is empty, or, without ``on_unusable``, has unusable lines
-        (all are counted in it).
+    Raises: UserError if the file cannot be read, is empty or is of another form, or if it has unusable lines
+        and there is no ``on_unusable``. The error counts all of them.
     """
     if isinstance(odgt, str | PathLike):
         name, unit = fspath(odgt), "line"
+        if not name:
+            raise UserError(
+                "The path of a list is empty. Set DATASET.list_train and DATASET.list_val to your lists, or "
+                "write them with: mit-semseg data prepare"
+            )
         entries: Iterable[tuple[int, Any]] = _lines(Path(odgt))
     elif isinstance(odgt, Iterable) and not isinstance(odgt, Mapping | bytes):
         name, unit = "the list of records", "record"
@@ -129,6 +147,8 @@ def read_records(
             label = record.fpath_segm.encode("utf-8", "surrogatepass")
         except _UnusableError as problem:
             bad += 1
+            if total == 1 and unit == "line":
+                _refuse_other_form(Path(name))
             if on_unusable:
                 on_unusable(number, str(problem))
             elif bad <= _SHOWN:
@@ -143,7 +163,7 @@ def read_records(
         more = f"; ... and {bad - _SHOWN} more" if bad > _SHOWN else ""
         raise UserError(f"{name}: {bad} of {total} {unit}s unusable: {'; '.join(problems)}{more}.")
     if not total:
-        raise UserError(f"{name} is empty. It needs one {unit} an image.")
+        raise UserError(f"{name} is empty. It needs one {unit} per image.")
     return Records(
         name,
         unit == "line",
@@ -153,17 +173,36 @@ def read_records(
     )
 
 
+def read_entries(path: Path) -> list[Any]:
+    """The JSON value of each line of a file that is not blank. Raises: UserError for a line without one."""
+    entries = []
+    for number, line in _lines(path):
+        try:
+            entries.append(_parse(line))
+        except _UnusableError as problem:
+            if not entries:
+                _refuse_other_form(path)
+            raise UserError(f"{path}: line {number} {problem}.") from None
+    return entries
+
+
+def _refuse_other_form(path: Path) -> None:
+    """Raises: UserError if a file whose first line is unusable is of a known other form."""
+    if form := other_form(path):
+        raise UserError(f"{path} {form}") from None
+
+
 def _tensor(buffer: "bytearray | array[int]", dtype: torch.dtype) -> torch.Tensor:
     """The buffer itself as a tensor, without a copy; torch refuses empty ones."""
     return torch.frombuffer(buffer, dtype=dtype) if len(buffer) else torch.empty(0, dtype=dtype)
 
 
 class _UnusableError(Exception):
-    """What is wrong with one entry, as the end of a sentence that begins with its place."""
+    """The problem with an entry, as the end of a sentence that begins with its line."""
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not blank, with their numbers from 1."""
+    """The non-blank lines of a file, with their numbers from 1."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -171,7 +210,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
     except FileNotFoundError:
         raise UserError(
-            f"{path} does not exist. It should hold one JSON object a line: mit-semseg data prepare makes it."
+            f"{missing(path)} It should hold one JSON object per line. Write it with: mit-semseg data prepare"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
@@ -183,7 +222,7 @@ def _record(entry: Any, required: Sequence[str], optional: Sequence[str], inside
     elif isinstance(entry, str | PathLike):
         entry = {"fpath_img": fspath(entry)}
     if not isinstance(entry, Mapping):
-        raise _UnusableError(f"is no JSON object with the keys {', '.join(required)}")
+        raise _UnusableError(f"is not a JSON object with the keys {', '.join(required)}")
     for key in required:
         if key not in entry:
             raise _UnusableError(f'has no "{key}"')
@@ -197,7 +236,7 @@ def _record(entry: Any, required: Sequence[str], optional: Sequence[str], inside
 
 
 def _leaves_root(path: str) -> bool:
-    """Whether a relative path climbs above where it starts, by its text alone.
+    """Whether a relative path leads out of its root, judged by its text alone.
 
     >>> _leaves_root("a/../../b"), _leaves_root("a/../b"), _leaves_root("/b")
     (True, False, False)
@@ -209,20 +248,30 @@ def _leaves_root(path: str) -> bool:
 
 def _parse(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise _UnusableError("is not UTF-8 text") from None
     except (ValueError, RecursionError):
         raise _UnusableError("is not JSON") from None
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Python would take the last value of a key that has several."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        for key, value in pairs:
+            if value != found[key]:
+                raise _UnusableError(f'has two values for "{key}"')
+    return found
+
+
 def _value(value: Any, key: str) -> Any:
-    """The value of a key, checked: a path, or a number of pixels."""
+    """The checked value of a key: a path or a number of pixels."""
     if key.startswith("fpath"):
-        if not isinstance(value, str | PathLike) or not fspath(value) or "\0" in str(value):
-            raise _UnusableError(f'has {value!r} for "{key}", which is no path')
+        if not isinstance(value, str | PathLike) or not is_possible(fspath(value)):
+            raise _UnusableError(f'has {value!r} for "{key}", which is not a path')
         return fspath(value)
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or not 1 <= value <= _LONGEST_SIDE:
-        raise _UnusableError(f'has {value!r} for "{key}", which is no whole number of pixels above 0')
+        raise _UnusableError(f'has {value!r} for "{key}", which is not a whole number of pixels above 0')
     return int(value)

@@ -1,4 +1,4 @@
-"""Which images make up the i-th sub-batch of training, at which size, and which of them are mirrored."""
+"""The schedule of training: the images of the i-th sub-batch, their size, and which of them are mirrored."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# What a random stream is for. Streams of different purposes never meet, whatever their further keys.
+# Purposes of random streams. Streams of different purposes are independent, even with the same keys.
 _PERMUTATION, _ORDER, _ITEM, _SUBSTITUTE, _TRANSFORM = range(5)
 
 
 @dataclass(frozen=True, slots=True)
 class SubBatch:
-    """What one sub-batch is made of."""
+    """The random choices for one sub-batch."""
 
     records: np.ndarray  # (B,) indices into the list
     short_edge: int  # pixels
@@ -22,15 +22,15 @@ class SubBatch:
 class Schedule:
     """An endless sequence of sub-batches: ``schedule[i]`` is a pure function of (orientations, seed, i).
 
-    A sub-batch holds images of one orientation, so that little of it is padding. Each orientation is an
-    endless stream: all its records in random order, then all of them in another order, and so on. Sub-batch k
-    of an orientation is elements k*B to (k+1)*B of its stream, so nothing is lost or doubled where B does
-    not divide the number of records: the rest is carried into the next pass. Pass p holds the sub-batches
-    that each orientation completes in its p-th round, the orientations mixed at random. No sub-batch holds a
+    A sub-batch holds images of one orientation, to need little padding. Each orientation is an endless
+    stream: all its records in random order, then all of them in another order, and so on. Sub-batch k of an
+    orientation is elements k*B to (k+1)*B of its stream. No record is lost or doubled if B does not divide
+    the number of records, because the rest is carried into the next pass. Pass p holds the sub-batches that
+    each orientation completes in its p-th round, with the orientations mixed at random. No sub-batch holds a
     record twice if its orientation has at least 2*B - 1 records.
 
-    Nothing is kept from one index to the next (the permutations of the last pass asked for are a mere cache),
-    so workers, ranks and restarts need not agree on anything but the index.
+    An index needs nothing from the indices before it (the permutations of the last pass are only cached), so
+    workers, ranks and restarts need to agree only on the index.
     """
 
     def __init__(self, portrait: np.ndarray, batch: int, short_edges: Sequence[int], seed: int):
@@ -38,7 +38,7 @@ class Schedule:
         Args:
             portrait: orientation of each record; (N,) bool.
             batch: images in a sub-batch.
-            short_edges: lengths in pixels to draw from, once a sub-batch.
+            short_edges: lengths in pixels; one is drawn for each sub-batch.
 
         Raises: ValueError if there are no records or no short edges, or if batch or seed are too small.
         """
@@ -60,18 +60,18 @@ class Schedule:
         self._permutations: dict[tuple[int, int], np.ndarray] = {}
 
     def start_of_pass(self, number: int) -> int:
-        """Index of the first sub-batch of a pass; passes count from 0."""
+        """Index of the first sub-batch of a pass. Passes are numbered from 0."""
         return sum(number * len(group) // self._batch for group in self._groups)
 
     def pass_of(self, index: int) -> int:
         """Number of the pass that a sub-batch belongs to."""
-        # p passes hold at most p*N/B sub-batches, and less than one an orientation fewer than that.
+        # p passes hold at most p*N/B sub-batches, and fewer than that by less than one per orientation.
         low = index * self._batch // self._num_records
         high = (index + len(self._groups)) * self._batch // self._num_records + 1
         return bisect_right(range(low, high + 1), index, key=self.start_of_pass) + low - 1
 
     def __getitem__(self, index: int) -> SubBatch:
-        """The sub-batch of an index from 0 up. Raises: IndexError below 0."""
+        """The sub-batch at an index of 0 or more. Raises: IndexError below 0."""
         if index < 0:
             raise IndexError(f"Sub-batch {index}; the schedule begins at 0.")
         number = self.pass_of(index)
@@ -89,25 +89,26 @@ class Schedule:
         )
 
     def substitute(self, record: int, index: int, position: int, attempt: int) -> int:
-        """A record of the same orientation, to take the place of an unusable one.
+        """A record of the same orientation that replaces an unusable one.
 
         Args:
-            index, position: of the sub-batch, and of the record in it.
-            attempt: 0 for the first substitute, 1 for the substitute of that one, ...
+            index: of the sub-batch.
+            position: of the record in the sub-batch.
+            attempt: 0 for the first substitute, 1 for the substitute of that substitute, ...
         """
         group = next(group for group in self._groups if record in group)
         draw = self._random(1, _SUBSTITUTE, index, position, attempt)[0]
         return int(group[int(draw % np.uint64(len(group)))])
 
     def transform_seed(self, index: int, position: int) -> int:
-        """What an image's transform draws its random numbers from; 64 bits."""
+        """The 64-bit seed of an image's transform."""
         return int(self._random(1, _TRANSFORM, index, position)[0])
 
     def _random(self, count: int, purpose: int, *keys: int) -> np.ndarray:
         """Random bits as uint64, the same on any machine and with any version of numpy.
 
-        The raw bits of a bit generator are guaranteed to stay as they are; what Generator makes of them is
-        not.
+        NumPy guarantees that the raw bits of a bit generator never change. It does not for the methods of
+        Generator.
         """
         seeds = np.random.SeedSequence(self._seed, spawn_key=(purpose, *keys))
         return np.random.Philox(seeds).random_raw(count)
@@ -142,8 +143,8 @@ class Schedule:
         carried = number * count % batch
         if not carried or count < 2 * batch - 1:
             return order
-        # The first sub-batch begins with the end of the former round. Move what it already holds out of its
-        # other places. The end of this round is left as drawn, so that the next one need not know of this.
+        # The first sub-batch begins with the end of the previous round. Move the records that it already has
+        # out of its remaining places. The end of this round stays as drawn, so the next can ignore this.
         before = self._shuffled(count, _PERMUTATION, kind, number - 1)[count - carried :]
         front = order[: count - (number + 1) * count % batch]
         first = np.flatnonzero(~np.isin(front, before))[: batch - carried]

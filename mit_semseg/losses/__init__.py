@@ -1,4 +1,4 @@
-"""The losses of training, a file each, and weighted sums of them (criterion.py)."""
+"""The losses of training, one per file, and weighted sums of them (criterion.py)."""
 
 from .criterion import LOSSES, Criterion, LossOptions, build_criterion, parse_losses, pixel_loss_sum
 

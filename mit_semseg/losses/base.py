@@ -1,38 +1,38 @@
-"""What all losses have in common."""
+"""The base of all losses."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Loss(nn.Module):
-    """A loss as a sum over units, which the training divides by the units of all devices and sub-batches.
+    """A loss as a sum over units. Training divides it by the units of all devices and sub-batches.
 
-    So several devices, or several sub-batches an update, give the loss of all their pixels together: a mean
-    of each device's mean would give pixels of sparsely labelled shards more weight, and a shard without a
-    label would be 0 / 0.
+    Several devices, or several sub-batches per update, thus give the loss of all their pixels together. A
+    mean of means would give more weight to pixels of sparsely labelled shards, and a shard without a label
+    would be 0 / 0.
 
     ``loss(log_probs, label)`` takes log-probabilities (N, C, h, w) and labels (N, h, w) int64, where -1 is
-    ignored, and returns the 0-dim sum, computed in float32 at least. Without a labelled pixel it is 0, and
-    so are its gradients.
+    ignored. It returns the 0-dim sum, computed in float32 at least. Without a labelled pixel, the sum and its
+    gradients are 0.
 
     Args:
-        class_weights: (C,), how much a pixel of each class counts; None: all alike.
+        class_weights: (C,), the weight of a pixel of each class; None for equal weights.
     """
 
     class_weights: Tensor | None
 
     def __init__(self, class_weights: Tensor | None = None) -> None:
         super().__init__()
-        # Not among the weights of the module: it follows from the config and the list.
+        # Not in the state dict, because it is computed from the config and the training list.
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def forward(self, log_probs: Tensor, label: Tensor) -> Tensor:
         raise NotImplementedError
 
     def units(self, label: Tensor) -> Tensor:
-        """What the sum is to be divided by, 0-dim float64: labelled pixels, each times its class's weight.
+        """The divisor of the sum, 0-dim float64: the labelled pixels, each times the weight of its class.
 
-        It depends on the labels alone, so that it is known before the scores are.
+        It depends on the labels only, so it is known before the forward pass.
         """
         return self._pixel_weights(label, torch.float64).sum()
 
@@ -45,7 +45,7 @@ class Loss(nn.Module):
 
 
 def in_float32(log_probs: Tensor) -> Tensor:
-    """``log_probs`` in float32, or float64 if that is what they are in."""
+    """``log_probs`` in float32, or in float64 if they already are."""
     return log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
 
 

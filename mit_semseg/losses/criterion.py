@@ -1,7 +1,6 @@
-"""What training minimizes: a weighted sum of losses."""
+"""The objective of training: a weighted sum of losses."""
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,12 @@ from .focal import Focal
 from .lovasz import LovaszSoftmax
 from .ohem import OHEM
 
+_LARGEST_WEIGHT = 1e6  # in a sum of losses; gradients in float32 overflow far beyond
+
 
 @dataclass(frozen=True)
 class LossOptions:
-    """What the losses can be told; each takes what it knows."""
+    """The options of all losses; each loss reads its own."""
 
     class_weights: Tensor | None = None
     label_smoothing: float = 0.0
@@ -38,11 +39,11 @@ LOSSES: dict[str, Callable[[LossOptions], Loss]] = {
 
 
 class Criterion(nn.Module):
-    """Several losses of the same scores, and how much each counts.
+    """Several losses of the same scores, and their weights.
 
     ``criterion(log_probs, label)`` is the sum of each loss over its units, (K,) for K losses, and
-    ``units(label)`` the units, (K,) float64; see `Loss`. ``sum(weights * sums / units)`` is to be minimized,
-    with sums and units over all devices.
+    ``units(label)`` are the units, (K,) float64; see `Loss`. Training minimizes
+    ``sum(weights * sums / units)``, with sums and units over all devices.
     """
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
@@ -58,23 +59,23 @@ class Criterion(nn.Module):
 
 
 def build_criterion(text: str, options: LossOptions) -> Criterion:
-    """The sum of losses that a text names, see `parse_losses`."""
+    """The criterion of a text such as ``cross_entropy + 0.5*dice``, see `parse_losses`."""
     terms = parse_losses(text)
     return Criterion([LOSSES[name](options) for name in terms], list(terms.values()))
 
 
 def pixel_loss_sum() -> Criterion:
-    """Cross-entropy of all pixels with a label, as the published models were trained."""
+    """Cross-entropy of all labelled pixels, as the published models were trained."""
     return build_criterion("cross_entropy", LossOptions())
 
 
 def parse_losses(text: str) -> dict[str, float]:
-    """The weight of each loss in a sum.
+    """The weight of each loss in a sum of losses.
 
     >>> parse_losses("cross_entropy + 0.5*dice")
     {'cross_entropy': 1.0, 'dice': 0.5}
 
-    Raises: ValueError, in words that follow on "it", for what is no such sum.
+    Raises: ValueError for any other text. Its message continues a sentence that begins with the config key.
     """
     weights: dict[str, float] = {}
     for term in re.split(r"(?<!\d[eE])\+", text):  # not at the + of 1e+2
@@ -91,10 +92,13 @@ def parse_losses(text: str) -> dict[str, float]:
                 weight = float(match[1])
             except ValueError:
                 raise ValueError(
-                    f"has the weight '{match[1].strip()}' of {name}, which is no number"
+                    f"has the weight '{match[1].strip()}' of {name}, which is not a number"
                 ) from None
-        if not (math.isfinite(weight) and weight > 0):
-            raise ValueError(f"has the weight {weight:g} of {name}, but takes numbers above 0")
+        if not 0 < weight <= _LARGEST_WEIGHT:
+            raise ValueError(
+                f"has the weight {weight:g} of {name}, but takes numbers above 0 and up to "
+                f"{_LARGEST_WEIGHT:g}"
+            )
         if name in weights:
             raise ValueError(f"has {name} twice")
         weights[name] = weight

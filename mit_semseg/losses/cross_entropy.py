@@ -1,4 +1,4 @@
-"""Cross-entropy, as the published models were trained, and with smoothed labels."""
+"""Cross-entropy, as the published models were trained, with optional label smoothing."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,8 +9,9 @@ from .base import Loss, in_float32
 class CrossEntropy(Loss):
     """The negative log-probability of the true class, summed over the labelled pixels.
 
-    With ``smoothing`` s the target is 1 - s + s / C for the true class and s / C for each other one. Class
-    weights are torch's: on the true class for a pixel's part 1 - s, on each class for the part s / C.
+    With ``smoothing`` s, the target is 1 - s + s / C for the true class and s / C for the others. Class
+    weights work as in torch: the part 1 - s of a pixel takes the weight of its true class, and each part
+    s / C takes the weight of its own class.
 
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture, section 7 (label smoothing).
     """

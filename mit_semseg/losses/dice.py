@@ -12,8 +12,8 @@ class Dice(Loss):
     The coefficient of a class with probabilities p and label g, 0 or 1, is ``2 sum(p g) / (sum(p p) +
     sum(g))`` over the labelled pixels of a sub-batch.
 
-    It is no sum over pixels. Over several devices or sub-batches, the loss is the mean of theirs, weighted by
-    labelled pixels.
+    The loss is not a sum over pixels. Over several devices or sub-batches, it is the mean of their losses,
+    weighted by their labelled pixels.
 
     Source: Milletari et al. 2016, V-Net, section 3.
     """

@@ -10,11 +10,11 @@ class LovaszSoftmax(Loss):
     """The Lovász extension of one minus IoU, mean over the classes that occur, times the labelled pixels.
 
     For a class, each labelled pixel of a sub-batch has an error: 1 - p where its label is the class, else p.
-    Taken from the largest error to the smallest, each is multiplied by what 1 - IoU grows by if its pixel is
-    wrong, too.
+    From the largest error to the smallest, each is multiplied by the increase of 1 - IoU when its pixel
+    becomes wrong as well.
 
-    It is no sum over pixels. Over several devices or sub-batches, the loss is the mean of theirs, weighted by
-    labelled pixels.
+    The loss is not a sum over pixels. Over several devices or sub-batches, it is the mean of their losses,
+    weighted by their labelled pixels.
 
     Source: Berman et al. 2018, The Lovász-Softmax loss, algorithm 1.
     """
@@ -33,25 +33,25 @@ class LovaszSoftmax(Loss):
             growth = _growth(probs.detach()[:, number], truth, valid)
             slope[:, number] = torch.where(truth, -growth, growth)
             offset += growth[truth].sum()
-        # Linear in the errors as long as their order stays, so this has the value and the gradient in one.
+        # Linear in the errors while their order stays the same, so this has the right value and gradient.
         return ((slope * probs).sum() + offset) * valid.sum() / max(len(present), 1)
 
 
 def _growth(probs: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """What each pixel adds to 1 - IoU of a class if the pixels of larger errors are wrong already.
+    """The increase of 1 - IoU of a class by each pixel, if the pixels with larger errors are already wrong.
 
     Args:
         probs: of the class, (N, h, w).
-        truth, valid: (N, h, w) bool; whether the pixel's label is the class, and whether it has one.
+        truth, valid: (N, h, w) bool; whether the pixel's label is the class, and whether it has a label.
 
     Returns: (N, h, w); 0 where there is no label.
     """
     errors = torch.where(truth, 1 - probs, probs).masked_fill(~valid, -1)
-    order = errors.flatten().argsort(descending=True, stable=True)  # without a label: last
+    order = errors.flatten().argsort(descending=True, stable=True)  # unlabelled pixels last
     true = truth.flatten()[order]
     size = truth.sum()
     missed = true.cumsum(0)
-    # In float64: differences of neighbours among a million are beyond float32.
+    # In float64, because float32 cannot resolve the steps between neighbours among a million pixels.
     loss = 1 - (size - missed).double() / (size + (~true).cumsum(0)).double()
     growth = torch.empty_like(errors)
     growth.view(-1)[order] = torch.diff(loss, prepend=loss.new_zeros(1)).to(growth)

@@ -11,11 +11,11 @@ from .base import Loss, in_float32, of_true_class
 class OHEM(Loss):
     """Online hard example mining: the mean cross-entropy of the hard pixels, times the labelled pixels.
 
-    Hard is what has a probability of its true class below ``threshold``, and the share ``min_kept`` of the
-    labelled pixels with the lowest ones. With class weights the mean is a weighted one.
+    A pixel is hard if the probability of its true class is below ``threshold``, or if it is among the lowest
+    ones of the labelled pixels, whose share is ``min_kept``. With class weights, the mean is weighted.
 
-    Which pixels are hard is decided on each device and in each sub-batch by itself. Over several, the loss is
-    the mean of theirs, weighted by labelled pixels.
+    Each device selects the hard pixels of each sub-batch on its own. Over several devices or sub-batches, the
+    loss is the mean of their losses, weighted by their labelled pixels.
 
     Args:
         threshold: above 0, up to 1.
@@ -45,9 +45,9 @@ class OHEM(Loss):
         return (label >= 0).sum(dtype=torch.float64)
 
     def _is_hard(self, log_p: Tensor, valid: Tensor) -> Tensor:
-        """(N, h, w) bool; of pixels that are alike at the limit of ``min_kept``, all."""
+        """(N, h, w) bool. Pixels that tie at the limit of ``min_kept`` are all hard."""
         ascending = log_p.masked_fill(~valid, torch.inf).flatten().sort().values
-        # As tensors, because reading a number from a GPU waits for all that it has to do.
+        # Tensors, because reading a number from a GPU waits for all of its work.
         least = torch.ceil(valid.sum(dtype=torch.float64) * self.min_kept).long()
         highest = torch.where(least > 0, ascending[(least - 1).clamp(min=0)], -torch.inf)
         return valid & ((log_p < math.log(self.threshold)) | (log_p <= highest))

@@ -1,7 +1,17 @@
 """The models: encoders, decoders, the builder that selects them by name, and the module that joins them."""
 
-from . import hrnet, mobilenet, models, resnet
-from .builder import ModelBuilder, check_pair
+from . import hrnet, mobilenet, models, resnet, resnext
+from .builder import ModelBuilder, ModelSpec, check_pair
 from .segmentation import SegmentationModule
 
-__all__ = ["ModelBuilder", "SegmentationModule", "check_pair", "hrnet", "mobilenet", "models", "resnet"]
+__all__ = [
+    "ModelBuilder",
+    "ModelSpec",
+    "SegmentationModule",
+    "check_pair",
+    "hrnet",
+    "mobilenet",
+    "models",
+    "resnet",
+    "resnext",
+]

@@ -1,29 +1,42 @@
-"""Encoders and decoders by name. A new one is a line in a table here and a file beside the others."""
+"""Encoders and decoders by name. To add one, write its file and add a line to a table here."""
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from ..checkpoint import load_weights
 from ..errors import UserError
 from .decoders.base import Decoder, Style
 from .decoders.c1 import C1, C1DeepSup
+from .decoders.deeplab import DeepLabV3, DeepLabV3Deepsup, DeepLabV3Plus, DeepLabV3PlusDeepsup
+from .decoders.fcn import FCN, FCNDeepsup
 from .decoders.ppm import PPM, PPMDeepsup
+from .decoders.segformer import Segformer, SegformerDeepsup
 from .decoders.upernet import UPerNet, UPerNetDeepsup, UPerNetLite, UPerNetTiny
-from .encoders.hrnet import hrnetv2
-from .encoders.mobilenet import MobileNetV2Dilated, mobilenetv2
+from .encoders.convnext import ConvNeXt
+from .encoders.hrnet import HRNet, hrnetv2
+from .encoders.mit import MixTransformer
+from .encoders.mobilenet import MobileNetV2Dilated, MobileNetV2Stages, mobilenetv2
 from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50, resnet101, resnext101
-from .packaged import PREFIX, packaged_file
-from .pretrained import imagenet_weights
+from .encoders.resnet_variants import DEPTHS, VARIANTS, ResNetVariant
+from .encoders.swin import Swin
+from .options import decoder_options, encoder_options, read_options
+from .weights.fit import load_weights
+from .weights.packaged import PREFIX, packaged_file
+from .weights.pretrained import imagenet_weights
 
-TIMM = "timm/"  # before the name of a model of timm, most of which are encoders too
+TIMM = "timm/"  # prefix of the models of timm, most of which can be encoders
 
-# Each builds an encoder with random weights, which publishes `channels` and `strides` of its maps, finest
-# first.
-ENCODERS: dict[str, Callable[[], nn.Module]] = {
+_T = TypeVar("_T")
+_NONE: Mapping[str, Any] = {}
+
+# Each builds an encoder with random weights. Its `channels` and `strides` describe its maps, finest first.
+# Its keyword-only parameters are the options of the encoder.
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "mobilenetv2dilated": lambda: MobileNetV2Dilated(mobilenetv2(), dilate_scale=8),
     "resnet18": lambda: Resnet(resnet18()),
     "resnet18dilated": lambda: ResnetDilated(resnet18(), dilate_scale=8),
@@ -35,6 +48,31 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "resnet101dilated": lambda: ResnetDilated(resnet101(), dilate_scale=8),
     "resnext101": lambda: Resnet(resnext101()),
     "hrnetv2": hrnetv2,
+    **{
+        f"resnet{depth}_{variant}": partial(ResNetVariant, depth, variant)
+        for depth in DEPTHS
+        for variant in VARIANTS
+    },
+    "mobilenetv2": MobileNetV2Stages,
+    "hrnet_w18_small": partial(HRNet, modules=(1, 3, 2), blocks=(2, 2, 2, 2)),
+    "hrnet_w18": HRNet,
+    "hrnet_w48": partial(HRNet, widths=(48, 96, 192, 384)),
+    "mit_b0": MixTransformer,
+    **{
+        f"mit_b{size}": partial(MixTransformer, depths=depths, widths=(64, 128, 320, 512))
+        for size, depths in enumerate(
+            ((2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 18, 3), (3, 8, 27, 3), (3, 6, 40, 3)), 1
+        )
+    },
+    "convnext_tiny": ConvNeXt,
+    "convnext_small": partial(ConvNeXt, depths=(3, 3, 27, 3)),
+    "convnext_base": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(128, 256, 512, 1024)),
+    "convnext_large": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(192, 384, 768, 1536)),
+    "convnext_xlarge": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(256, 512, 1024, 2048)),
+    "swin_tiny": Swin,
+    "swin_small": partial(Swin, depths=(2, 2, 18, 2)),
+    "swin_base": partial(Swin, depths=(2, 2, 18, 2), width=128, heads=(4, 8, 16, 32), window=12),
+    "swin_large": partial(Swin, depths=(2, 2, 18, 2), width=192, heads=(6, 12, 24, 48), window=12),
 }
 
 DECODERS: dict[str, type[Decoder]] = {
@@ -46,10 +84,15 @@ DECODERS: dict[str, type[Decoder]] = {
     "upernet_deepsup": UPerNetDeepsup,
     "upernet_lite": UPerNetLite,
     "upernet_tiny": UPerNetTiny,
+    "fcn": FCN,
+    "fcn_deepsup": FCNDeepsup,
+    "deeplabv3": DeepLabV3,
+    "deeplabv3_deepsup": DeepLabV3Deepsup,
+    "deeplabv3plus": DeepLabV3Plus,
+    "deeplabv3plus_deepsup": DeepLabV3PlusDeepsup,
+    "segformer": Segformer,
+    "segformer_deepsup": SegformerDeepsup,
 }
-
-
-_T = TypeVar("_T")
 
 
 class ModelBuilder:
@@ -62,24 +105,34 @@ class ModelBuilder:
         weights: str = "",
         imagenet: bool = True,
         output_stride: int = 0,
+        options: Mapping[str, Any] = _NONE,
     ) -> nn.Module:
-        """An encoder.
+        """An encoder with its weights.
 
         Args:
-            arch: a name in ``ENCODERS``, in any case, or ``timm/`` and the name of a model of timm.
-            fc_dim: not read, since an encoder knows its channels; kept for existing callers.
-            weights: a checkpoint, or ``package:`` and a name in ``mit_semseg.models.packaged.PACKAGES``;
-                empty for ImageNet's weights, which are downloaded once.
-            imagenet: False leaves random weights where ``weights`` is empty.
-            output_stride: of a timm model's last map; 0 for its own.
+            arch: a name in ``ENCODERS``, in any case, or ``timm/`` and the name of a timm model.
+            fc_dim: ignored, because an encoder knows its channels; kept for existing callers.
+            weights: a checkpoint, or ``package:`` and a name in
+                ``mit_semseg.models.weights.packaged.PACKAGES``; "" for ImageNet's weights, which are
+                downloaded once.
+            imagenet: whether "" means ImageNet's weights; False for random ones.
+            output_stride: stride of a timm model's last map; 0 for the model's own.
+            options: values of the encoder's options; see `mit_semseg.models.options`.
 
-        Raises: UserError for an unknown name and for weights that don't fit or can't be had.
+        Raises: UserError for an unknown name or option, and for weights that do not fit or cannot be
+            downloaded.
         """
+        key = "MODEL.encoder_options"
         if is_timm(arch):
+            read_options(options, {}, key, arch)
             return _build_timm(arch, weights, imagenet, output_stride)
         name, build = _look_up(arch, ENCODERS, "MODEL.arch_encoder", "encoder")
         check_packaged(weights, name)
-        net = build()
+        values = read_options(options, encoder_options(build), key, name)
+        try:
+            net = build(**values)
+        except ValueError as error:
+            raise UserError(f"{key}: {error}.") from None
         strides: tuple[int, ...] = net.strides  # type: ignore[assignment]
         if output_stride not in (0, strides[-1]):
             raise UserError(
@@ -105,29 +158,35 @@ class ModelBuilder:
         dropout: float = -1.0,
         norm: str = "batch",
         reset_classifier: bool = False,
+        options: Mapping[str, Any] = _NONE,
     ) -> Decoder:
-        """A decoder.
+        """A decoder with its weights.
 
         Args:
             arch: a name in ``DECODERS``, in any case.
-            fc_dim: channels of the encoder's last map. It stands for ``channels`` where those are not given,
-                as in a ResNet: four maps, each of twice the channels of the one before.
-            weights: a checkpoint; empty for random weights.
+            fc_dim: channels of the encoder's last map. Used only without ``channels``, for the
+                maps of a ResNet: four maps, each with twice the channels of the previous one.
+            weights: a checkpoint; "" for random weights.
             use_softmax: True for inference, False for training.
-            channels: of all the encoder's maps, finest first.
-            dim: channels of its inner maps; 0 for the published width.
+            channels: channels of all maps of the encoder, finest first.
+            dim: channels of the decoder's inner maps; 0 for the published width.
             dropout: probability of dropping a channel before a classifier; negative for the published one.
             norm: a name in ``mit_semseg.models.layers.NORMS``.
-            reset_classifier: of ``weights``, which may be of another class count then, take all but the
-                layers that give the classes' scores; those are random.
+            reset_classifier: keep random weights in the layers that output class scores. ``weights`` may then
+                have another number of classes.
+            options: further fields of `mit_semseg.models.decoders.base.Style`, of which each decoder reads
+                some.
 
-        Raises: UserError for an unknown name and for weights that don't fit.
+        Raises: UserError for an unknown name or option, and for weights that do not fit.
         """
         name, build = _look_up(arch, DECODERS, "MODEL.arch_decoder", "decoder")
         if channels is None:
-            channels = (fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim)
-        style = Style(dim, dropout, norm)
-        net = build(channels, num_class, use_softmax, style)
+            channels = channels_for(fc_dim)
+        style = decoder_style(name, dim, dropout, norm, options)
+        try:
+            net = build(channels, num_class, use_softmax, style)
+        except ValueError as error:
+            raise UserError(f"MODEL.decoder_options: {error}.") from None
         if reset_classifier or not weights:
             net.apply(ModelBuilder.weights_init)
         if weights:
@@ -141,7 +200,7 @@ class ModelBuilder:
 
     @staticmethod
     def weights_init(m: nn.Module) -> None:
-        """Random weights for one layer: convolutions after He et al. 2015, BatchNorm the identity."""
+        """Initialize one layer: convolutions as in He et al. 2015, BatchNorm close to the identity."""
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight)
         elif isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine:
@@ -149,21 +208,134 @@ class ModelBuilder:
             nn.init.constant_(m.bias, 1e-4)
 
 
+@dataclass(frozen=True)
+class ModelSpec:
+    """An encoder and a decoder by name, with all parameters of their shapes.
+
+    Attributes:
+        fc_dim: channels of the encoder's last map; ignored for an encoder of timm.
+        label_stride: stride at which labels are compared with the decoder's scores.
+        output_stride: see `ModelBuilder.build_encoder`.
+        decoder_dim, decoder_dropout, decoder_norm: see `ModelBuilder.build_decoder`.
+        encoder_options, decoder_options: see `mit_semseg.models.options`.
+    """
+
+    arch_encoder: str
+    arch_decoder: str
+    num_class: int
+    fc_dim: int
+    label_stride: int
+    output_stride: int = 0
+    decoder_dim: int = 0
+    decoder_dropout: float = -1.0
+    decoder_norm: str = "batch"
+    encoder_options: Mapping[str, Any] = field(default_factory=dict)
+    decoder_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Check that the model can be built, before any weights are read.
+
+        Raises: UserError if it cannot; see `check_pair`.
+        """
+        with torch.device("meta"):  # no memory, no random numbers
+            encoder = ModelBuilder.build_encoder(
+                self.arch_encoder,
+                imagenet=False,
+                output_stride=self.output_stride,
+                options=self.encoder_options,
+            )
+            pair = (encoder, self.arch_encoder, self.arch_decoder, self.fc_dim, self.label_stride)
+            check_pair(*pair, self.decoder_options)
+            if self.decoder_options:
+                self._decoder(encoder, "", use_softmax=True, reset_classifier=False)
+
+    def build(
+        self,
+        weights: tuple[str, str] = ("", ""),
+        *,
+        use_softmax: bool,
+        imagenet: bool = False,
+        reset_classifier: bool = False,
+    ) -> tuple[nn.Module, Decoder]:
+        """The encoder and the decoder, on the CPU.
+
+        Args:
+            weights: checkpoints of encoder and decoder; "" for random weights.
+            use_softmax: True for inference, False for training.
+            imagenet: start the encoder from ImageNet's weights if it has no checkpoint.
+            reset_classifier: see `ModelBuilder.build_decoder`.
+        """
+        encoder = ModelBuilder.build_encoder(
+            self.arch_encoder,
+            weights=weights[0],
+            imagenet=imagenet,
+            output_stride=self.output_stride,
+            options=self.encoder_options,
+        )
+        return encoder, self._decoder(encoder, weights[1], use_softmax, reset_classifier)
+
+    def _decoder(
+        self, encoder: nn.Module, weights: str, use_softmax: bool, reset_classifier: bool
+    ) -> Decoder:
+        return ModelBuilder.build_decoder(
+            self.arch_decoder,
+            num_class=self.num_class,
+            weights=weights,
+            use_softmax=use_softmax,
+            channels=encoder.channels,  # type: ignore[arg-type]
+            dim=self.decoder_dim,
+            dropout=self.decoder_dropout,
+            norm=self.decoder_norm,
+            reset_classifier=reset_classifier,
+            options=self.decoder_options,
+        )
+
+
+def channels_for(fc_dim: int) -> tuple[int, int, int, int]:
+    """Channels of a ResNet's maps, finest first, of which the last has ``fc_dim``."""
+    return fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim
+
+
 def _reshaped(net: nn.Module, other: nn.Module) -> list[str]:
-    """The weights whose shapes differ between two networks with the same names."""
+    """The names of the weights whose shapes differ between two networks with the same weight names."""
     shapes = {name: value.shape for name, value in other.state_dict().items()}
     return [name for name, value in net.state_dict().items() if value.shape != shapes[name]]
 
 
-def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim: int, rate: int) -> None:
-    """Refuse an encoder and a decoder that can't work together, and figures in the config that aren't theirs.
+def decoder_style(
+    arch: str,
+    dim: int = 0,
+    dropout: float = -1.0,
+    norm: str = "batch",
+    options: Mapping[str, Any] = _NONE,
+) -> Style:
+    """The style of a decoder of that name. Arguments as for `ModelBuilder.build_decoder`.
+
+    Raises: UserError for an option that the decoder does not have, or of another type.
+    """
+    known = decoder_options(DECODERS[arch])
+    return Style(dim, dropout, norm)._replace(
+        **read_options(options, known, "MODEL.decoder_options", f"decoder {arch}")
+    )
+
+
+def check_pair(
+    encoder: nn.Module,
+    arch_encoder: str,
+    arch_decoder: str,
+    fc_dim: int,
+    rate: int,
+    options: Mapping[str, Any] = _NONE,
+) -> None:
+    """Check that an encoder and a decoder fit together, and that the config has their channels and stride.
 
     Args:
-        encoder: what ``arch_encoder`` built.
-        fc_dim: channels of the encoder's last map, as the config has it; not read for an encoder of timm.
-        rate: stride at which labels are compared with the decoder's scores, as the config has it.
+        encoder: the encoder named ``arch_encoder``.
+        fc_dim: channels of the encoder's last map, from the config; ignored for an encoder of timm.
+        rate: stride at which labels are compared with the decoder's scores, from the config.
+        options: see `ModelBuilder.build_decoder`.
 
-    Raises: UserError with the reason and the value to set.
+    Raises: UserError, with the value to set, if they do not.
     """
     channels: tuple[int, ...] = encoder.channels  # type: ignore[assignment]
     strides: tuple[int, ...] = encoder.strides  # type: ignore[assignment]
@@ -179,7 +351,12 @@ def check_pair(encoder: nn.Module, arch_encoder: str, arch_decoder: str, fc_dim:
             f"MODEL.fc_dim is {fc_dim}, but {arch_encoder} ends with {channels[-1]} channels. "
             f"Set MODEL.fc_dim {channels[-1]}."
         )
-    stride = strides[decoder.output_map]
+    index = decoder.stride_map(decoder_style(name, options=options))
+    if not -len(strides) <= index < len(strides):
+        raise UserError(
+            f"MODEL.decoder_options: maps begins with {index}, but {arch_encoder} gives {len(strides)} maps."
+        )
+    stride = strides[index]
     if rate != stride:
         raise UserError(
             f"DATASET.segm_downsampling_rate is {rate}, but {name} on {arch_encoder} predicts at stride "
@@ -193,9 +370,9 @@ def is_timm(arch: str) -> bool:
 
 
 def check_packaged(weights: str, arch: str) -> None:
-    """Refuse weights called ``package:NAME`` that are not there, or are not for encoder ``arch``.
+    """Check that weights named ``package:NAME`` exist and are for encoder ``arch``.
 
-    Raises: UserError, see :func:`mit_semseg.models.packaged.packaged_file`.
+    Raises: UserError if not; see :func:`mit_semseg.models.weights.packaged.packaged_file`.
     """
     if weights.startswith(PREFIX):
         packaged_file(weights, arch)
@@ -226,6 +403,7 @@ def _look_up(arch: str, table: Mapping[str, _T], key: str, kind: str) -> tuple[s
         hint = f"Did you mean {near[0]}? " if near else ""
         others = f" and {TIMM}NAME, for the models of timm" if kind == "encoder" else ""
         raise UserError(
-            f"{key} is '{arch}', which is no {kind}. {hint}The {kind}s are {', '.join(table)}{others}."
+            f"{key} is '{arch}', which is not a known {kind}. {hint}"
+            f"The {kind}s are {', '.join(table)}{others}."
         )
     return name, table[name]

@@ -1,5 +1,6 @@
 """The module path of the old package; holds no code."""
 
-from .encoders.hrnet import HRNetV2, hrnetv2
+from .encoders.hrnet import HighResolutionModule, HRNetV2, hrnetv2
+from .encoders.resnet import BasicBlock, Bottleneck
 
-__all__ = ["HRNetV2", "hrnetv2"]
+__all__ = ["BasicBlock", "Bottleneck", "HRNetV2", "HighResolutionModule", "hrnetv2"]

@@ -1,5 +1,5 @@
 """The module path of the old package; holds no code."""
 
-from .encoders.mobilenet import MobileNetV2, mobilenetv2
+from .encoders.mobilenet import InvertedResidual, MobileNetV2, mobilenetv2
 
-__all__ = ["MobileNetV2", "mobilenetv2"]
+__all__ = ["InvertedResidual", "MobileNetV2", "mobilenetv2"]

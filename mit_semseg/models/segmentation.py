@@ -1,23 +1,38 @@
 """Encoder, decoder and loss as one module."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..lib.nn import async_copy_to
 from .layers import resize
 
 
-class SegmentationModule(nn.Module):
-    """What the parallel wrappers, the training step and inference call.
+class SegmentationModuleBase(nn.Module):
+    """The base of modules that are trained on labelled images."""
+
+    def pixel_acc(self, pred: Tensor, label: Tensor) -> Tensor:
+        """Share of the labelled pixels whose highest score is that of their label; 0 if none is labelled.
+
+        Args:
+            pred: scores (N, C, h, w).
+            label: (N, h, w); -1 means no label.
+        """
+        return _correct_pixels(pred, label).float() / (label >= 0).sum().float().clamp(min=1)
+
+
+class SegmentationModule(SegmentationModuleBase):
+    """The module that the parallel wrappers, the training step and inference call.
 
     Args:
         net_enc: an encoder.
         net_dec: a decoder; ``use_softmax`` False for training, True for inference.
         crit: maps log-probabilities (N, C, h, w) and labels (N, h, w) to a loss; None for inference only.
-        deep_sup_scale: weight of the auxiliary loss of a decoder with deep supervision; None leaves it out.
-        at_label_size: enlarge the scores to the labels before loss and accuracy; otherwise both have to be of
-            one size.
+        deep_sup_scale: weight of the auxiliary loss of a decoder with deep supervision; None omits that loss.
+        at_label_size: resize the scores to the labels before loss and accuracy. Without it, both must have
+            the same size.
     """
 
     def __init__(
@@ -37,21 +52,27 @@ class SegmentationModule(nn.Module):
         self.at_label_size = at_label_size
 
     def forward(
-        self, feed_dict: dict[str, Any] | list[dict[str, Any]], *, segSize: tuple[int, int] | None = None
+        self,
+        feed_dict: dict[str, Any] | list[dict[str, Any]],
+        *,
+        segSize: tuple[int, int] | None = None,
+        count_correct: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Class probabilities if ``segSize`` is given, else the loss and the pixel accuracy.
 
         Args:
             feed_dict: ``img_data`` (N, 3, H, W) float, and for training ``seg_label`` (N, h, w) int64 with -1
-                for pixels to ignore; further keys are not read. A list of one such dict is taken as the dict.
+                for pixels to ignore; other keys are not read. It may come in a list, as from a loader with
+                `user_scattered_collate`; its tensors are then copied to the device of the module.
             segSize: (height, width) of the probabilities.
+            count_correct: return the number of correct pixels in place of the accuracy. Numbers of several
+                devices can be added, accuracies cannot.
 
-        Returns: probabilities (N, num_class, *segSize), or two 0-dim tensors (loss, pixel accuracy); the loss
-            has the shape that ``crit`` gives it.
+        Returns: probabilities (N, num_class, *segSize), or the loss in the shape that ``crit`` gives it and
+            the 0-dim accuracy or number.
         """
-        if isinstance(feed_dict, (list, tuple)):
-            (feed_dict,) = feed_dict
-        features = self.encoder(feed_dict["img_data"], return_feature_maps=True)
+        batch = self._unpacked(feed_dict) if isinstance(feed_dict, (list, tuple)) else feed_dict
+        features = self.encoder(batch["img_data"], return_feature_maps=True)
         if segSize is not None:
             return self.decoder(features, segSize=segSize)
         if self.crit is None:
@@ -60,27 +81,30 @@ class SegmentationModule(nn.Module):
         auxiliary = None
         if isinstance(prediction, (tuple, list)):
             prediction, auxiliary = prediction
-        label = feed_dict["seg_label"]
+        label = batch["seg_label"]
         prediction = self._for_labels(prediction, label)
         loss = self.crit(prediction, label)
         if auxiliary is not None and self.deep_sup_scale is not None:
             loss = loss + self.crit(self._for_labels(auxiliary, label), label) * self.deep_sup_scale
+        if count_correct:
+            return loss, _correct_pixels(prediction, label)
         return loss, self.pixel_acc(prediction, label)
 
+    def _unpacked(self, batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The dict in a list of one, on the device of the module."""
+        (feed_dict,) = batch
+        parameter = next(self.parameters(), None)
+        return feed_dict if parameter is None else async_copy_to(feed_dict, parameter.device)
+
     def _for_labels(self, log_probs: Tensor, label: Tensor) -> Tensor:
-        """The log-probabilities that the enlarged scores have, (N, C, *label.shape[1:])."""
+        """The log-probabilities of the scores resized to the labels, (N, C, *label.shape[1:])."""
         if not self.at_label_size or log_probs.shape[-2:] == label.shape[-2:]:
             return log_probs
-        # Log-probabilities are scores, less a number for each pixel, and enlarging keeps that so.
-        return F.log_softmax(resize(log_probs, label.shape[-2:]), dim=1)
+        # Log-probabilities are the scores minus a number for each pixel, also after both are resized.
+        align_corners = getattr(self.decoder, "align_corners", False)  # a decoder of the user may lack it
+        return F.log_softmax(resize(log_probs, label.shape[-2:], align_corners), dim=1)
 
-    def pixel_acc(self, pred: Tensor, label: Tensor) -> Tensor:
-        """Share of the pixels with a label (0 or more) whose highest score is at it; 0 if there are none.
 
-        Args:
-            pred: scores (N, C, h, w).
-            label: (N, h, w).
-        """
-        valid = label >= 0
-        correct = (pred.argmax(1) == label) & valid
-        return correct.sum().float() / valid.sum().float().clamp(min=1)
+def _correct_pixels(pred: Tensor, label: Tensor) -> Tensor:
+    """Number of labelled pixels whose highest score is that of their label, 0-dim int64."""
+    return ((pred.argmax(1) == label) & (label >= 0)).sum()

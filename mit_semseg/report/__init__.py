@@ -1,5 +1,5 @@
-"""The report on an evaluation: one HTML page that needs no other file, no network and no scripts."""
+"""The HTML pages of an evaluation and of predictions. Each is one file that works offline."""
 
-from .page import render
+from .evaluation import render
 
 __all__ = ["render"]

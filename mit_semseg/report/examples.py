@@ -1,4 +1,4 @@
-"""The images that came out worst and best."""
+"""The images with the worst and the best predictions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics import ConfusionMatrix
+from ..metrics.confusion import ConfusionMatrix
 from .thumbnails import Thumbnails, thumbnails
 
 _EACH = 6  # images shown as the worst, and as the best
@@ -14,7 +14,7 @@ _EACH = 6  # images shown as the worst, and as the best
 
 @dataclass(frozen=True)
 class Confusion:
-    """``pixels`` of class ``truth`` that were taken for class ``guess``, of ``labelled`` in all."""
+    """``pixels`` of class ``truth`` that were predicted as class ``guess``, out of ``labelled`` in all."""
 
     truth: int
     guess: int
@@ -28,7 +28,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Example:
-    """The result on one image; ``confusion`` is its largest, None if all is right."""
+    """The result on one image. ``confusion`` is its largest one, None if every labelled pixel is right."""
 
     index: int  # in the list
     name: str
@@ -39,12 +39,12 @@ class Example:
 
     @property
     def rank(self) -> tuple[float, int]:
-        """Sorts the images from the worst to the best; among equals by their place in the list."""
+        """Sorts the images from the worst to the best, and equals by their position in the list."""
         return self.mean_iou, self.index
 
 
 class Examples:
-    """The worst and the best of the images that were shown to it; their pictures are the memory it takes."""
+    """The worst and the best of all images. Only their pictures take memory."""
 
     def __init__(self) -> None:
         self._kept: list[Example] = []
@@ -59,13 +59,13 @@ class Examples:
         matrix: ConfusionMatrix,
         colors: NDArray[np.uint8],
     ) -> Example | None:
-        """An image if it is among the worst or the best so far by its own mean IoU.
+        """The example of an image that is among the worst or the best so far by its own mean IoU, or None.
 
-        An image without a labelled pixel has none, and is left out. Whatever is not wanted here is not wanted
-        when more images have been added either.
+        An image without a labelled pixel has no mean IoU, so it is never an example. An image that is not
+        among them now will not be among them after more images either.
 
         Args:
-            matrix: of this image alone.
+            matrix: of this image only.
         """
         score = matrix.mean_iou()
         if np.isnan(score) or not self._is_wanted((score, index)):
@@ -79,11 +79,11 @@ class Examples:
         self._add([example])
 
     def merge(self, other: "Examples") -> None:
-        """Take over what another share of the list came to."""
+        """Add the examples from another part of the list."""
         self._add(other._kept)
 
     def worst(self) -> list[Example]:
-        """The worst first. No image is both among the worst and the best."""
+        """The worst first. No image is among both the worst and the best."""
         return self._kept[: min(_EACH, (len(self._kept) + 1) // 2)]
 
     def best(self) -> list[Example]:
@@ -102,11 +102,13 @@ class Examples:
 def largest_confusions(
     counts: NDArray[np.int64], most: int, *, by_share: bool = False, least_share: float = 0
 ) -> list[Confusion]:
-    """The confusions of most pixels, or with ``by_share`` of the largest share of the true class's pixels.
+    """The confusions with the most pixels, or with the largest share of the true class's pixels.
 
     Args:
         counts: (num_class, num_class); row: true class, column: predicted class.
-        least_share: leaves out the classes that have a smaller share of all labelled pixels.
+        most: the highest number of confusions to return.
+        by_share: sort by the share of the true class's pixels.
+        least_share: skip true classes that have a smaller share of all labelled pixels.
     """
     labelled = counts.sum(1)
     errors = counts.copy()

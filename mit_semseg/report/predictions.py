@@ -1,22 +1,20 @@
-"""The page that shows what came out for each image; it opens offline, as the report does."""
+"""The page that shows the prediction of each image.
+
+There may be more cards than fit into memory. So each card is kept on disk as one line that is found by its
+key, and the page is written card by card.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .markup import data_uri, escape, head, percent, swatch
+from .page import ENVIRONMENT, css_color
 from .thumbnails import thumbnails
 
-_STYLE = """
-.results { display: grid;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 8px 24px; }
-.results .figures { grid-template-columns: 1fr 1fr; }
-.results h2, .results .legend { font-size: .95rem; }
-.results h2 { margin: 0 0 6px; }
-"""
-_CARD = '<article class="card" data-input="'
-_CARD_END = "</article>\n"
+_START = b'<article class="card" data-input="'
+_END = b"</article>\n"
 
 
 def card(
@@ -27,72 +25,53 @@ def card(
     colors: NDArray[np.uint8],
     shares: Sequence[tuple[int, float]],
     links: Sequence[tuple[str, str]],
-) -> str:
-    """One image's part of the page, on one line.
+) -> bytes:
+    """One image's part of the page, as one line.
 
     Args:
-        name: of the image; `card_key` gives what it is known by.
+        name: of the image. `key_of` returns its `card_key` for this line.
         image: (H, W, 3) RGB.
         labels: (H, W) classes.
         names, colors: of all classes.
         shares: (class, share of the pixels), the largest first.
         links: (address, text) of its files.
     """
-    pictures = thumbnails(image, labels, labels, colors)
-    figures = "".join(
-        f'<figure><img loading="lazy" src="{data_uri(picture)}" alt="{what} of {_line(name)}"></figure>'
-        for what, picture in (("photo", pictures.photo), ("classes", pictures.prediction))
+    text = ENVIRONMENT.get_template("prediction_card.html").render(
+        key=card_key(name),
+        name=name,
+        pictures=thumbnails(image, labels, labels, colors),
+        classes=[{"name": names[k], "color": css_color(colors[k]), "share": share} for k, share in shares],
+        links=links,
     )
-    entries = "".join(
-        f"<li>{swatch(colors[k])}{escape(names[k])} <small>{percent(share)}</small></li>"
-        for k, share in shares
-    )
-    files = ", ".join(f'<a href="{escape(address)}">{_line(text)}</a>' for address, text in links)
-    return (
-        f'{_CARD}{card_key(name)}"><h2>{_line(name)}</h2><div class="figures">{figures}</div>'
-        f'<ul class="legend">{entries}</ul>{f"<p>{files}</p>" if files else ""}{_CARD_END}'
-    )
+    # To a browser, a line break in a name is a space too.
+    return _encoded(text.replace("\n", " ") + "\n")
 
 
 def card_key(name: str) -> str:
-    """What a card is known by: the name of its image, as it stands in the page."""
-    return _line(name)
+    """The key of an image's card: its name, percent-encoded, since a name may contain any character."""
+    return quote(name, errors="backslashreplace")
 
 
 def key_of(line: bytes) -> str | None:
-    """The key of a line of a page that is a card; None for all others."""
-    start, end = _CARD.encode(), _CARD_END.encode()
-    if not (line.startswith(start) and line.endswith(end)):
+    """The key of a line of the page; None if the line is not a whole card."""
+    if not (line.startswith(_START) and line.endswith(_END)):
         return None
-    return line[len(start) :].split(b'"', 1)[0].decode("utf-8", "replace")
+    return line.removeprefix(_START).split(b'"', 1)[0].decode("utf-8", "replace")
 
 
 def page(cards: Iterable[bytes], count: int, problems: Sequence[str]) -> Iterator[bytes]:
-    """The pieces of the page, one behind the other, so that it need not fit into memory.
+    """The page in pieces. A card is read when its piece is due, so the page need not fit into memory.
 
     Args:
-        cards: lines as `card` makes them, encoded.
-        count: how many there are.
-        problems: what is wrong with the images that are missing.
+        cards: lines that `card` returned.
+        count: how many cards there are.
+        problems: a sentence for each image that could not be segmented.
     """
-    counts = f"{count:,} segmented" + (f", {len(problems):,} with a problem" if problems else "")
-    yield encoded(
-        f"""{head("Predictions", style=_STYLE)}<header><h1>Predictions</h1><p>{counts}</p></header>
-<section class="results">
-"""
-    )
-    yield from cards
-    yield encoded("</section>\n")
-    if problems:
-        items = "".join(f"<li>{_line(problem)}</li>\n" for problem in problems)
-        yield encoded(f"<section><h2>Problems</h2>\n<ul>\n{items}</ul></section>\n")
-    yield encoded("</main>\n</body>\n</html>\n")
+    texts = (line.decode("utf-8", "replace").removesuffix("\n") for line in cards)
+    template = ENVIRONMENT.get_template("predictions.html")
+    return map(_encoded, template.generate(cards=texts, count=count, problems=problems))
 
 
-def encoded(text: str) -> bytes:
-    """UTF-8; bytes of file names that are none stay visible."""
+def _encoded(text: str) -> bytes:
+    """UTF-8. Bytes of a file name that are not UTF-8 appear as escapes."""
     return text.encode("utf-8", "backslashreplace")
-
-
-def _line(text: str) -> str:
-    return encoded(escape(text)).decode().replace("\r", "&#13;").replace("\n", "&#10;")

@@ -1,5 +1,5 @@
 "use strict";
-// The page is complete without this: here it learns to sort, and to name the cell under the pointer.
+// The page is complete without this script. It adds sorting, and names the cell under the pointer.
 
 const table = document.getElementById("classes");
 const orders = {
@@ -13,7 +13,7 @@ const sortBar = document.getElementById("sort");
 let current = "label";
 let reversed = false;
 
-// Names go up first, numbers of scores up too, since the worst is what one looks for, and pixels down.
+// The first click sorts names and scores up, since the worst scores matter most, and pixels down.
 function compare(key) {
   if (key === "name") return (a, b) => names.get(a).localeCompare(names.get(b));
   return (a, b) => Number(a.dataset[key]) - Number(b.dataset[key]);

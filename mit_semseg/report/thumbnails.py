@@ -1,4 +1,4 @@
-"""Small pictures of one image's result: photo, truth, prediction, errors."""
+"""Small pictures of the result on one image: photo, truth, prediction, errors."""
 
 import io
 from typing import NamedTuple
@@ -7,9 +7,9 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-_LONG_EDGE = 320  # pixels; sharp enough for a phone's width, and twelve images of four stay below 2 MB
+_LONG_EDGE = 320  # pixels; sharp on a phone, and twelve images with four pictures each stay below 2 MB
 _WRONG = np.array([230, 60, 20])
-_UNLABELLED = 0.45  # brightness left to what does not count
+_UNLABELLED = 0.45  # brightness of unlabelled pixels among the errors
 
 
 class Thumbnails(NamedTuple):
@@ -27,11 +27,11 @@ def thumbnails(
     prediction: NDArray[np.integer],
     colors: NDArray[np.uint8],
 ) -> Thumbnails:
-    """The four pictures of an image; it is made smaller, never larger.
+    """The four pictures of an image, which is scaled down, never up.
 
     Args:
         photo: (H, W, 3) RGB.
-        label: (H, W) true classes; negative ones are unlabelled: black in the truth, dark among the errors.
+        label: (H, W) true classes. Negative ones are unlabelled: black in the truth, dark among the errors.
         prediction: (H, W) classes.
         colors: (num_class, 3) RGB.
     """
@@ -59,12 +59,13 @@ def _errors(
 
 def _jpeg(picture: PIL.Image.Image) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=80, subsampling=0)  # or the red of errors runs out
+    # Subsampled colour would blur the red of errors.
+    picture.save(file, format="JPEG", quality=80, subsampling=0)
     return file.getvalue()
 
 
 def _label_map(labels: NDArray[np.integer], colors: NDArray[np.uint8]) -> bytes:
-    """A PNG with a palette of the classes that occur, or in RGB where they are too many for one."""
+    """A PNG with a palette of the classes that occur, or in RGB if a palette cannot hold them."""
     classes, positions = np.unique(labels, return_inverse=True)
     table = np.concatenate([np.zeros((1, 3), np.uint8), colors])[np.maximum(classes + 1, 0)]
     positions = positions.reshape(labels.shape)

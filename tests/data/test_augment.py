@@ -167,10 +167,10 @@ def test_a_function_of_the_users_is_found_in_the_working_directory(tmp_path, mon
     assert augmented(transform, *example(), 0)[0].shape == (3, 32, 48)
     with pytest.raises(UserError, match="my_augment has no buidl"):
         build_augmentation("my_augment:buidl", options())
-    with pytest.raises(UserError, match="'my_augment:__name__', which is no function but of type str"):
+    with pytest.raises(UserError, match="'my_augment:__name__', which is of type str, not a function"):
         build_augmentation("my_augment:__name__", options())
     with pytest.raises(
-        UserError, match="'builtins:repr', which returned no transform but a value of type str"
+        UserError, match="'builtins:repr', which returned a value of type str, not a transform"
     ):
         build_augmentation("builtins:repr", options())
 
@@ -178,7 +178,7 @@ def test_a_function_of_the_users_is_found_in_the_working_directory(tmp_path, mon
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("krop", "DATASET.augment is 'krop', but takes published, crop, or the place of a function"),
+        ("krop", "DATASET.augment is 'krop', but takes published, crop, or a function"),
         ("no_such_module:f", "there is no module no_such_module"),
     ],
 )

@@ -25,6 +25,15 @@ def test_rows_are_sorted_by_index_and_the_first_synonym_is_the_name(tmp_path):
     assert table.colors.dtype == np.uint8
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_of_a_spreadsheet_may_have_semicolons_or_tabs(tmp_path, mark):
+    rows = ("Index,Name,Red,Green,Blue", '1,"sky;blue",1,2,3', "2,car,4,5,6")
+    path = write(tmp_path / "c.csv", "\r\n".join(row.replace(",", mark) for row in rows))
+    table = load_classes(path, 2)
+    assert table.names == ("sky", "car")
+    assert table.colors.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
 def test_what_is_written_is_read_again(tmp_path):
     table = ClassTable(("wall", 'a "b", c', "straße"), palette(3))
     write_classes(tmp_path / "c.csv", table)
@@ -89,10 +98,10 @@ def test_made_up_colours_are_distinct_and_not_black():
         ("index,name\n1,a\n", "names 1 classes, but DATASET.num_class is 2. Index 2 is missing."),
         ("index,name\n1,a\n2,b\n3,c\n", "names 3 classes, but DATASET.num_class is 2. It needs"),
         ("index,name\n0,a\n2,b\n", "Index 1 is missing. It needs a row for each index from 0 to 1."),
-        ("index,name\n1,a\n1,b\n", "row 3 has index 1 once more"),
+        ("index,name\n1,a\n1,b\n", "row 3 repeats index 1"),
         (
             "index,name\n1,a\nx,\n2\n3,\n",
-            'row 3 has index "x", which is no whole number from 0 up; row 4 has 1 cells',
+            'row 3 has index "x", which is not a whole number of 0 or more; row 4 has 1 cells',
         ),
         ("index,name,red,green,blue\n1,a,0,0,256\n", 'row 2 has the colour value "256"'),
         ("index,name,red,green,blue\n" + "1,a,-1,0,0\n" * 5, "; ... and 2 more."),

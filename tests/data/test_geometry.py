@@ -1,6 +1,6 @@
 import pytest
 
-from mit_semseg.data.geometry import fit_size, round_up
+from mit_semseg.data.resize import fit_size, round_up
 
 
 def test_the_short_edge_is_met_and_the_other_side_rounded_down():

@@ -162,11 +162,11 @@ def test_what_is_no_image_is_refused_by_its_type(image, message):
         (torch.full((3, 2, 2), torch.inf), "image holds values that are NaN or infinite."),
         (
             np.array([[0.0, 255.0]]),
-            "image holds values from 0 to 255, but floating point goes from 0 to 1. Divide",
+            "image holds values from 0 to 255, but floating point must be from 0 to 1. Divide",
         ),
         (
             torch.tensor([[-2.1, 1.5]]),
-            "image holds values from -2.1 to 1.5, but floating point goes from 0 to 1.",
+            "image holds values from -2.1 to 1.5, but floating point must be from 0 to 1.",
         ),
         (NOISE.astype(int), "image holds values of type int64, but takes uint8 or uint16, or floating point"),
         (NOISE > 3, "image holds values of type bool, but takes uint8"),

@@ -1,5 +1,6 @@
 import json
 import pickle
+import shlex
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import FORKS
 
 from mit_semseg.data.records import Record, read_records
 from mit_semseg.errors import UserError
@@ -85,8 +87,8 @@ def test_unusable_lines_are_collected_and_raised_once(tmp_path):
         read_records(path)
     assert str(caught.value) == (
         f'{path}: 7 of 8 lines unusable: line 2 has no "height"; '
-        'line 3 has 0 for "width", which is no whole number of pixels above 0; '
-        "line 4 has '480' for \"height\", which is no whole number of pixels above 0; ... and 4 more."
+        'line 3 has 0 for "width", which is not a whole number of pixels above 0; '
+        "line 4 has '480' for \"height\", which is not a whole number of pixels above 0; ... and 4 more."
     )
 
 
@@ -95,13 +97,15 @@ def test_unusable_lines_are_collected_and_raised_once(tmp_path):
     [
         ("{not json", "line 1 is not JSON"),
         ("[" * 100_000, "line 1 is not JSON"),
-        ("[1, 2]", "line 1 is no JSON object with the keys fpath_img, fpath_segm, width, height"),
+        ("[1, 2]", "line 1 is not a JSON object with the keys fpath_img, fpath_segm, width, height"),
         (line(1, width=12.5), "line 1 has 12.5 for"),
         (line(1, width=True), "line 1 has True for"),
         (line(1, height=-3), "line 1 has -3 for"),
         (line(1, height=2**40), "line 1 has 1099511627776 for"),
-        (line(1, fpath_segm=5), 'line 1 has 5 for "fpath_segm", which is no path'),
-        (line(1, fpath_img="a\0b"), 'for "fpath_img", which is no path'),
+        (line(1, fpath_segm=5), 'line 1 has 5 for "fpath_segm", which is not a path'),
+        (line(1, fpath_img="a\0b"), 'for "fpath_img", which is not a path'),
+        ('{"fpath_img": "a.jpg", "width": 3, "fpath_img": "b.jpg"}', 'line 1 has two values for "fpath_img"'),
+        (line(1, fpath_img="\ud800.jpg"), 'for "fpath_img", which is not a path'),
     ],
 )
 def test_each_kind_of_bad_line_says_what_is_wrong(tmp_path, entry, message):
@@ -212,7 +216,7 @@ def share_of_own_memory(records, connection):
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from Linux's /proc")
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", FORKS])
 def test_processes_share_the_records_instead_of_copying_them(method):
     records = read_records(line(k, fpath_img="x" * 1000) for k in range(30_000))  # 30 MB of paths
     context = torch.multiprocessing.get_context(method)
@@ -226,5 +230,45 @@ def test_processes_share_the_records_instead_of_copying_them(method):
     process.join(60)
     assert total == sum(40 + k for k in range(30_000))
     assert after - before < 8
-    # When it starts, a forked process owns next to nothing; a spawned one what importing torch takes.
-    assert before < 8 or method == "spawn"
+    # When it starts, a forked process owns next to nothing; the other one what it has imported.
+    assert before < 8 or method == FORKS
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            json.dumps([line(1), line(1)]),
+            "seems to be a JSON array. A list has one JSON object per line, such as {",
+        ),
+        (json.dumps([line(1), line(1)], indent=1), "seems to be a JSON array."),
+        (f"[\n{json.dumps(line(1))},\n{json.dumps(line(1))}\n]\n", "seems to be a JSON array."),
+        (json.dumps(line(1), indent=1), "seems to hold JSON over several lines."),
+        (f"{json.dumps(line(1))},\n{json.dumps(line(1))}\n", "has a comma after its first record."),
+        (f"{line(1)}\n", "seems to hold dicts as Python prints them."),
+        ("image;label\na.jpg;a.png\n", "seems to be a table, separated by semicolons."),
+        ("a.jpg,a.png\n", "seems to be a table, separated by commas."),
+        ("a b/1.jpg\na b/2.jpg\n", "seems to be a list of paths."),
+        (json.dumps(line(1)).encode("utf-16"), "seems to be text in UTF-16. Save it as UTF-8."),
+        (json.dumps(line(1)).encode("utf-16-le"), "seems to be text in UTF-16. Save it as UTF-8."),
+    ],
+)
+def test_a_list_in_another_form_is_named_with_what_to_do(tmp_path, content, says):
+    path = tmp_path / "x.odgt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for options in ({}, {"on_unusable": lambda *_: None}):
+        with pytest.raises(UserError) as error:
+            read_records(path, **options)
+        assert str(error.value).startswith(f"{path} {says}")
+
+
+def test_the_command_that_rewrites_an_array_works(tmp_path):
+    path = tmp_path / "a b.odgt"
+    path.write_text(json.dumps([line(1), line(1)], indent=1))
+    with pytest.raises(UserError) as error:
+        read_records(path)
+    command = str(error.value).partition("To rewrite it: ")[2]
+    subprocess.run(
+        command.replace("python", shlex.quote(sys.executable)), shell=True, check=True, cwd=tmp_path
+    )
+    assert read_records(tmp_path / "new.odgt").as_dicts() == [line(1), line(1)]

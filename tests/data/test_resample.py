@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mit_semseg.data.resample import pick_nearest, resize
+from mit_semseg.data.resize import pick_nearest, resize
 
 RNG = np.random.Generator(np.random.Philox(4))
 

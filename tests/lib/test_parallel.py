@@ -72,7 +72,7 @@ def test_sums_over_their_global_count_have_the_gradients_of_one_device_with_all_
     several, one = Segmenter().double(), Segmenter().double()
     one.load_state_dict(several.state_dict())
     for layer in (several.body[1], one.body[1]):
-        layer.eps = 1e-30  # max(var, eps) and var + eps are then the same
+        layer.eps = 1e-30  # far below the variances, so that max(var, eps) and var + eps are the same
 
     (UserScatteredDataParallel(several, ["cpu"] * 3)(batch)[0].sum() / valid).backward()
     (one(whole)[0] / valid).backward()
@@ -102,20 +102,20 @@ def test_a_short_batch_uses_the_first_devices_and_a_long_one_is_refused():
         parallel(batch_of_many_sizes())
     with pytest.raises(ValueError, match="The batch has 0 dicts"):
         parallel([])
-    with pytest.raises(TypeError, match="got 2 arguments"):
+    with pytest.raises(TypeError, match="but there are 2 arguments"):
         parallel(*batch_of_many_sizes()[:2])
 
 
-def test_devices_of_two_kinds_or_none_are_refused():
+def test_devices_of_two_types_or_none_are_refused():
     for device_ids in (["cpu", "cuda:1"], []):
-        with pytest.raises(ValueError, match="one device, or several of one kind"):
+        with pytest.raises(ValueError, match="one device, or several of one type"):
             UserScatteredDataParallel(nn.Identity(), device_ids)
 
 
-def test_a_module_elsewhere_is_named():
+def test_a_module_on_another_device_is_named():
     parallel = UserScatteredDataParallel(Segmenter(), device_ids=["cpu"] * 2)
     parallel.module.to("meta")
-    with pytest.raises(RuntimeError, match="The module lies on meta; move it to the first device, cpu"):
+    with pytest.raises(RuntimeError, match="The module is on meta; move it to the first device, cpu"):
         parallel([feed(1, 4, 4), feed(1, 4, 4)])
 
 
@@ -135,7 +135,7 @@ def test_wrappers_unwrap_copy_and_store_like_dataparallel():
     assert twin(batch_of_many_sizes()[:2])[0].shape == (2,)
 
 
-def test_dataparallel_cuts_tensors_along_the_batch_and_joins_the_outputs():
+def test_dataparallel_splits_tensors_along_the_batch_and_concatenates_the_outputs():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), SynchronizedBatchNorm2d(4, eps=1e-30)).double()
     twin = copy.deepcopy(net)
     x = torch.randn(5, 3, 4, 4).double()
@@ -144,7 +144,17 @@ def test_dataparallel_cuts_tensors_along_the_batch_and_joins_the_outputs():
     torch.testing.assert_close(net.state_dict(), twin.state_dict())
 
 
-def test_dataparallel_refuses_tensors_that_cannot_be_cut_alike():
+@pytest.mark.parametrize("variance", [1e-7, 1e-5, 1e-3, 1.0])
+def test_several_devices_divide_by_the_larger_of_variance_and_eps_and_one_by_their_sum(variance):
+    layer = SynchronizedBatchNorm2d(1, eps=1e-5).double()
+    x = torch.tensor([-1.0, 1.0, 1.0, -1.0]).double().view(4, 1, 1, 1) * variance**0.5
+    several, one = DataParallelWithCallback(layer, ["cpu"] * 2)(x), layer(x)
+    torch.testing.assert_close(several, x / max(variance, 1e-5) ** 0.5, rtol=1e-9, atol=0)
+    torch.testing.assert_close(one, x / (variance + 1e-5) ** 0.5, rtol=1e-9, atol=0)
+    assert torch.allclose(one, several, rtol=1e-3) == (variance > 1e-2)
+
+
+def test_dataparallel_refuses_tensors_that_cannot_be_split_equally():
     parallel = DataParallelWithCallback(nn.Bilinear(2, 2, 1), device_ids=["cpu"] * 2)
     with pytest.raises(ValueError, match=r"sizes \[2, 4\] along dimension 0"):
         parallel(torch.zeros(4, 2), torch.zeros(2, 2))
@@ -189,7 +199,7 @@ def test_a_plain_dataparallel_is_patched_and_ours_needs_no_patch():
 Pair = namedtuple("Pair", "first second")
 
 
-def test_copying_to_a_device_takes_any_nest_and_leaves_the_rest():
+def test_tensors_in_any_nest_are_copied_to_a_device():
     x = torch.ones(2)
     batch = {"img": [x, (x, None)], "name": "a.jpg", "pair": Pair(x, 3), "size": torch.Size([2])}
     for device in ("cpu", torch.device("cpu")):
@@ -207,7 +217,7 @@ def test_the_collate_function_returns_the_batch_itself():
     assert user_scattered_collate(batch) is batch
 
 
-def test_outputs_are_gathered_by_structure_and_let_gradients_back():
+def test_outputs_are_gathered_by_structure_and_pass_gradients():
     a, b = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
     outputs = [{"loss": a, "map": a.expand(1, 2), "none": None, "name": "x"}]
     outputs.append({"loss": b, "map": b.expand(2, 2), "none": None, "name": "y"})

@@ -1,4 +1,4 @@
-"""Replicas in threads: what they share with the master, and that no failure leaves one waiting."""
+"""Replicas in threads: what they share with the master, and that a failure leaves none of them waiting."""
 
 import threading
 import time
@@ -67,7 +67,7 @@ def test_an_error_in_the_forward_releases_the_others_and_is_the_one_raised(faili
     with pytest.raises(type(error)) as caught:
         on_replicas(net, shards)
     assert caught.value is error
-    assert [y.shape for y in on_replicas(net, [X, X, X])] == [X.shape] * 3  # the next step is none the worse
+    assert [y.shape for y in on_replicas(net, [X, X, X])] == [X.shape] * 3  # the next step works
 
 
 def test_an_error_says_which_replica_it_is_from():
@@ -99,13 +99,15 @@ def test_an_error_in_the_backward_of_one_replica_ends_the_backward():
 def test_a_replica_that_misses_a_layer_is_named():
     with pytest.raises(
         RuntimeError,
-        match=r"Replica 0 is at layer 'layers.b', but the forward of replica 1 is over.*the same",
+        match=r"Replica 0 is at layer 'layers.b', but the forward pass of replica 1 has ended.*the same",
     ):
         on_replicas(Branches({0: "ab", 1: "a"}), [starting_with(0), starting_with(1)])
 
 
 def test_replicas_at_two_layers_at_once_are_named():
-    with pytest.raises(RuntimeError, match=r"is at layer 'layers.\w', but replica \d at layer 'layers.\w'"):
+    with pytest.raises(
+        RuntimeError, match=r"is at layer 'layers.\w', but replica \d is at layer 'layers.\w'"
+    ):
         on_replicas(Branches({0: "ab", 1: "ba"}), [starting_with(0), starting_with(1)])
 
 
@@ -119,7 +121,7 @@ def test_activation_checkpointing_is_refused_not_computed_with_the_wrong_statist
             return torch.utils.checkpoint.checkpoint(self.layer, x, use_reentrant=False)
 
     outputs = on_replicas(Checkpointed(), [X.clone().requires_grad_(), X.clone().requires_grad_()])
-    with pytest.raises(RuntimeError, match="one process a device"):
+    with pytest.raises(RuntimeError, match="one process per device"):
         sum(y.square().sum() for y in outputs).backward()
 
 

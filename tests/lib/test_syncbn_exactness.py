@@ -221,6 +221,6 @@ def test_an_input_of_other_dimensions_is_refused(dim, shape):
 
 def test_an_input_of_other_channels_is_refused():
     with pytest.raises(
-        ValueError, match=r"SynchronizedBatchNorm2d of 3 channels got an input of 4: \(2, 4, 1, 1\)"
+        ValueError, match=r"SynchronizedBatchNorm2d has 3 channels, but its input has 4: \(2, 4, 1, 1\)"
     ):
         on_replicas(SynchronizedBatchNorm2d(3), [torch.zeros(2, 4, 1, 1)] * 2)

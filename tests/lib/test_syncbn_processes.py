@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
+from forked import FORKS
 from one_device import assert_same, normalize, step
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -102,7 +103,7 @@ def counted_collectives():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(rank_main, args=((3, 2), folder), nprocs=3)
+    torch.multiprocessing.start_processes(rank_main, ((3, 2), folder), nprocs=3, start_method=FORKS)
     return folder
 
 

@@ -48,13 +48,14 @@ def test_names_of_decoders_are_known_in_any_case(name, fpn_dim):
 
 def test_an_unknown_name_is_told_with_the_nearest_and_with_all():
     assert refusal(ModelBuilder.build_encoder, "resnet50dialated", imagenet=False) == (
-        "MODEL.arch_encoder is 'resnet50dialated', which is no encoder. Did you mean resnet50dilated? "
-        f"The encoders are {', '.join(ENCODERS)} and timm/NAME, for the models of timm."
+        "MODEL.arch_encoder is 'resnet50dialated', which is not a known encoder. Did you mean "
+        f"resnet50dilated? The encoders are {', '.join(ENCODERS)} and timm/NAME, for the models of timm."
     )
     assert refusal(ModelBuilder.build_decoder, "xyz") == (
-        "MODEL.arch_decoder is 'xyz', which is no decoder. "
+        "MODEL.arch_decoder is 'xyz', which is not a known decoder. "
         "The decoders are c1, c1_deepsup, ppm, ppm_deepsup, upernet, upernet_deepsup, upernet_lite, "
-        "upernet_tiny."
+        "upernet_tiny, fcn, fcn_deepsup, deeplabv3, deeplabv3_deepsup, deeplabv3plus, deeplabv3plus_deepsup, "
+        "segformer, segformer_deepsup."
     )
 
 
@@ -65,7 +66,7 @@ def test_a_decoder_that_needs_more_maps_is_refused_with_the_reason():
     hrnet = without_numbers("hrnetv2")
     assert refusal(check_pair, hrnet, "hrnetv2", "C1_deepsup", 720, 4) == (
         "Decoder c1_deepsup needs 2 feature maps or more, but encoder hrnetv2 gives 1. "
-        "Set MODEL.arch_decoder to one of c1, ppm, or take another encoder."
+        "Set MODEL.arch_decoder to one of c1, ppm, fcn, deeplabv3, segformer, or take another encoder."
     )
     for decoder in ("ppm_deepsup", "upernet", "upernet_lite"):
         assert refusal(check_pair, hrnet, "hrnetv2", decoder, 720, 4).startswith(f"Decoder {decoder} needs 2")

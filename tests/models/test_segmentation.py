@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mit_semseg.lib.nn import UserScatteredDataParallel
 from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.models.decoders.base import Decoder
@@ -84,6 +85,19 @@ def test_pixel_accuracy_counts_labelled_pixels_only():
     scores = torch.tensor([[3.0, 0, 3, 0], [0, 3, 0, 3]]).reshape(1, 2, 2, 2)  # classes 0 1 0 1
     for label, share in (([0, 1, 0, 1], 1), ([0, 0, 0, -1], 2 / 3), ([1, 0, 1, 0], 0), ([-1] * 4, 0)):
         assert net.pixel_acc(scores, torch.tensor(label).reshape(1, 2, 2)).item() == pytest.approx(share)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_correct_pixels_are_counted_in_place_of_the_accuracy(deep):
+    feeds = [
+        {"img_data": IMAGE, "seg_label": torch.tensor(label).reshape(1, 1, 3)}
+        for label in ([0, 0, -1], [0, 1, 0], [-1, -1, -1])
+    ]
+    net = module(mean_loss(), deep=deep, scale=0.4)
+    assert [net(feed, count_correct=True)[1].item() for feed in feeds] == [1, 3, 0]
+    assert torch.equal(net(feeds[0], count_correct=True)[0], net(feeds[0])[0])
+    losses, counts = UserScatteredDataParallel(net, ["cpu"] * 3)(feeds, count_correct=True)
+    assert (losses.shape, counts.tolist(), counts.dtype) == ((3,), [1, 3, 0], torch.int64)
 
 
 @pytest.mark.parametrize("size", [(1, 3), (2, 5), (7, 4), torch.Size([3, 3])])

@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 
-from mit_semseg.report.predictions import card, card_key, encoded, key_of, page
+from mit_semseg.report.predictions import card, card_key, key_of, page
 
 COLORS = np.array([[200, 60, 40], [60, 180, 60]], np.uint8)
 IMAGE = np.zeros((8, 12, 3), np.uint8)
@@ -11,7 +11,7 @@ LABELS = np.zeros((8, 12), np.uint8)
 
 def a_card(name, links=()):
     shares = [(0, 0.75), (1, 0.25)]
-    return encoded(card(name, IMAGE, LABELS, ("brick", "<lawn>"), COLORS, shares, links))
+    return card(name, IMAGE, LABELS, ("brick", "<lawn>"), COLORS, shares, links)
 
 
 def test_a_card_is_one_line_that_tells_its_key_whatever_the_name():
@@ -21,6 +21,11 @@ def test_a_card_is_one_line_that_tells_its_key_whatever_the_name():
         assert line.endswith(b"\n")
         assert key_of(line) == card_key(name)
         assert b"<script" not in line
+
+
+def test_names_that_look_alike_in_the_page_have_keys_of_their_own():
+    names = ["a b.jpg", "a\nb.jpg", "a\rb.jpg", "a%20b.jpg", "a&#10;b.jpg", "a  b.jpg"]
+    assert len({key_of(a_card(name)) for name in names}) == len(names)
 
 
 def test_half_a_card_and_other_lines_have_no_key():
@@ -43,3 +48,19 @@ def test_the_page_needs_nothing_from_elsewhere():
     assert text.index('alt="photo of a.jpg"') < text.index('alt="photo of b.jpg"')
     assert not re.search(r"https?://|<script|<link", text)
     assert set(re.findall(r'src="([^:]+):', text)) == {"data"}
+
+
+def test_the_page_reads_a_card_only_when_it_is_due():
+    read = []
+
+    def cards():
+        for k in range(100):
+            read.append(k)
+            yield a_card(f"{k}.jpg")
+
+    pieces = page(cards(), 100, [])
+    for piece in pieces:
+        if b"photo of 2.jpg" in piece:
+            break
+    assert read == [0, 1, 2]
+    assert b"".join(pieces).count(b"<article") == 97

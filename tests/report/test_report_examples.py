@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mit_semseg.metrics import ConfusionMatrix
+from mit_semseg.metrics.confusion import ConfusionMatrix
 from mit_semseg.report.examples import Confusion, Examples, largest_confusions
 from mit_semseg.report.thumbnails import thumbnails
 

@@ -9,8 +9,8 @@ import pytest
 
 from mit_semseg.config import load_config
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.evaluation.results import write_results
-from mit_semseg.engine.evaluation.tally import Tally
+from mit_semseg.evaluation.results import write_results
+from mit_semseg.evaluation.tally import Tally
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -25,6 +25,13 @@ onload = () => {{
   const click = (key) => page.querySelector(`#sort [data-key=${{key}}]`).click();
   found.overflow = page.documentElement.scrollWidth - page.documentElement.clientWidth;
   found.foreign = all("img").filter((image) => !image.src.startsWith("data:")).length;
+  const lines = (cell) => {{
+    const range = page.createRange();
+    range.selectNodeContents(cell);
+    return new Set(Array.from(range.getClientRects(), (box) => Math.round(box.top))).size;
+  }};
+  const numbers = all("#classes td[data-title]");
+  found.broken = numbers.filter((cell) => lines(cell) > 1).map((cell) => cell.textContent);
   found.first = rows();
   for (const key of ["name", "iou", "iou", "pixels", "label"]) {{
     click(key);
@@ -43,7 +50,7 @@ onload = () => {{
 
 def written(folder, names, images):
     table = ClassTable(tuple(names), palette(len(names)))
-    tally = Tally(table)
+    tally = Tally(table, boundary=True)
     for index, (prediction, label) in enumerate(images):
         item = {"info": f"{index}.jpg", "img_ori": np.zeros((*label.shape, 3), np.uint8)}
         tally.include(tally.score(index, item, label, prediction))
@@ -74,11 +81,13 @@ def opened(folder, width):
 def test_it_opens_sorts_and_logs_no_error(tmp_path, width):
     label = np.array([[0, 0, 0, 0, 1, 1, 1, 2, 2, -1]])
     prediction = np.array([[0, 0, 0, 1, 1, 1, 1, 0, 1, 0]])  # IoU: pole 3/5, building 3/5, arch 0
-    written(tmp_path, ["pole", "building", "arch", "train"], [(prediction, label)] * 2)
+    large = [np.kron(row, np.ones((200, 40), int)) for row in (prediction, label)]
+    written(tmp_path, ["pole", "building, such as a house or a wall", "arch", "train"], [large] * 2)
     found, logged = opened(tmp_path, width)
     assert logged == []
     assert '"overflow":0' in found
     assert '"foreign":0' in found
+    assert '"broken":[]' in found  # no number continues on a second line
     assert '"first":"0123"' in found
     assert '"name":"2103 "' in found
     assert '"iou":"2013 1023 "' in found  # what has no IoU stays last

@@ -6,12 +6,10 @@ import pytest
 
 from mit_semseg.config import load_config
 from mit_semseg.data.classes import ClassTable, palette
-from mit_semseg.engine.evaluation.results import metrics_of
-from mit_semseg.engine.evaluation.tally import Tally
+from mit_semseg.evaluation.results import metrics_of
+from mit_semseg.evaluation.tally import Tally
 from mit_semseg.report import render
-from mit_semseg.report.classes import confusion_words
-from mit_semseg.report.heatmap import heat_map
-from mit_semseg.report.markup import percent
+from mit_semseg.report.page import percent
 
 NASTY = "<script>alert(1)</script> & \"x\" 'y'"
 VOID = {"meta", "img", "br"}
@@ -56,6 +54,21 @@ def report(names, images, config=(), info="a.jpg"):
     return render(metrics, tally.matrix.counts, table.colors, tally.examples, cfg.dump())
 
 
+def report_of_counts(names, counts):
+    """The page on a confusion matrix, without images."""
+    table = ClassTable(tuple(names), palette(len(names)))
+    cfg = load_config(None, ["DATASET.num_class", str(len(names))])
+    tally = Tally(table)
+    tally.matrix.counts += counts
+    metrics = metrics_of(tally, table, cfg, [])
+    return render(metrics, counts, table.colors, tally.examples, cfg.dump())
+
+
+def part(page, heading):
+    """The page from a heading to the next one."""
+    return page.split(f"{heading}</h3>", 1)[1].split("<h", 1)[0]
+
+
 def test_the_numbers_are_in_the_page_without_scripts():
     prediction, label = [0] * 7 + [1] * 3 + [1] * 5, [0] * 10 + [1] * 5
     page = report(["pole", "building", "train"], [(prediction, label)] * 2)
@@ -92,8 +105,9 @@ def test_names_paths_and_values_are_text_whatever_they_hold():
     parsed = Page(page)
     assert parsed.tags.count("script") == 1
     assert parsed.texts.count(NASTY) >= 3
-    large = heat_map([NASTY] * 30, np.eye(30, dtype=np.int64))
+    large = report_of_counts([NASTY] * 30, np.eye(30, dtype=np.int64))
     assert "<script>alert" not in large
+    assert Page(large).texts.count(NASTY) == 4 * 30  # the table, both sides of the matrix, the legend
 
 
 def test_it_asks_for_nothing_from_outside():
@@ -129,23 +143,25 @@ def test_many_classes_make_a_picture_with_labels_and_stay_small():
     counts = np.zeros((500, 500), np.int64)
     counts[:300, :300] = 1
     counts[200:, 200:] += 5
-    drawn = heat_map([f"class {k}" for k in range(500)], counts)
-    assert '--n:200"' in drawn
-    assert "Left out: 300 classes" in drawn
+    matrix = part(report_of_counts([f"class {k}" for k in range(500)], counts), "Matrix")
+    assert '--n:200"' in matrix
+    assert "Not shown: 300 classes with" in matrix
 
 
-def test_classes_that_occur_nowhere_are_left_out_of_the_matrix():
-    drawn = heat_map(["sky", "car", "train"], np.array([[3, 0, 1], [0, 0, 0], [0, 0, 0]]))
-    assert "car" not in drawn
-    assert "sky taken for train: 25\N{NO-BREAK SPACE}%" in drawn
-    assert "Left out: 1 class that" in drawn
+def test_the_matrix_hides_classes_that_occur_nowhere():
+    counts = np.array([[3, 0, 1], [0, 0, 0], [0, 0, 0]])
+    matrix = part(report_of_counts(["sky", "car", "train"], counts), "Matrix")
+    assert "car" not in matrix
+    assert "sky taken for train: 25\N{NO-BREAK SPACE}%" in matrix
+    assert "Not shown: 1 class with" in matrix
 
 
 def test_a_class_of_a_few_pixels_is_not_named_as_the_largest_share():
     counts = np.array([[999_000, 1000, 0], [0, 9000, 0], [0, 9, 0]])
-    classes = [{"name": name} for name in ("sky", "car", "dust")]
-    assert "dust" not in confusion_words(classes, counts, by_share=True)
-    assert "dust" in confusion_words(classes, counts, by_share=False)
+    page = report_of_counts(["sky", "car", "dust"], counts)
+    assert "<b>sky</b> taken for <b>car</b>" in part(page, "Largest share of a class")
+    assert "dust" not in part(page, "Largest share of a class")
+    assert "dust" in part(page, "Most pixels")
 
 
 def test_shares_in_words():

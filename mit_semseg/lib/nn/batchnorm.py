@@ -1,6 +1,7 @@
-"""BatchNorm whose training statistics are those of the whole batch, over all devices."""
+"""BatchNorm with the training statistics of the whole batch, over all devices."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,33 +12,34 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from . import kernels
-from .moments import Moments, combine, measure
 from .sync import Exchange, process_exchange
 
 _Layer = TypeVar("_Layer", bound="SynchronizedBatchNorm")
 
 
 class SynchronizedBatchNorm(_BatchNorm):
-    """BatchNorm over the batches of all devices that train together; what the 1d, 2d and 3d layers share.
+    """BatchNorm over the batches of all devices that train together; the base of the 1d, 2d and 3d layers.
 
-    In training with peers, a channel's mean and variance are those of its values on all devices together,
-    whatever the size of each device's batch and images; an empty batch counts for nothing. The output is
-    ``(x - mean) / sqrt(max(var, eps)) * weight + bias``; the running average gets the unbiased variance.
-    Statistics are float32 at least, under autocast too. It costs one collective forward and one backward.
+    In training with peers, a channel's mean and variance are those of its values on all devices together.
+    Devices may have batches and images of different sizes; an empty batch has no weight. The output is
+    ``(x - mean) / sqrt(max(var, eps)) * weight + bias``, as the published models were trained. The running
+    average takes the unbiased variance. Statistics are float32 at least, under autocast too. A layer costs
+    one collective in the forward pass and one in the backward pass.
 
-    Peers are the other replicas, where a parallel wrapper of this package runs the layer; otherwise the ranks
-    of the default process group, if it has more than one. Without peers, and in evaluation, the layer is
-    PyTorch's own BatchNorm. It has the parameters, buffers and state dict of `torch.nn.BatchNorm2d`, and can
-    be copied, pickled and exported like it.
+    Peers are the other replicas if a parallel wrapper of this package runs the layer, and otherwise the ranks
+    of the default process group if it has more than one. Without peers, and in evaluation, the layer is
+    PyTorch's own BatchNorm, which divides by ``sqrt(var + eps)``. So one device and several differ in
+    channels whose variance is not far above eps. The layer has the parameters, buffers and state dict of
+    `torch.nn.BatchNorm2d`, and can be copied, pickled and exported in the same way.
 
     Source: Peng et al. 2018, MegDet, section 3.3 (statistics over devices).
     """
 
     exchange: Exchange | None = None
-    """Set on the layers of replicas, for one forward; a layer that stands for itself looks for processes."""
+    """Set on the layers of replicas for one forward pass. Other layers look for a process group."""
 
     frozen = False
-    """Whether the layer stays in evaluation mode, see `freezing.freeze_batch_norm`."""
+    """Whether the layer stays in evaluation mode, see `convert.freeze_batch_norm`."""
 
     def train(self: _Layer, mode: bool = True) -> _Layer:
         return super().train(mode and not self.frozen)
@@ -49,7 +51,7 @@ class SynchronizedBatchNorm(_BatchNorm):
         self._check_input_dim(input)
         if input.size(1) != self.num_features:
             raise ValueError(
-                f"{type(self).__name__} of {self.num_features} channels got an input of {input.size(1)}: "
+                f"{type(self).__name__} has {self.num_features} channels, but its input has {input.size(1)}: "
                 f"{tuple(input.shape)}."
             )
         shard = _Shard(input, self.weight, self.bias)
@@ -59,7 +61,7 @@ class SynchronizedBatchNorm(_BatchNorm):
         return output
 
     @torch.no_grad()
-    def _track(self, moments: Moments) -> None:
+    def _track(self, moments: "_Moments") -> None:
         # In place, because replica 0 shares these tensors with the master.
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
@@ -91,39 +93,91 @@ class SynchronizedBatchNorm3d(SynchronizedBatchNorm):
 
 
 class _Shard(NamedTuple):
-    """One device's input, and the layer's parameters as they lie on that device."""
+    """One device's input, and the layer's parameters on that device."""
 
     input: Tensor
     weight: Tensor | None
     bias: Tensor | None
 
 
-def _normalize_together(exchange: Exchange, eps: float, shards: list[_Shard]) -> list[tuple[Tensor, Moments]]:
+@dataclass(frozen=True)
+class _Moments:
+    """Mean and variance per channel of data on several devices; float32, or float64 for float64 data.
+
+    Each device measures its own count, mean and sum of squares about that mean, and `_combine` joins them.
+    Sums of plain squares would be easier to add, but lose the variance if the mean is large against it.
+
+    Source: Chan, Golub and LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample
+    variances.
+    """
+
+    mean: Tensor
+    squares: Tensor
+    """Sum of squares about the mean, (C,)."""
+    count: Tensor
+    """Values per channel, at least 1, a scalar."""
+
+    @property
+    def variance(self) -> Tensor:
+        return self.squares / self.count
+
+    @property
+    def unbiased_variance(self) -> Tensor:
+        """The estimate for the running average; 0 for a single value."""
+        return self.squares / (self.count - 1).clamp_min(1)
+
+
+def _measure(x: Tensor) -> Tensor:
+    """One row (2 C + 1,): mean, sum of squares about it, count. Zeros if ``x`` (N, C, ...) is empty."""
+    channels = x.size(1)
+    dtype = kernels.statistics_dtype(x)
+    count = x.numel() // channels
+    if count == 0:
+        return torch.zeros(2 * channels + 1, dtype=dtype, device=x.device)
+    mean, variance = kernels.mean_and_variance(x)
+    return torch.cat([mean, variance * count, mean.new_full((1,), count)])
+
+
+def _combine(rows: Tensor) -> _Moments:
+    """The moments of all data, from the rows of `_measure`, (n, 2 C + 1). Empty shards have no weight."""
+    channels = rows.size(1) // 2
+    means, squares, counts = rows.split([channels, channels, 1], dim=1)
+    total = counts.sum().clamp_min(1)
+    # Offsets from the first mean are small, so a large common mean costs them no digits.
+    offsets = means - means[0]
+    offset = (offsets * (counts / total)).sum(0)
+    squares = torch.addcmul(squares, counts, (offsets - offset).square()).sum(0)
+    return _Moments(means[0] + offset, squares, total)
+
+
+def _normalize_together(
+    exchange: Exchange, eps: float, shards: list[_Shard]
+) -> list[tuple[Tensor, _Moments]]:
     """Each shard, normalized by the moments of all shards here and in other processes, and those moments."""
     inputs = [shard.input.contiguous(memory_format=kernels.memory_format(shard.input)) for shard in shards]
     with torch.no_grad():
-        rows = torch.stack([measure(x).to(inputs[0].device) for x in inputs])
-        moments = combine(exchange.gather(rows))
+        rows = torch.stack([_measure(x).to(inputs[0].device) for x in inputs])
+        moments = _combine(exchange.gather(rows))
     weights, biases = [shard.weight for shard in shards], [shard.bias for shard in shards]
     outputs = _Normalize.apply(exchange, eps, moments, *inputs, *weights, *biases)
     return [(output, moments) for output in outputs]
 
 
 class _Normalize(Function):
-    """One autograd node over the n shards of this process: n inputs, n weights, n biases -> n outputs.
+    """One autograd node for the n shards of this process: n inputs, n weights, n biases -> n outputs.
 
-    Like batch_norm it keeps the inputs and a few numbers per channel, and nothing else of the inputs' size.
+    Like batch_norm, it saves the inputs and a few numbers per channel for the backward pass.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, exchange: Exchange, eps: float, moments: Moments, *tensors: Tensor | None
+        ctx: Any, exchange: Exchange, eps: float, moments: _Moments, *tensors: Tensor | None
     ) -> tuple[Tensor, ...]:
         inputs, weights, biases = _thirds(tensors)
         variance = moments.variance
         statistics = torch.stack([moments.mean, variance.clamp_min(eps).rsqrt()])
         near = [statistics.to(x.device) for x in inputs]
-        # Through max(var, eps) no gradient passes to a variance below eps.
+        # max(var, eps) passes no gradient to a variance below eps.
         per_value = torch.stack([torch.ones_like(variance), (variance >= eps).to(variance)]) / moments.count
         ctx.save_for_backward(*inputs, *weights, *near, per_value)
         ctx.exchange = exchange
@@ -146,7 +200,7 @@ class _Normalize(Function):
             for dy, x, here in zip(grads, inputs, near, strict=True)
         ]
         sum_here = reduce(torch.add, [local.to(per_value.device) for local in sums])
-        everyone = ctx.exchange.gather(sum_here.view(1, -1))  # in any case, as others may need it
+        everyone = ctx.exchange.gather(sum_here.view(1, -1))  # always, since other ranks may need it
         input_grads: list[Tensor | None] = [None] * len(inputs)
         if any(ctx.needs_input_grad[3 : 3 + len(inputs)]):
             averages = everyone.view(-1, *sum_here.shape).sum(0) * per_value
@@ -167,12 +221,13 @@ def _thirds(items: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequenc
 
 
 def _as(parameter: Tensor | None, statistics: Tensor) -> Tensor | None:
-    """The parameter in the statistics' type; the kernels take no half-precision one beside float32."""
+    """The parameter in the statistics' type: the kernels reject half precision next to float32."""
     return None if parameter is None else parameter.to(statistics.dtype)
 
 
 def _check_dimensions(layer: SynchronizedBatchNorm, input: Tensor, *allowed: int) -> None:
-    if input.dim() not in allowed:
+    # torch.fx traces with stand-ins of tensors, whose dimensions are unknown.
+    if isinstance(input, Tensor) and input.dim() not in allowed:
         wanted = " or ".join(map(str, allowed))
         raise ValueError(
             f"{type(layer).__name__} takes an input of {wanted} dimensions, not {tuple(input.shape)}."

@@ -1,8 +1,14 @@
-"""From BatchNorm to synchronized BatchNorm, and back."""
+"""Changes to all BatchNorms of a network: synchronize them, or freeze them."""
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from .batchnorm import SynchronizedBatchNorm1d, SynchronizedBatchNorm2d, SynchronizedBatchNorm3d
+from .batchnorm import (
+    SynchronizedBatchNorm,
+    SynchronizedBatchNorm1d,
+    SynchronizedBatchNorm2d,
+    SynchronizedBatchNorm3d,
+)
 
 Table = dict[type[nn.Module], type[nn.Module]]
 
@@ -15,11 +21,11 @@ PLAIN: Table = {synchronized: plain for plain, synchronized in SYNCHRONIZED.item
 
 
 def convert_model(module: nn.Module, synchronized: bool = True) -> nn.Module:
-    """The module with every BatchNorm synchronized or, with ``synchronized=False``, plain again.
+    """The module with every BatchNorm synchronized, or plain again with ``synchronized=False``.
 
-    Layers inside ``module`` are replaced in place; use what is returned, as ``module`` may be such a layer
-    itself. The new layers hold the parameters of the old ones, so an optimizer made before stays right.
-    Subclasses of the layers are left alone, as they may compute something else.
+    Layers inside ``module`` are replaced in place. Use the returned module, because ``module`` may be such a
+    layer itself. The new layers hold the parameters of the old ones, so an existing optimizer remains valid.
+    Subclasses of the layers are not replaced, because they may compute something else.
     """
     return _convert(module, SYNCHRONIZED if synchronized else PLAIN, {})
 
@@ -28,7 +34,7 @@ def _convert(module: nn.Module, table: Table, done: dict[nn.Module, nn.Module]) 
     if module not in done:
         done[module] = module
         if type(module) in table:
-            # Both kinds hold the same things, so the state moves as a whole, with buffers, mode and hooks.
+            # Both classes have the same attributes, so the whole state moves: buffers, mode and hooks too.
             kind = table[type(module)]
             done[module] = kind.__new__(kind)
             done[module].__dict__ = module.__dict__.copy()
@@ -36,3 +42,30 @@ def _convert(module: nn.Module, table: Table, done: dict[nn.Module, nn.Module]) 
             if child is not None:
                 module._modules[name] = _convert(child, table, done)
     return done[module]
+
+
+def freeze(module: nn.Module) -> None:
+    """Disable the gradients of all parameters of ``module``, and apply `freeze_batch_norm` to it."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    freeze_batch_norm(module)
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    """Freeze the statistics and parameters of every BatchNorm in ``module``.
+
+    The layers stay in evaluation mode, even if ``train()`` is called on them or on a module around them.
+
+    Raises: TypeError for a BatchNorm without this ability; `convert_model` makes one that has it.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, SynchronizedBatchNorm):
+            layer.frozen = True
+            layer.eval()
+            for parameter in layer.parameters():
+                parameter.requires_grad_(False)
+        elif isinstance(layer, _BatchNorm):
+            raise TypeError(
+                f"Layer '{name}' is a {type(layer).__name__}, which train() would unfreeze. "
+                "Convert the module with convert_model first."
+            )

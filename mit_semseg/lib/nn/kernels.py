@@ -1,7 +1,7 @@
-"""What one device computes on its own shard (N, C, ...), in as few passes over memory as torch allows.
+"""The computations of one device on its own shard (N, C, ...), in as few passes over memory as torch allows.
 
-On CUDA these are the fused kernels behind ``torch.nn.SyncBatchNorm``. Elsewhere they are plain torch
-operations, of which ``batch_norm`` with given statistics is the one-pass ``a x + b`` per channel.
+On CUDA these are the fused kernels of ``torch.nn.SyncBatchNorm``. Elsewhere they are plain torch operations;
+``batch_norm`` with given statistics computes ``a x + b`` per channel in one pass.
 """
 
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def statistics_dtype(x: Tensor) -> torch.dtype:
-    """float32 for float32 and all shorter types, float64 for float64."""
+    """float64 for float64, float32 for all shorter types."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """The dense layout that ``x`` has, or should get: channels-last where it is, else contiguous."""
+    """The dense layout for ``x``: channels-last if ``x`` has it, else contiguous."""
     if not x.is_contiguous():
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             return torch.channels_last
@@ -27,7 +27,7 @@ def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, two of (C,). ``x`` must not be empty."""
     if x.is_cuda:
         return torch.batch_norm_update_stats(x, None, None, 0.0)
-    # On the CPU that call is slower, and adds channels-last data up in a single float32 sum, which drifts.
+    # On the CPU that call is slower, and loses digits of channels-last data in a single float32 sum.
     mean = x.mean(_all_but_channels(x), dtype=statistics_dtype(x))
     variance = (x - per_channel(mean, x)).square_().mean(_all_but_channels(x))
     return mean, variance
@@ -74,7 +74,7 @@ def input_gradient(
     if x.numel() == 0:
         return torch.empty_like(x)
     if x.is_cuda:
-        # The kernel divides the sums it is given by a count; here they are averages already.
+        # The kernel divides its sums by a count. These are already averages.
         one = torch.ones(1, dtype=torch.int32, device=x.device)
         return torch.batch_norm_backward_elemt(dy, x, mean, invstd, weight, mean_dy, mean_dy_xmu, one)
     scale = invstd if weight is None else weight * invstd

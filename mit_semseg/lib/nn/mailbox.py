@@ -1,7 +1,8 @@
-"""Rows of numbers swapped between the processes of one machine, through memory that they share.
+"""Rows of numbers exchanged between the processes of one machine through shared memory.
 
-A synchronized layer swaps a few kilobytes twice a step. Over sockets that takes about half a millisecond,
-because every message wakes several threads; a process that watches a flag in shared memory sees it at once.
+A synchronized layer exchanges a few kilobytes twice per step. Over sockets that takes about half a
+millisecond, because every message wakes several threads. A process that polls a flag in shared memory sees a
+change at once.
 """
 
 import os
@@ -20,26 +21,26 @@ import torch.distributed as dist
 from torch import Tensor
 
 _FOLDER = Path("/dev/shm")
-_CAPACITY = 2**16  # bytes of a process's rows; wider layers take the way over sockets
-_WATCH_S = 0.002  # a peer is mostly this close; looking without a pause finds it at once
+_CAPACITY = 2**16  # bytes of a process's rows; wider layers use sockets
+_WATCH_S = 0.002  # a peer is usually this close; polling without a pause finds it at once
 _NAP_S = 0.0001  # then leave the processor to others, such as the peer's data loading
-_CHECK_S = 0.1  # how often to see whether the peers are still there
+_CHECK_S = 0.1  # how often to check that the peers are still running
 
 
 class Mailbox:
-    """A place for one message of each rank of the default process group; all swap at the same time.
+    """One message slot for each rank of the default process group; all ranks exchange at the same time.
 
-    It holds two rounds. A rank that writes round n has seen everyone arrive at round n - 1, and so be done
-    with reading round n - 2, whose place it takes.
+    There are slots for two rounds. A rank that writes round n has seen all ranks arrive at round n - 1, so
+    all have read round n - 2, and its slot is free.
 
     Args:
-        memory: zeros at first; `_size` bytes of shared memory.
+        memory: `_size` bytes of shared memory, all zero at the start.
         timeout_s: how long a rank may be late.
     """
 
     def __init__(self, memory: np.ndarray, rank: int, ranks: int, timeout_s: float) -> None:
         flags, pids, rows = np.split(memory, np.cumsum([2 * ranks * 64, ranks * 8]))
-        # A processor's cache line each, so that nobody's writing slows another's watching.
+        # One cache line per rank, so that the writes of one do not slow down the polling of another.
         lines = flags.view(np.int64).reshape(2, ranks, 8)
         self._flags, self._sizes = lines[:, :, 0], lines[:, :, 1]
         self._pids = pids.view(np.int64)
@@ -51,10 +52,10 @@ class Mailbox:
 
     @staticmethod
     def between_ranks() -> "Mailbox | None":
-        """One for the ranks of the default process group, or None if they don't share memory.
+        """One for the ranks of the default process group, or None if they do not share memory.
 
-        All ranks call it together. Nothing is left behind, even by a process that is killed meanwhile, as the
-        file never has a name.
+        All ranks call it together. Even a killed process leaves nothing behind, because the file never has a
+        name.
         """
         rank, ranks = dist.get_rank(), dist.get_world_size()
         file = _create(_size(ranks)) if rank == 0 and has_shared_memory() else None
@@ -78,7 +79,7 @@ class Mailbox:
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, k) of all ranks, (ranks * n, k), in the order of ranks; n and k are the same for all.
 
-        Raises: DistError if a rank has ended, or is not there in time; RuntimeError, on all ranks, if their
+        Raises: DistError if a rank has ended or does not arrive in time; RuntimeError, on all ranks, if their
             rows differ in size.
         """
         self._round += 1
@@ -86,12 +87,12 @@ class Mailbox:
         flags, sizes, slots = self._flags[place], self._sizes[place], self._rows[place]
         sizes[self._rank] = rows.nbytes
         slots[self._rank, : rows.nbytes] = rows.contiguous().numpy().reshape(-1).view(np.uint8)
-        flags[self._rank] = self._round  # after the rows, since who sees it reads them
+        flags[self._rank] = self._round  # after the rows, because a rank that sees the flag reads them
         self._await(flags)
         if (sizes != rows.nbytes).any():
             raise RuntimeError(
-                f"The ranks are at different synchronized layers: they bring {sizes.tolist()} bytes. In "
-                "training all of them must call the same layers in the same order, forward and backward."
+                f"The ranks are at different synchronized layers: they send {sizes.tolist()} bytes. In "
+                "training all ranks must call the same layers in the same order, forward and backward."
             )
         everyone = torch.from_numpy(slots[:, : rows.nbytes].copy())
         return everyone.view(-1).view(rows.dtype).view(-1, rows.size(1))
@@ -109,18 +110,18 @@ class Mailbox:
             checked = now
             missing = self.missing()
             if missing is not None and flags[missing] < self._round:
-                raise dist.DistError(f"Rank {missing} has ended while rank {self._rank} waited for it.")
+                raise dist.DistError(f"Rank {missing} ended while rank {self._rank} was waiting for it.")
             if now - start > self._timeout_s:
                 late = np.flatnonzero(flags < self._round).tolist()
                 raise dist.DistError(
-                    f"Rank {self._rank} has waited {self._timeout_s:g} s for rank "
+                    f"Rank {self._rank} waited {self._timeout_s:g} s for rank "
                     f"{', '.join(map(str, late))} at a synchronized layer."
                 )
 
     def missing(self) -> int | None:
-        """The first rank whose process is not there, if there is one."""
+        """The first rank whose process has ended, or None."""
         for rank, pid in enumerate(self._pids.tolist()):
-            if pid and not _is_running(pid):  # 0 until a rank has begun
+            if pid and not _is_running(pid):  # 0 until the rank has started
                 return rank
         return None
 
@@ -130,7 +131,7 @@ class _Where(NamedTuple):
 
     path: str
     secret: bytes
-    """What stands at its end, since on another machine the path may lead to any other file."""
+    """The last bytes of the file, because on another machine the path may lead to any other file."""
 
     @staticmethod
     def of(file: IO[bytes]) -> "_Where":
@@ -140,7 +141,7 @@ class _Where(NamedTuple):
         return _Where(f"/proc/{os.getpid()}/fd/{file.fileno()}", secret)
 
     def open(self, size: int) -> np.ndarray | None:
-        """Its memory; None on another machine, or in another container."""
+        """Its memory, or None on another machine or in another container."""
         try:
             found = Path(self.path).stat()
             if not stat.S_ISREG(found.st_mode) or found.st_size != size + len(self.secret):
@@ -162,7 +163,7 @@ def _timeout_of_group() -> float:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether a process runs; one that has ended and waits for its parent to notice does not."""
+    """Whether a process is running. A zombie, which has ended, is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rsplit(b")", 1)[1].split()[0] not in (b"Z", b"X")
     except OSError:
@@ -174,18 +175,20 @@ def _size(ranks: int) -> int:
 
 
 def has_shared_memory() -> bool:
-    """Whether one process here sees another's writes, in the order in which they were made."""
+    """Whether a process on this platform sees another's writes in the order in which they were made."""
     return sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 def _create(size: int) -> IO[bytes] | None:
-    """A nameless file of zeros in memory, or None if there is no room."""
+    """A file of zeros in memory, without a name; None if there is no room for it."""
     try:
         file = tempfile.TemporaryFile(dir=_FOLDER, buffering=0)  # noqa: SIM115  the caller closes it
     except OSError:
         return None
     try:
-        os.posix_fallocate(file.fileno(), 0, size)  # or a write would end the process once memory runs out
+        os.posix_fallocate(
+            file.fileno(), 0, size
+        )  # otherwise a write would kill the process when memory runs out
     except OSError:
         file.close()
         return None

@@ -1,4 +1,4 @@
-"""Replicas of a module in threads of one process: how they are made, and how they run a forward together."""
+"""Replicas of a module in threads of one process: making them, and running a forward pass on all of them."""
 
 import sys
 import threading
@@ -14,11 +14,11 @@ from .sync import Meeting, ReplicaExchange
 
 
 def replicate(module: nn.Module, devices: Sequence[torch.device]) -> list[nn.Module]:
-    """One replica a device, for one forward. The gradients of all replicas arrive at the master's parameters.
+    """One replica per device, for one forward pass. The gradients of all arrive at the master's parameters.
 
-    On GPUs the replicas hold copies of the parameters, made by a broadcast that autograd knows; elsewhere
-    they hold the parameters themselves. Replica 0 also holds the master's own buffers, so what it writes into
-    them lasts; the others hold copies.
+    On GPUs the replicas hold copies of the parameters, made by a differentiable broadcast. Elsewhere they
+    hold the parameters themselves. Replica 0 also holds the master's own buffers, so its updates of them
+    last. The other replicas hold copies.
     """
     if devices[0].type == "cuda":
         replicas = nn.parallel.replicate(module, list(devices), detach=not torch.is_grad_enabled())
@@ -33,7 +33,7 @@ def replicate(module: nn.Module, devices: Sequence[torch.device]) -> list[nn.Mod
 
 
 class CallbackContext:
-    """What the replicas of one submodule share, for their callbacks to leave things in."""
+    """An object that the replicas of one submodule share, for their callbacks to store things in."""
 
 
 def run_replicas(
@@ -41,10 +41,10 @@ def run_replicas(
     calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
     devices: Sequence[torch.device],
 ) -> list[Any]:
-    """The output of every replica, called with its arguments; synchronized layers share their statistics.
+    """The output of every replica for its arguments; synchronized layers share their statistics.
 
-    Each replica runs in a thread of its own, the first one in the caller's. If one raises, the others stop at
-    their next synchronized layer, and the error that came first is raised.
+    Each replica runs in its own thread, the first one in the caller's. If one raises, the others stop at
+    their next synchronized layer, and the first error is raised.
     """
     meeting = Meeting(len(replicas))
     if len(replicas) > 1:
@@ -73,7 +73,7 @@ def run_replicas(
         run(0)
         for thread in threads:
             thread.join()
-    except BaseException as error:  # an interrupt from the keyboard, between the calls
+    except BaseException as error:  # a keyboard interrupt between the calls
         meeting.fail(error)
         raise
     if meeting.failure is not None:
@@ -82,7 +82,7 @@ def run_replicas(
 
 
 def _shallow_copy(module: nn.Module, own_buffers: bool, done: dict[nn.Module, nn.Module]) -> nn.Module:
-    """The tree of modules anew, with the same parameters. ``done`` keeps a module that is shared shared."""
+    """A new tree of modules with the same parameters. ``done`` keeps shared modules shared."""
     if module not in done:
         replica = done[module] = module.__new__(type(module))
         replica.__dict__ = module.__dict__.copy()
@@ -101,10 +101,10 @@ def _shallow_copy(module: nn.Module, own_buffers: bool, done: dict[nn.Module, nn
 def _settings_of_this_thread(
     devices: Sequence[torch.device],
 ) -> Callable[[torch.device], AbstractContextManager[None]]:
-    """What PyTorch keeps per thread, to be set in the thread of a device.
+    """PyTorch's settings of the calling thread, as a context for the thread of a device.
 
-    That is: gradient and inference mode, autocast, the current GPU, and the current stream of every GPU,
-    because the replica that comes last to a layer starts kernels on all of them.
+    These are gradient and inference mode, autocast, the current GPU, and the current stream of every GPU,
+    because the last replica to arrive at a layer starts kernels on all of them.
     """
     kind = devices[0].type
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()

@@ -1,4 +1,4 @@
-"""Batches on their way to the devices, and outputs on their way back."""
+"""Move batches to devices, and gather outputs from them."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mit_semseg.lib.utils.tree import map_leaves, rebuild
+from ..utils.tree import map_leaves, rebuild
 
 Device = int | str | torch.device
-"""The number of a GPU, or any device by name."""
+"""The number of a GPU, or any device."""
 
 
 def user_scattered_collate(batch: list[Any]) -> list[Any]:
-    """The batch as it is: for data sets whose items are the sub-batches of single devices already."""
+    """The batch itself, for datasets whose items are already the sub-batches of single devices."""
     return batch
 
 
 def as_device(device: Device) -> torch.device:
-    """The device as its tensors name it: GPUs with their number, the CPU without."""
+    """The device as tensors report it: a GPU with its number, the CPU without one."""
     device = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
@@ -27,17 +27,17 @@ def as_device(device: Device) -> torch.device:
 
 
 def async_copy_to(obj: Any, dev: Device, main_stream: torch.cuda.Stream | None = None) -> Any:
-    """``obj`` with its tensors on the device, in dicts, lists and tuples too; all else stays as it is.
+    """``obj`` with its tensors on the device, also those in dicts, lists and tuples. The rest is unchanged.
 
     Args:
-        main_stream: the stream that will use the tensors, if the copies are made on another one.
+        main_stream: the stream that will use the tensors, if the copies are made on another stream.
     """
     device = as_device(dev)
 
     def copy(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        # From pinned memory to a GPU the caller need not wait; elsewhere nothing else orders copy and use.
+        # Copies from pinned memory to a GPU are ordered by the stream, so the caller does not wait.
         leaf = leaf.to(device, non_blocking=device.type == "cuda")
         if main_stream is not None and leaf.is_cuda:
             leaf.record_stream(main_stream)
@@ -47,7 +47,7 @@ def async_copy_to(obj: Any, dev: Device, main_stream: torch.cuda.Stream | None =
 
 
 def copy_ahead(obj: Any, device: torch.device) -> Any:
-    """`async_copy_to` on a stream of its own, so that a GPU copies while it still computes."""
+    """`async_copy_to` on a separate stream, so that a GPU copies while it computes."""
     if device.type != "cuda":
         return async_copy_to(obj, device)
     main, side = torch.cuda.current_stream(device), _copy_stream(device)
@@ -58,7 +58,7 @@ def copy_ahead(obj: Any, device: torch.device) -> Any:
 
 
 def split(tree: Any, parts: int, dim: int) -> list[Any]:
-    """``tree`` in up to ``parts`` parts of nearly equal size: tensors cut along ``dim``, the rest whole.
+    """``tree`` in up to ``parts`` parts of nearly equal size. Only tensors are split, along ``dim``.
 
     Raises: ValueError if the tensors differ in size along ``dim``.
     """
@@ -70,9 +70,11 @@ def split(tree: Any, parts: int, dim: int) -> list[Any]:
 
     map_leaves(note_size, tree)
     if len(sizes) > 1:
-        raise ValueError(f"Tensors of sizes {sorted(sizes)} along dimension {dim} cannot be divided alike.")
+        raise ValueError(
+            f"Tensors of sizes {sorted(sizes)} along dimension {dim} cannot be split into equal parts."
+        )
 
-    # Tensor.chunk alone decides how many parts a size gives.
+    # Only Tensor.chunk knows how many parts a size gives.
     count = len(torch.empty(sizes.pop()).chunk(parts)) if sizes else parts
 
     def part(number: int) -> Any:
@@ -84,9 +86,10 @@ def split(tree: Any, parts: int, dim: int) -> list[Any]:
 
 
 def gather(outputs: Sequence[Any], device: torch.device, dim: int = 0) -> Any:
-    """One output made of those of all devices, each a tensor or a nest of tensors; gradients flow back.
+    """The outputs of all devices, tensors or nested tensors, as one output. It is differentiable.
 
-    Scalars are stacked to (n_devices,), other tensors joined along ``dim``, all else listed; None stays None.
+    Scalars are stacked to (n_devices,), other tensors are concatenated along ``dim``, None stays None, and
+    all other values are collected in a list.
     """
     first = outputs[0]
     if isinstance(first, Tensor):

@@ -1,7 +1,7 @@
-"""Who a layer shares its statistics with: nobody, replicas in threads of this process, or other processes.
+"""The peers of a layer: none, replicas in threads of this process, or other processes.
 
-A layer knows only `Exchange`. It hands in its shard with `meet`; the work on the shards that met may then use
-`gather` to reach what other processes hold.
+A layer only uses the interface `Exchange`. It calls `meet` with its shard. The work on the shards of all
+replicas may then call `gather` to collect rows from other processes.
 """
 
 import threading
@@ -19,27 +19,27 @@ Result = TypeVar("Result")
 
 
 class Exchange:
-    """A layer without peers, and the interface of those that have some."""
+    """The exchange of a layer without peers, and the base of the other exchanges."""
 
     tracks_statistics = True
     """Whether the layer that holds this exchange updates its running statistics."""
 
     def meet(self, shard: Shard, work: Callable[[list[Shard]], list[Result]]) -> Result:
-        """This shard's part of ``work`` done on the shards of all replicas in this process."""
+        """The result for this shard of ``work`` on the shards of all replicas in this process."""
         return work([shard])[0]
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in one order everywhere; ``rows`` (n, k) are those of this one."""
+        """The rows of all processes, in the same order everywhere; ``rows`` (n, k) are those of this one."""
         return rows
 
 
 class ProcessExchange(Exchange):
     """Peers in the default process group. Every rank must call every layer, in the same order.
 
-    A rank that does not come holds the others up until the group's own time-out.
+    If a rank does not arrive, the others wait until the time-out of the group.
 
     Args:
-        mailbox: the faster way for rows on the CPU, if there is one.
+        mailbox: shared memory for rows on the CPU, which is faster; None if there is none.
     """
 
     def __init__(self, mailbox: Mailbox | None) -> None:
@@ -53,7 +53,7 @@ class ProcessExchange(Exchange):
         return everyone
 
 
-# Per group, since a program may end one and begin another.
+# Per group, because a program may destroy one and create another.
 _exchanges: WeakKeyDictionary[dist.ProcessGroup, ProcessExchange] = WeakKeyDictionary()
 
 
@@ -69,18 +69,18 @@ def process_exchange() -> ProcessExchange | None:
 
 
 class PeerFailed(RuntimeError):
-    """Ends a replica because another one failed. The error to show is the other one's."""
+    """Ends a replica because another one failed. The other one's error is the one to show."""
 
 
 class Meeting:
-    """Where the replicas of one process meet, layer by layer, during one forward.
+    """Where the replicas of one process meet, layer by layer, during one forward pass.
 
-    The last to arrive does the work for all. So there is one autograd node over all replicas, which matters:
-    autograd runs the backward of all CPU replicas in one thread, where nodes of single replicas that wait for
-    each other's sums would wait for ever.
+    The last replica to arrive does the work for all, which makes one autograd node for all replicas. One node
+    per replica would deadlock: autograd runs the backward pass of all CPU replicas in one thread, where nodes
+    that wait for each other's sums would wait forever.
 
-    Nor does the forward hang: a meeting fails, for everyone, as soon as a replica fails, leaves, or comes to
-    another layer than the rest.
+    The forward pass cannot hang either: a meeting fails for all replicas as soon as one of them fails,
+    finishes, or arrives at another layer than the rest.
     """
 
     def __init__(self, size: int) -> None:
@@ -91,7 +91,7 @@ class Meeting:
         self._results: dict[int, Any] = {}
         self._round = 0
         self.failure: BaseException | None = None
-        """The error of the replica that failed first, if one did."""
+        """The error of the first replica that failed, or None."""
 
     def meet(
         self, rank: int, layer: str, shard: Shard, work: Callable[[list[Shard]], list[Result]]
@@ -110,17 +110,17 @@ class Meeting:
                 self._changed.wait()
                 if self._round == this_round:
                     self._check(rank, layer)
-            # No peer can finish the next round, and so replace the results, before this replica comes to it.
+            # The results stay until this replica arrives at the next round, which cannot finish without it.
             return self._results.pop(rank)
 
     def leave(self, rank: int) -> None:
-        """A replica's forward is over; whoever still waits for it, or comes to, fails."""
+        """A replica's forward pass has ended. Peers that wait for it, now or later, fail."""
         with self._changed:
             self._left.add(rank)
             self._changed.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        """A replica failed: releases all that wait, with `PeerFailed`."""
+        """A replica failed: all waiting peers raise `PeerFailed`."""
         with self._changed:
             if self.failure is None and not isinstance(error, PeerFailed):
                 self.failure = error
@@ -128,23 +128,23 @@ class Meeting:
 
     def _check(self, rank: int, layer: str) -> None:
         if self.failure is not None:
-            raise PeerFailed(f"Replica {rank} stops at layer '{layer}', because another replica failed.")
+            raise PeerFailed(f"Replica {rank} stopped at layer '{layer}' because another replica failed.")
         for peer in self._left:
             raise RuntimeError(
-                f"Replica {rank} is at layer '{layer}', but the forward of replica {peer} is over. In "
-                "training all replicas must call the same synchronized layers, in the same order and inside "
-                "the forward. (Activation checkpointing calls them later: use one process a device with it.)"
+                f"Replica {rank} is at layer '{layer}', but the forward pass of replica {peer} has ended. In "
+                "training all replicas must call the same synchronized layers, in the same order and during "
+                "the forward pass. Activation checkpointing calls them later: use one process per device."
             )
         for peer, (other, _) in self._waiting.items():
             if other != layer:
                 raise RuntimeError(
-                    f"Replica {rank} is at layer '{layer}', but replica {peer} at layer '{other}'. In "
+                    f"Replica {rank} is at layer '{layer}', but replica {peer} is at layer '{other}'. In "
                     "training all replicas must call the same synchronized layers in the same order."
                 )
 
 
 class ReplicaExchange(Exchange):
-    """One layer of one replica at a `Meeting`. Replica 0 updates its buffers, which are the master's."""
+    """One layer of one replica in a `Meeting`. Replica 0 updates its buffers, which are the master's."""
 
     def __init__(self, meeting: Meeting, rank: int, layer: str) -> None:
         self.tracks_statistics = rank == 0

@@ -1,5 +1,5 @@
-"""Helpers for nests of tensors, under their old names."""
+"""Conversions of nested tensors and arrays, under the names of the old package."""
 
-from .convert import as_numpy, as_variable, mark_volatile
+from .tree import as_numpy, as_variable, mark_volatile
 
 __all__ = ["as_numpy", "as_variable", "mark_volatile"]

@@ -3,8 +3,7 @@
 from torch import Tensor, nn
 
 from ..layers import channel_dropout, conv_bn_relu
-from .auxiliary import Auxiliary
-from .base import PUBLISHED_STYLE, Decoder, Style
+from .base import PUBLISHED_STYLE, Auxiliary, Decoder, Style
 
 
 class C1(Decoder):

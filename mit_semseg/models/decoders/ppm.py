@@ -3,14 +3,15 @@
 Source: Zhao et al. 2017, Pyramid Scene Parsing Network, section 3.2.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from ..layers import NORMS, channel_dropout, conv_bn_relu, resize
-from .auxiliary import Auxiliary
-from .base import PUBLISHED_STYLE, Decoder, Style
+from ..layers import NORMS, AdaptiveAvgPool2d, channel_dropout, conv_bn_relu
+from .base import PUBLISHED_STYLE, Auxiliary, Decoder, Style, joined_channels
 
-POOL_SCALES = (1, 2, 3, 6)  # side of each grid that a map is pooled to, in cells
+POOL_SCALES = (1, 2, 3, 6)  # sides of the grids that a map is pooled to, in cells
 PPM_DIM = 512  # channels of each pooled map, as published
 
 
@@ -18,9 +19,14 @@ class PPM(Decoder):
     """Pool the last map to a few sizes, upsample, fuse, classify.
 
     Shape: features[-1] (N, channels[-1], H, W) -> logits (N, num_class, H, W).
+
+    Attributes:
+        pool_scales: sides of the grids that the map is pooled to, in cells.
     """
 
-    min_batch = 2  # the coarsest grid has one cell an image, and one value has no variance
+    options: ClassVar[tuple[str, ...]] = ("align_corners", "maps", "pool_scales")
+    pool_scales: tuple[int, ...] = POOL_SCALES
+    min_batch = 2  # the coarsest grid has one cell per image, and one value has no variance
     published_dropout = 0.1
 
     def __init__(
@@ -31,15 +37,16 @@ class PPM(Decoder):
         style: Style = PUBLISHED_STYLE,
     ) -> None:
         super().__init__(channels, num_class, use_softmax, style)
-        last, width = channels[-1], style.dim or PPM_DIM
+        last, width = joined_channels(channels, style), style.dim or PPM_DIM
+        self.pool_scales = style.pool_scales or self.pool_scales
         self.ppm = nn.ModuleList(
             nn.Sequential(
-                nn.AdaptiveAvgPool2d(scale), *conv_bn_relu(last, width, kernel_size=1, norm=style.norm)
+                AdaptiveAvgPool2d(scale), *conv_bn_relu(last, width, kernel_size=1, norm=style.norm)
             )
-            for scale in POOL_SCALES
+            for scale in self.pool_scales
         )
         self.conv_last = nn.Sequential(
-            nn.Conv2d(last + len(POOL_SCALES) * width, width, 3, padding=1, bias=False),
+            nn.Conv2d(last + len(self.pool_scales) * width, width, 3, padding=1, bias=False),
             NORMS[style.norm](width),
             nn.ReLU(inplace=True),
             channel_dropout(self.drop_rate),
@@ -47,9 +54,9 @@ class PPM(Decoder):
         )
 
     def logits(self, features: list[Tensor]) -> Tensor:
-        last = features[-1]
+        last = self.joined(features)
         size = last.shape[-2:]
-        return self.conv_last(torch.cat([last, *(resize(pool(last), size) for pool in self.ppm)], 1))
+        return self.conv_last(torch.cat([last, *(self.resize(pool(last), size) for pool in self.ppm)], 1))
 
 
 class PPMDeepsup(Auxiliary, PPM):

@@ -3,12 +3,13 @@
 Source: Xiao et al. 2018, Unified Perceptual Parsing for Scene Understanding, section 3.1.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from ..layers import channel_dropout, conv_bn_relu, resize
-from .auxiliary import Auxiliary
-from .base import PUBLISHED_STYLE, Decoder, Style
+from ..layers import AdaptiveAvgPool2d, channel_dropout, conv_bn_relu
+from .base import PUBLISHED_STYLE, Auxiliary, Decoder, Style
 from .ppm import POOL_SCALES, PPM_DIM
 
 
@@ -16,11 +17,14 @@ class UPerNet(Decoder):
     """Shape: features, finest first -> logits (N, num_class, H, W) of the size of the finest.
 
     Attributes:
-        fpn_dim: channels of the feature pyramid. Given as ``dim``, it is the width of the pooled maps, too.
+        pool_scales: see `PPM`.
+        fpn_dim: channels of the feature pyramid. If set by ``dim``, pooled maps have this width, too.
     """
 
+    options: ClassVar[tuple[str, ...]] = ("align_corners", "maps", "pool_scales", "relu_first")
     min_maps = 2
     output_map = 0
+    pool_scales: tuple[int, ...] = POOL_SCALES
     fpn_dim = 512
 
     def __init__(
@@ -31,16 +35,20 @@ class UPerNet(Decoder):
         style: Style = PUBLISHED_STYLE,
     ) -> None:
         super().__init__(channels, num_class, use_softmax, style)
+        if style.maps:
+            channels = tuple(channels[index] for index in style.maps)
         *lateral, last = channels
-        self.fpn_dim = fpn_dim = style.dim or type(self).fpn_dim
+        self.pool_scales = style.pool_scales or self.pool_scales
+        self.relu_first = style.relu_first
+        self.fpn_dim = fpn_dim = style.dim or self.fpn_dim
         pooled = style.dim or PPM_DIM
 
         def layer(in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Sequential:
             return conv_bn_relu(in_channels, out_channels, kernel_size, norm=style.norm)
 
-        self.ppm_pooling = nn.ModuleList(nn.AdaptiveAvgPool2d(scale) for scale in POOL_SCALES)
-        self.ppm_conv = nn.ModuleList(layer(last, pooled, 1) for _ in POOL_SCALES)
-        self.ppm_last_conv = layer(last + len(POOL_SCALES) * pooled, fpn_dim)
+        self.ppm_pooling = nn.ModuleList(AdaptiveAvgPool2d(scale) for scale in self.pool_scales)
+        self.ppm_conv = nn.ModuleList(layer(last, pooled, 1) for _ in self.pool_scales)
+        self.ppm_last_conv = layer(last + len(self.pool_scales) * pooled, fpn_dim)
         self.fpn_in = nn.ModuleList(layer(width, fpn_dim, 1) for width in lateral)
         self.fpn_out = nn.ModuleList(nn.Sequential(layer(fpn_dim, fpn_dim)) for _ in lateral)
         self.dropout = channel_dropout(self.drop_rate)
@@ -49,15 +57,17 @@ class UPerNet(Decoder):
         )
 
     def logits(self, features: list[Tensor]) -> Tensor:
+        if self.maps:
+            features = [features[index] for index in self.maps]
         top = self._pool(features[-1])
         pyramid = [top]
         for level in reversed(range(len(self.fpn_in))):
             x = features[level]
-            top = self.fpn_in[level](x) + resize(top, x.shape[-2:])
+            top = self.fpn_in[level](x) + self.resize(top, x.shape[-2:])
             pyramid.insert(0, self.fpn_out[level](top))
         size = pyramid[0].shape[-2:]
         fuse, classify = self.conv_last
-        fused = fuse(torch.cat([pyramid[0], *(resize(x, size) for x in pyramid[1:])], 1))
+        fused = fuse(torch.cat([pyramid[0], *(self.resize(x, size) for x in pyramid[1:])], 1))
         return classify(self.dropout(fused))
 
     def _pool(self, last: Tensor) -> Tensor:
@@ -65,9 +75,12 @@ class UPerNet(Decoder):
         parts = [last]
         for pool, layers in zip(self.ppm_pooling, self.ppm_conv, strict=True):
             conv, norm, relu = layers.children()
-            # The published model enlarges before the 1x1 convolution. Both are linear and commute, and the
-            # convolution is far cheaper on the pooled map; BatchNorm's statistics must see the enlarged one.
-            parts.append(relu(norm(resize(conv(pool(last)), last.shape[-2:]))))
+            # The published model upsamples before the 1x1 convolution. Both are linear and commute, and the
+            # convolution is far cheaper on the pooled map. BatchNorm's statistics need the upsampled map.
+            if self.relu_first:
+                parts.append(self.resize(relu(norm(conv(pool(last)))), last.shape[-2:]))
+            else:
+                parts.append(relu(norm(self.resize(conv(pool(last)), last.shape[-2:]))))
         return self.ppm_last_conv(torch.cat(parts, 1))
 
 

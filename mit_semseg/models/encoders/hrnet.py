@@ -1,15 +1,16 @@
-"""HRNetV2 (W48): parallel branches at strides 4 to 32 that exchange features, joined into one map.
+"""HRNet: parallel branches at strides 4 to 32 that exchange features. HRNetV2 joins them into one map.
 
 Source: Wang et al. 2020, Deep High-Resolution Representation Learning for Visual Recognition, section 3.
 """
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import BatchNorm2d, resize
-from ..pretrained import with_imagenet
-from ..stage import Stage
+from ..activation_checkpointing import CheckpointedSequential
+from ..layers import BatchNorm2d, requested_maps, resize, resize_like
+from ..weights.pretrained import with_imagenet
 from .resnet import BasicBlock, Bottleneck
 
 _WIDTH = 48  # channels of the branch at stride 4; each further branch doubles them
@@ -26,19 +27,23 @@ def _conv_bn(
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
-class Exchange(nn.Module):
-    """One module of a stage: residual blocks in each branch, then every branch receives the sum of all.
+class HighResolutionModule(nn.Module):
+    """One module of a stage: residual blocks in each branch, then each branch takes the sum of all.
+
+    Programs that export the model replace ``forward``, and read the attributes in their own.
 
     Shape: a list of (N, C_i, H/2^i, W/2^i) -> a list of the same shapes.
     """
 
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], blocks: int = _BLOCKS) -> None:
         super().__init__()
+        self.num_branches = len(channels)
+        self.relu = nn.ReLU(inplace=True)
         self.branches = nn.ModuleList(
-            nn.Sequential(*(BasicBlock(width, width) for _ in range(_BLOCKS))) for width in channels
+            nn.Sequential(*(BasicBlock(width, width) for _ in range(blocks))) for width in channels
         )
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(_fuse(channels, source, target) for source in range(len(channels)))
+            nn.ModuleList(_fuse(channels, source, target) for source in range(len(channels)))  # type: ignore[misc]
             for target in range(len(channels))
         )
 
@@ -47,21 +52,33 @@ class Exchange(nn.Module):
         return [self._sum_for(target, maps) for target in range(len(maps))]
 
     def _sum_for(self, target: int, maps: list[Tensor]) -> Tensor:
-        """What branch ``target`` receives: the maps of coarser branches are enlarged to its size."""
+        """The new map of branch ``target``: the sum of all branches, coarser ones upsampled to its size."""
         total = maps[target]
         layers: nn.ModuleList = self.fuse_layers[target]  # type: ignore[assignment]
         for source, (layer, x) in enumerate(zip(layers, maps, strict=True)):
             if source < target:
                 total = total + layer(x)
             elif source > target:
-                total = total + resize(layer(x), maps[target].shape[-2:])
-        return F.relu(total)
+                total = total + self._enlarged(layer(x), source - target, maps[target])
+        return self.relu(total)
+
+    def _enlarged(self, x: Tensor, steps: int, finer: Tensor) -> Tensor:
+        """A map of a branch that is ``steps`` coarser, in the size of ``finer``."""
+        return resize(x, finer.shape[-2:])
 
 
-def _fuse(channels: list[int], source: int, target: int) -> nn.Module:
-    """From branch to branch: nothing, a 1x1 convolution to a finer, strided 3x3 ones to a coarser."""
+class _TwoStepModule(HighResolutionModule):
+    """A module that enlarges maps by a power of 2 first. Results differ where sizes are not multiples."""
+
+    def _enlarged(self, x: Tensor, steps: int, finer: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        return resize_like(resize(x, (height * 2**steps, width * 2**steps)), finer)
+
+
+def _fuse(channels: list[int], source: int, target: int) -> nn.Module | None:
+    """None within a branch, a 1x1 convolution to a finer one, strided 3x3 ones to a coarser one."""
     if source == target:
-        return nn.Identity()
+        return None
     if source > target:
         return _conv_bn(channels[source], channels[target], kernel_size=1, relu=False)
     steps = target - source
@@ -73,28 +90,32 @@ class HRNetV2(nn.Module):
     """HRNetV2-W48 as an encoder.
 
     Shape: (N, 3, H, W) -> [(N, 720, H/4, W/4)], whatever ``return_feature_maps``.
+
+    Args:
+        n_class: ignored, because the encoder has no classifier; kept for existing callers.
     """
 
     channels = (15 * _WIDTH,)
     strides = (4,)
 
-    def __init__(self) -> None:
+    def __init__(self, n_class: int = 1000) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)
         self.bn1 = BatchNorm2d(64)
         self.conv2 = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)
         self.bn2 = BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = Stage(Bottleneck(64, 64), *(Bottleneck(256, 64) for _ in range(3)))
+        self.layer1 = CheckpointedSequential(Bottleneck(64, 64), *(Bottleneck(256, 64) for _ in range(3)))
         widths = [_WIDTH * 2**i for i in range(4)]
+        self.stage2_cfg, self.stage3_cfg, self.stage4_cfg = ({"NUM_BRANCHES": n} for n in (2, 3, 4))
         self.transition1 = nn.ModuleList(
             [_conv_bn(256, widths[0]), nn.Sequential(_conv_bn(256, widths[1], stride=2))]
         )
-        self.stage2 = Stage(Exchange(widths[:2]))
+        self.stage2 = CheckpointedSequential(HighResolutionModule(widths[:2]))
         self.transition2 = _new_branch(widths[:3])
-        self.stage3 = Stage(*(Exchange(widths[:3]) for _ in range(4)))
+        self.stage3 = CheckpointedSequential(*(HighResolutionModule(widths[:3]) for _ in range(4)))
         self.transition3 = _new_branch(widths)
-        self.stage4 = Stage(*(Exchange(widths) for _ in range(3)))
+        self.stage4 = CheckpointedSequential(*(HighResolutionModule(widths) for _ in range(3)))
 
     def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -107,9 +128,59 @@ class HRNetV2(nn.Module):
         return [torch.cat([maps[0], *(resize(x, size) for x in maps[1:])], 1)]
 
 
+class HRNet(nn.Module):
+    """HRNet as an encoder with a map for each branch, in the form of mmsegmentation.
+
+    Shape: (N, 3, H, W) -> maps of ``widths`` channels at strides 4, 8, 16, 32, or ``[last map]`` without
+        ``return_feature_maps``.
+
+    Args:
+        widths: channels of each branch.
+        modules: exchanges of features in the second, third and fourth stage.
+        blocks: residual blocks of a branch in each stage. The first stage has a single branch.
+    """
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(
+        self,
+        *,
+        widths: tuple[int, ...] = (18, 36, 72, 144),
+        modules: tuple[int, ...] = (1, 4, 3),
+        blocks: tuple[int, ...] = (4, 4, 4, 4),
+    ) -> None:
+        super().__init__()
+        if (len(widths), len(modules), len(blocks)) != (4, 3, 4) or min(*widths, *modules, *blocks) < 1:
+            raise ValueError("widths and blocks need four values and modules three, all above 0")
+        self.channels = tuple(widths)
+        branches = list(widths)
+        self.stem = nn.Sequential(*_conv_bn(3, 64, stride=2), *_conv_bn(64, 64, stride=2))
+        self.layer1 = CheckpointedSequential(
+            Bottleneck(64, 64), *(Bottleneck(256, 64) for _ in range(blocks[0] - 1))
+        )
+        self.transition1 = nn.ModuleList(
+            [_conv_bn(256, widths[0]), nn.Sequential(_conv_bn(256, widths[1], stride=2))]
+        )
+        self.transition2 = _new_branch(branches[:3])
+        self.transition3 = _new_branch(branches)
+        self.stage2, self.stage3, self.stage4 = (
+            CheckpointedSequential(
+                *(_TwoStepModule(branches[: i + 2], blocks[i + 1]) for _ in range(modules[i]))
+            )
+            for i in range(3)
+        )
+
+    def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
+        x = self.layer1(self.stem(x))
+        maps = self.stage2([layer(x) for layer in self.transition1])
+        maps = self.stage3([*maps, self.transition2[-1](maps[-1])])
+        maps = self.stage4([*maps, self.transition3[-1](maps[-1])])
+        return requested_maps(maps, return_feature_maps)
+
+
 def _new_branch(widths: list[int]) -> nn.ModuleList:
-    """A transition: the branches go on as they are, and a new one at twice the stride grows from the last."""
-    kept = [nn.Identity() for _ in widths[:-1]]
+    """A transition: None for each branch that stays, and layers from the last one to a new one."""
+    kept: list[Any] = [None] * (len(widths) - 1)
     return nn.ModuleList([*kept, nn.Sequential(_conv_bn(widths[-2], widths[-1], stride=2))])
 
 

@@ -3,11 +3,14 @@
 Source: Sandler et al. 2018, MobileNetV2: Inverted Residuals and Linear Bottlenecks, table 2.
 """
 
+from itertools import accumulate
+from operator import mul
+
 from torch import Tensor, nn
 
-from ..layers import BatchNorm2d, dilate
-from ..pretrained import with_imagenet
-from ..stage import Stage
+from ..activation_checkpointing import CheckpointedSequential
+from ..layers import BatchNorm2d, dilate, requested_maps
+from ..weights.pretrained import with_imagenet
 
 # (expansion, channels, repeats, stride of the first) of each row of table 2
 _ROWS = (
@@ -55,9 +58,9 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """The ImageNet classifier, whose weights the encoder starts from. (N, 3, H, W) -> (N, num_classes)."""
+    """The ImageNet classifier, with the initial weights of the encoder. (N, 3, H, W) -> (N, n_class)."""
 
-    def __init__(self, num_classes: int = 1000) -> None:
+    def __init__(self, n_class: int = 1000) -> None:
         super().__init__()
         features: list[nn.Module] = [nn.Sequential(*_conv_bn(3, 32, 3, stride=2))]
         in_channels = 32
@@ -66,8 +69,8 @@ class MobileNetV2(nn.Module):
                 features.append(InvertedResidual(in_channels, channels, stride if i == 0 else 1, expansion))
                 in_channels = channels
         features.append(nn.Sequential(*_conv_bn(in_channels, 1280)))
-        self.features = Stage(*features)
-        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, num_classes))
+        self.features = CheckpointedSequential(*features)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, n_class))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).mean((2, 3)))
@@ -84,14 +87,18 @@ class MobileNetV2Dilated(nn.Module):
     """
 
     channels = (24, 32, 64, 160, 320)
-    _downsampling = (2, 4, 7, 14)  # features that halve the resolution, and whose maps are given out
+    down_idx = (2, 4, 7, 14)
+    """The features that halve the resolution; their outputs are returned."""
 
     def __init__(self, orig_net: MobileNetV2, dilate_scale: int = 8) -> None:
         super().__init__()
         if dilate_scale not in (8, 16):
             raise ValueError(f"dilate_scale is {dilate_scale}, but takes 8 or 16")
-        self.features = Stage(*orig_net.features[:-1])  # without the classifier's 1x1 convolution
-        third, fourth = self._downsampling[2:]
+        self.features = CheckpointedSequential(
+            *orig_net.features[:-1]
+        )  # without the classifier's 1x1 convolution
+        self.total_idx = len(self.features)
+        third, fourth = self.down_idx[2:]
         if dilate_scale == 8:
             dilate(self.features[third:fourth], 2)
             dilate(self.features[fourth:], 4)
@@ -104,9 +111,77 @@ class MobileNetV2Dilated(nn.Module):
         maps = []
         for i, feature in enumerate(self.features):
             x = self.features.run(feature, x)
-            if i in self._downsampling:
+            if i in self.down_idx:
                 maps.append(x)
-        return [*maps, x] if return_feature_maps else [x]
+        return requested_maps([*maps, x], return_feature_maps)
+
+
+class MobileNetV2Stages(nn.Module):
+    """MobileNetV2 as an encoder with any strides and dilations, in the form of mmsegmentation.
+
+    Unlike `MobileNetV2Dilated`, it dilates the first block of a stage only.
+
+    Shape: (N, 3, H, W) -> the maps of ``out_stages``, at strides 4, 8, 16, 32 by default; ``[last map]``
+        without ``return_feature_maps``.
+
+    Args:
+        strides, dilations: of the first block of each of the seven stages, the rows of table 2.
+        width: factor of all channels, which become multiples of 8.
+        out_stages: stages whose maps are returned, from 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1),
+        dilations: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1),
+        width: float = 1.0,
+        out_stages: tuple[int, ...] = (1, 2, 4, 6),
+    ) -> None:
+        super().__init__()
+        count = len(_ROWS)
+        if len(strides) != count or len(dilations) != count:
+            raise ValueError(f"strides and dilations need {count} values each")
+        if not set(strides) <= {1, 2} or min(dilations) < 1 or width <= 0:
+            raise ValueError("strides must be 1 or 2, and dilations and width above 0")
+        if not out_stages or not set(out_stages) <= set(range(count)):
+            raise ValueError(f"out_stages must be numbers from 0 to {count - 1}")
+        in_channels = _rounded(32 * width)
+        self.stem = nn.Sequential(*_conv_bn(3, in_channels, 3, stride=2))
+        self.stages = nn.ModuleList()
+        channels = []
+        for (expansion, row_channels, repeats, _), stride, dilation in zip(
+            _ROWS, strides, dilations, strict=True
+        ):
+            stage = CheckpointedSequential()
+            for i in range(repeats):
+                out_channels = _rounded(row_channels * width)
+                stage.append(InvertedResidual(in_channels, out_channels, stride if i == 0 else 1, expansion))
+                in_channels = out_channels
+            for conv in stage[0].modules():
+                if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3):
+                    conv.dilation = conv.padding = (dilation, dilation)
+            self.stages.append(stage)
+            channels.append(in_channels)
+        self.out_stages = tuple(sorted(out_stages))
+        self.channels = tuple(channels[i] for i in self.out_stages)
+        all_strides = [2 * stride for stride in accumulate(strides, mul)]
+        self.strides = tuple(all_strides[i] for i in self.out_stages)
+
+    def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
+        x = self.stem(x)
+        maps = []
+        for i, stage in enumerate(self.stages[: self.out_stages[-1] + 1]):
+            x = stage(x)
+            if i in self.out_stages:
+                maps.append(x)
+        return requested_maps(maps, return_feature_maps)
+
+
+def _rounded(channels: float) -> int:
+    """The nearest multiple of 8, or the next one if that is below nine tenths of ``channels``."""
+    nearest = max(8, int(channels + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * channels else nearest
 
 
 def mobilenetv2(pretrained: bool = False) -> MobileNetV2:

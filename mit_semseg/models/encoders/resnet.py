@@ -10,22 +10,28 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..layers import BatchNorm2d, dilate
-from ..pretrained import with_imagenet
-from ..stage import Stage
+from ..activation_checkpointing import CheckpointedSequential
+from ..layers import BatchNorm2d, dilate, requested_maps
+from ..weights.pretrained import with_imagenet
 
 
 class _Block(nn.Module):
-    """A residual block: ``relu(residual(x) + shortcut(x))``, the shortcut projected if shapes differ."""
+    """A residual block: ``relu(residual(x) + shortcut(x))``.
+
+    Args:
+        downsample: the shortcut; by default x itself, or a projection if shapes differ.
+    """
 
     expansion: ClassVar[int]  # output channels for each of ``channels``
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, downsample: nn.Module | None = None
+    ) -> None:
         super().__init__()
         out_channels = channels * self.expansion
         self.relu = nn.ReLU(inplace=True)
-        self.downsample: nn.Sequential | None = None
-        if stride != 1 or in_channels != out_channels:
+        self.downsample = downsample
+        if downsample is None and (stride != 1 or in_channels != out_channels):
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels)
             )
@@ -43,8 +49,10 @@ class BasicBlock(_Block):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
-        super().__init__(in_channels, channels, stride)
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, downsample: nn.Module | None = None
+    ) -> None:
+        super().__init__(in_channels, channels, stride, downsample)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -61,8 +69,10 @@ class Bottleneck(_Block):
     expansion = 4
     groups = 1
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
-        super().__init__(in_channels, channels, stride)
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, downsample: nn.Module | None = None
+    ) -> None:
+        super().__init__(in_channels, channels, stride, downsample)
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.bn1 = BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=self.groups, bias=False)
@@ -84,7 +94,7 @@ class GroupBottleneck(Bottleneck):
 
 
 class _Trunk(nn.Module):
-    """What the classifier and the encoders have in common: the stem, and four stages that follow it."""
+    """The common part of classifier and encoders: the stem, and the four stages after it."""
 
     conv1: nn.Module
     bn1: nn.Module
@@ -118,7 +128,7 @@ class ResNet(_Trunk):
     Shape: (N, 3, H, W) -> class scores (N, num_classes).
 
     Args:
-        block: the kind of residual block.
+        block: the type of residual block.
         depths: blocks in each of the four stages.
         width: ``channels`` of the first stage's blocks; each further stage doubles it.
     """
@@ -154,8 +164,23 @@ class ResNet(_Trunk):
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
+class ResNeXt(ResNet):
+    """A `ResNet` whose stages are twice as wide, for blocks in 32 groups.
+
+    Args:
+        groups: those of ``block``, of which there are always 32.
+    """
+
+    def __init__(
+        self, block: type[_Block], depths: Sequence[int], groups: int = 32, num_classes: int = 1000
+    ) -> None:
+        if groups != GroupBottleneck.groups:
+            raise ValueError(f"groups is {groups}, but the blocks have {GroupBottleneck.groups}")
+        super().__init__(block, depths, num_classes, width=128)
+
+
 class Resnet(_Trunk):
-    """A ResNet's four stages as an encoder.
+    """The four stages of a ResNet as an encoder.
 
     Shape: (N, 3, H, W) -> four maps at strides 4, 8, 16, 32, or ``[last map]`` without
         ``return_feature_maps``.
@@ -176,7 +201,7 @@ class Resnet(_Trunk):
         for stage in self.stages():
             x = stage(x)
             maps.append(x)
-        return maps if return_feature_maps else [x]
+        return requested_maps(maps, return_feature_maps)
 
 
 class ResnetDilated(Resnet):
@@ -201,26 +226,32 @@ class ResnetDilated(Resnet):
             raise ValueError(f"dilate_scale is {dilate_scale}, but takes 8 or 16")
 
 
-def _stage(block: type[_Block], in_channels: int, channels: int, depth: int, stride: int) -> Stage:
+def _stage(
+    block: type[_Block], in_channels: int, channels: int, depth: int, stride: int
+) -> CheckpointedSequential:
     first = block(in_channels, channels, stride)
-    return Stage(first, *(block(channels * block.expansion, channels, 1) for _ in range(depth - 1)))
+    return CheckpointedSequential(
+        first, *(block(channels * block.expansion, channels, 1) for _ in range(depth - 1))
+    )
 
 
-def resnet18(pretrained: bool = False) -> ResNet:
-    return with_imagenet(ResNet(BasicBlock, (2, 2, 2, 2)), "resnet18", pretrained)
+def resnet18(pretrained: bool = False, num_classes: int = 1000) -> ResNet:
+    return with_imagenet(ResNet(BasicBlock, (2, 2, 2, 2), num_classes), "resnet18", pretrained)
 
 
-def resnet34(pretrained: bool = False) -> ResNet:
-    return with_imagenet(ResNet(BasicBlock, (3, 4, 6, 3)), "resnet34", pretrained)
+def resnet34(pretrained: bool = False, num_classes: int = 1000) -> ResNet:
+    return with_imagenet(ResNet(BasicBlock, (3, 4, 6, 3), num_classes), "resnet34", pretrained)
 
 
-def resnet50(pretrained: bool = False) -> ResNet:
-    return with_imagenet(ResNet(Bottleneck, (3, 4, 6, 3)), "resnet50", pretrained)
+def resnet50(pretrained: bool = False, num_classes: int = 1000) -> ResNet:
+    return with_imagenet(ResNet(Bottleneck, (3, 4, 6, 3), num_classes), "resnet50", pretrained)
 
 
-def resnet101(pretrained: bool = False) -> ResNet:
-    return with_imagenet(ResNet(Bottleneck, (3, 4, 23, 3)), "resnet101", pretrained)
+def resnet101(pretrained: bool = False, num_classes: int = 1000) -> ResNet:
+    return with_imagenet(ResNet(Bottleneck, (3, 4, 23, 3), num_classes), "resnet101", pretrained)
 
 
-def resnext101(pretrained: bool = False) -> ResNet:
-    return with_imagenet(ResNet(GroupBottleneck, (3, 4, 23, 3), width=128), "resnext101", pretrained)
+def resnext101(pretrained: bool = False, num_classes: int = 1000) -> ResNeXt:
+    return with_imagenet(
+        ResNeXt(GroupBottleneck, (3, 4, 23, 3), num_classes=num_classes), "resnext101", pretrained
+    )

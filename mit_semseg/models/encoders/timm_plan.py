@@ -1,7 +1,7 @@
-"""How a model of timm is built and called so that it gives maps of an image of any size.
+"""Plans for building timm models that return feature maps of images of any size.
 
-timm says which maps a model has. What it takes to run one on other sizes differs from model to model, so that
-is found by trial, on the meta device, which computes shapes and nothing else.
+timm lists the maps of a model. The options and the padding for other image sizes differ from model to model.
+They are found by trial on the meta device, which computes only shapes.
 """
 
 import difflib
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 
-_FINEST = 4  # stride of the first map that is used; finer ones cost more than they tell
-_STRIDES = (8, 16, 32)  # that MODEL.output_stride takes
+_FINEST = 4  # stride of the first map used; finer maps cost more than they help
+_STRIDES = (8, 16, 32)  # values of MODEL.output_stride
 _SIZES = ((1, 1), (33, 97), (225, 130))  # height and width, tried without padding
-_FACTORS = (1, 2, 3, 4)  # of the coarsest stride: multiples tried for models that need one, or a least size
-# Whichever is the first that a model knows lets it take images of other sizes than its own.
+_FACTORS = (1, 2, 3, 4)  # multiples of the coarsest stride to try for models that need padding
+# Options that let a model take other image sizes than its own. The first that the model accepts is used.
 _ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-# What models raise at arguments and sizes that are not for them.
+# Exceptions that models raise for unsupported arguments and sizes.
 _REFUSALS = (
     ArithmeticError,
     AssertionError,
@@ -34,14 +34,15 @@ _REFUSALS = (
 
 
 class Plan(NamedTuple):
-    """What it takes to have maps of a model of timm.
+    """How to get feature maps from a timm model.
 
     Attributes:
-        options: for ``timm.create_model``.
-        whole: the model has one scale: its last map is taken, behind the last normalization.
+        options: arguments of ``timm.create_model``.
+        whole: the model has a single scale; its last map is used, after the last normalization.
         channels, strides: of the maps, finest first.
-        multiple: image sides are padded to a multiple of it.
-        exact: maps have the sides of the padded image by their stride; otherwise they are about as large.
+        multiple: the sides of the image are padded to a multiple of it.
+        exact: the sides of a map are those of the padded image divided by the stride. If False, they are only
+            close to that.
     """
 
     options: dict[str, Any]
@@ -52,14 +53,14 @@ class Plan(NamedTuple):
     exact: bool = True
 
     def build(self, name: str, pretrained: bool = False) -> nn.Module:
-        """From an image to a list of maps, with random weights or those that timm downloads."""
+        """A module (image -> list of maps), with random weights or those that timm downloads."""
         if not self.whole:
             return timm.create_model(name, pretrained, features_only=True, **self.options)
         return LastMap(timm.create_model(name, pretrained, num_classes=0, **self.options))
 
 
 class LastMap(nn.Module):
-    """The last map of a model of a single scale, behind its last normalization. (N, 3, H, W) -> [map]."""
+    """The last map of a single-scale model, after its last normalization. (N, 3, H, W) -> [map]."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -77,10 +78,11 @@ def plan(name: str, output_stride: int = 0) -> Plan:
     """The plan for a model.
 
     Args:
-        name: of timm, with or without the tag of its weights.
-        output_stride: of the last map; 0 for the model's own.
+        name: name of the model in timm, with or without the tag of its weights.
+        output_stride: stride of the last map; 0 for the model's own.
 
-    Raises: UserError if there is no such model, or it has no maps, not that stride, or one image size only.
+    Raises: UserError if timm has no such model, or the model has no feature maps, does not have that stride,
+        or takes only a single image size.
     """
     _check_name(name)
     with torch.device("meta"), torch.no_grad():
@@ -91,7 +93,7 @@ def plan(name: str, output_stride: int = 0) -> Plan:
 
 
 def nhwc(net: nn.Module) -> bool:
-    """Whether the maps of a timm model have their channels last."""
+    """Whether the maps of a timm model have the channels last."""
     return getattr(net, "output_fmt", "NCHW") == "NHWC"
 
 
@@ -102,16 +104,16 @@ def _check_name(name: str) -> None:
         hint = f" Did you mean {' or '.join(filter(None, (', '.join(near[:-1]), near[-1])))}?" if near else ""
         raise UserError(
             f"MODEL.arch_encoder is 'timm/{name}', which timm {timm.__version__} does not have.{hint} "
-            "timm.list_models() lists all."
+            "timm.list_models() lists all models."
         )
     tags = [other.partition(".")[2] for other in timm.list_models(f"{arch}.*", pretrained=True)]
     if tag and tag not in tags:
         known = f"has weights {', '.join(tags)}" if tags else "has no trained weights"
-        raise UserError(f"MODEL.arch_encoder is 'timm/{name}', but timm/{arch} {known}. Leave {tag!r} away.")
+        raise UserError(f"MODEL.arch_encoder is 'timm/{name}', but timm/{arch} {known}. Remove {tag!r}.")
 
 
 def _maps(name: str) -> Plan:
-    """The plan as far as timm tells it: which maps there are."""
+    """The plan with the maps that timm lists, before any stride or padding is chosen."""
     reason = ""
     for options in _ANY_SIZE:
         try:
@@ -121,14 +123,14 @@ def _maps(name: str) -> Plan:
         except _REFUSALS as error:
             reason = reason or " ".join(str(error).split())
             continue
-        if len(set(strides)) == 1 and hasattr(net, "model"):  # what timm wraps plain transformers in
+        if len(set(strides)) == 1 and hasattr(net, "model"):  # timm's wrapper of plain transformers
             return Plan(options, True, tuple(channels[-1:]), tuple(strides[-1:]))
         chosen = [i for i, stride in enumerate(strides) if stride >= _FINEST] or [len(strides) - 1]
         options = {**options, "out_indices": tuple(indices[i] for i in chosen)}
         return Plan(options, False, tuple(channels[i] for i in chosen), tuple(strides[i] for i in chosen))
     raise UserError(
-        f"MODEL.arch_encoder is 'timm/{name}', which gives no feature maps in timm {timm.__version__} "
-        f"({reason}). Take another encoder, such as timm/resnet50."
+        f"MODEL.arch_encoder is 'timm/{name}', which returns no feature maps in timm {timm.__version__} "
+        f"({reason}). Choose another encoder, such as timm/resnet50."
     )
 
 
@@ -140,7 +142,7 @@ def _dilated(name: str, found: Plan, output_stride: int) -> Plan:
         known = f"one of {', '.join(others)} and {last}" if others else last
         raise UserError(
             f"MODEL.output_stride is {output_stride}, but timm/{name} has only {known}. "
-            f"Set MODEL.output_stride {0 if not others else last}, or take another encoder."
+            f"Set MODEL.output_stride {0 if not others else last}, or choose another encoder."
         )
     return with_strides[output_stride]
 
@@ -158,16 +160,16 @@ def _other_strides(name: str, found: Plan) -> Iterator[tuple[int, Plan]]:
 
 
 def _sized(name: str, found: Plan) -> Plan:
-    """The plan with the smallest multiple at which the model takes images of any size."""
+    """The plan with the smallest multiple with which the model takes images of any size."""
     net: Any = found.build(name).eval()
     coarsest = max(found.strides)
     height, width = net.pretrained_cfg["input_size"][-2:]
-    own = -(-width // coarsest) * coarsest  # whose windows it was made for
+    own = -(-width // coarsest) * coarsest  # the size that its windows were designed for
     inexact = None
     for multiple in (1, *(factor * coarsest for factor in _FACTORS), own):
         sizes = _SIZES if multiple == 1 else [(multiple, multiple), (2 * multiple, 3 * multiple)]
         try:
-            exact = min([_is_exact(net, found, size) for size in sizes])  # each is tried
+            exact = min([_is_exact(net, found, size) for size in sizes])  # a list, to try every size
         except _REFUSALS:
             continue
         if exact:
@@ -176,16 +178,16 @@ def _sized(name: str, found: Plan) -> Plan:
             inexact = found._replace(multiple=multiple, exact=False)
     if inexact is None:
         raise UserError(
-            f"MODEL.arch_encoder is 'timm/{name}', which does not take images of any size, as far as a trial "
-            f"shows; timm makes it for {height} x {width}. Take another encoder, such as timm/resnet50."
+            f"MODEL.arch_encoder is 'timm/{name}', which failed on images of other sizes than timm's "
+            f"{height} x {width}. Choose another encoder, such as timm/resnet50."
         )
     return inexact
 
 
 def _is_exact(net: nn.Module, found: Plan, size: tuple[int, int]) -> bool:
-    """Whether the maps of an image have its sides by their strides, rounded up.
+    """Whether the sides of the maps are those of the image divided by the strides, rounded up.
 
-    Raises: ValueError if they are no such maps at all.
+    Raises: ValueError if the maps do not have the planned channels.
     """
     maps: list[Tensor] = net(torch.empty(2, 3, *size))
     shapes = [tuple(x.permute(0, 3, 1, 2).shape if nhwc(net) else x.shape) for x in maps]

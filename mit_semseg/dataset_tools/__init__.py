@@ -1,0 +1,1 @@
+"""Commands that work on datasets, `mit-semseg data check` and `prepare`."""

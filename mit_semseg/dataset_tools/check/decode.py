@@ -1,0 +1,219 @@
+"""One file: read once, decoded from memory, and described in a few numbers."""
+
+import stat
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ...data.images import unit_range
+from ...data.label_files import LabelError, unread_lossy_format, values_of
+from ...data.label_values import count_classes
+from ...data.orientation import orientation_of
+from ...runtime.near_names import did_you_mean
+
+_LARGEST_FILE = 2 * 2**30  # bytes; an image in a larger file would exceed Pillow's limit of pixels
+_DETAIL = 120  # characters of a decoder's message that are kept
+
+# Starts of files that are not images, compared in lower case.
+_TEXT = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<?xml", "an XML file"),
+    (b"%pdf", "a PDF file"),
+    (b"pk\x03\x04", "a ZIP archive"),
+    (b"\x93numpy", "a NumPy array"),
+)
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+)
+_TAIL = 64  # bytes searched for the end mark: some programs write a few more bytes after it
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # JPEG markers from C0 to CF that are not frame headers
+
+_NOTHING = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What was found out about one file."""
+
+    problem: str = ""
+    """A key of `issue_types.ISSUE_TYPES`, or "" if the file is fine."""
+    detail: str = ""
+    """More about the problem."""
+    digest: int = 0
+    """64-bit hash of the file's bytes; 0 if they could not be read."""
+    width: int = 0
+    """In pixels, as stored; 0 if unknown."""
+    height: int = 0
+    mode: str = ""
+    """Pillow's mode: L, P, RGB, I;16, ..."""
+    orientation: int = 1
+    """EXIF's orientation: 1 is upright, 5 to 8 swap width and height."""
+    values: np.ndarray = field(default_factory=lambda: _NOTHING)
+    """Distinct values of a label, ascending, (K,) int64."""
+    counts: np.ndarray = field(default_factory=lambda: _NOTHING)
+    """Number of pixels of each value, (K,) int64."""
+
+
+def digest_of(data: bytes) -> int:
+    """A 64-bit hash, never 0. A million different files have two equal hashes with probability 3e-8."""
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big") or 1
+
+
+def read_image(path: str) -> FileFacts:
+    """Reads and decodes an image. Never raises, whatever the file is or holds."""
+    return _read(path, _describe_image)
+
+
+def read_label(path: str) -> FileFacts:
+    """Reads and decodes a label and counts its values. Never raises, like `read_image`."""
+    return _read(path, _describe_label)
+
+
+def _read(path: str, describe: Callable[[Image.Image], dict[str, Any]]) -> FileFacts:
+    try:
+        data = _bytes(path)
+    except _ProblemError as problem:
+        return FileFacts(*problem.args)
+    digest = digest_of(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about large images, odd EXIF, ...: what matters is found below
+            with Image.open(BytesIO(data)) as image:
+                return FileFacts(digest=digest, **describe(image))
+    except UnidentifiedImageError:
+        if describe is _describe_label and (lossy := unread_lossy_format(data)):
+            return FileFacts("label_lossy", LabelError.of_lossy("", lossy).what, digest)
+        return FileFacts(*_unidentified(data), digest)
+    except Image.DecompressionBombError as error:
+        width, height = claimed_size(data) or (0, 0)
+        claim = f"claims {width} x {height} pixels" if width else str(error)[:_DETAIL]
+        return FileFacts("bomb", f"{claim} in {len(data):,} bytes", digest)
+    except MemoryError:
+        return FileFacts("bomb", "does not fit into memory", digest)
+    except Exception as error:  # decoders raise errors of many kinds for damaged files
+        words = " ".join(str(error).split())[:_DETAIL] or type(error).__name__
+        truncated = isinstance(error, EOFError) or "truncated" in words.lower() or is_cut_off(data)
+        return FileFacts("truncated" if truncated else "damaged", words, digest)
+
+
+class _ProblemError(Exception):
+    """Ends the reading of a file. Its arguments are `FileFacts.problem` and `FileFacts.detail`."""
+
+
+def _bytes(path: str) -> bytes:
+    """The content of a regular file; reading a pipe or a device may never end."""
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise _ProblemError(
+                "unreadable", "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            )
+        if status.st_size > _LARGEST_FILE:
+            raise _ProblemError(
+                "unreadable", f"{status.st_size / 2**30:.1f} GiB, more than an image can have"
+            )
+        data = Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise _ProblemError("missing", did_you_mean(path).strip()) from None
+    except OSError as error:
+        raise _ProblemError("unreadable", error.strerror or str(error)) from None
+    if not data:
+        raise _ProblemError("empty", "")
+    return data
+
+
+def _unidentified(data: bytes) -> tuple[str, str]:
+    """Problem and detail of a file that Pillow does not recognize as an image."""
+    size = claimed_size(data)
+    if size and 0 in size:
+        return "zero_size", f"{size[0]} x {size[1]} pixels"
+    name = image_format(data)
+    if name:
+        return (
+            "truncated" if is_cut_off(data) else "damaged",
+            f"starts like a {name} file, but its header cannot be read",
+        )
+    return "not_an_image", other_format(data)
+
+
+def _describe_image(image: Image.Image) -> dict[str, Any]:
+    about = _common(image)
+    image.draft(None, (1, 1))  # of a JPEG every byte is read, but few pixels are computed
+    image.load()
+    about["orientation"] = orientation_of(image)
+    if image.mode == "F" and not unit_range(np.asarray(image)):
+        return {**about, "problem": "image_mode", "detail": "floating-point values outside of 0 to 1"}
+    if image.mode == "I":
+        low, high = image.getextrema()
+        if low < 0 or high > 65535:  # type: ignore[operator]
+            return {**about, "problem": "image_mode", "detail": f"values from {low} to {high}"}
+    return about
+
+
+def _describe_label(image: Image.Image) -> dict[str, Any]:
+    about = _common(image)
+    try:
+        values, counts = count_classes(values_of(image, "The label"), "The label")
+    except LabelError as error:
+        return {**about, "problem": error.kind, "detail": error.what}
+    return {**about, "values": values, "counts": counts}
+
+
+def _common(image: Image.Image) -> dict[str, Any]:
+    return {"width": image.width, "height": image.height, "mode": image.mode}
+
+
+def image_format(data: bytes) -> str:
+    """The image format that a file's first bytes stand for; "" for other files."""
+    return next((name for magic, name in _MAGIC if data.startswith(magic)), "")
+
+
+def other_format(data: bytes) -> str:
+    """What a file is instead of an image, with its article; "" if unknown."""
+    start = data[:64].lstrip().lower()
+    return next((name for magic, name in _TEXT if start.startswith(magic)), "")
+
+
+def claimed_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) in the header of a PNG, GIF, BMP or JPEG file; None for other files."""
+    kind = image_format(data)
+    if kind == "PNG" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if kind == "GIF" and len(data) >= 10:
+        return int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+    if kind == "BMP" and len(data) >= 26:
+        width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22))
+        return width, abs(height)  # negative if the rows go from top to bottom
+    if kind == "JPEG":
+        return _jpeg_size(data)
+    return None
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether a PNG or JPEG file lacks its end mark."""
+    end = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}.get(image_format(data))
+    return end is not None and end not in data[-_TAIL:]
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        at += 2 + length
+    return None

@@ -1,0 +1,176 @@
+"""What was found for all pairs, added up: a few numbers a record. At the end, the records are compared."""
+
+import os
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ...data.label_values import VOID, LabelCoding
+from ..pool import WorkerDeath
+from .decode import FileFacts, digest_of
+from .examine import IMAGE, LABEL, PairFacts, compare
+from .findings import CheckedList, Findings
+
+NUM_VALUES = 65536
+"""The number of values that a label can have."""
+Repeats = tuple[np.ndarray, np.ndarray]
+"""Positions that repeat something, and the first position that each repeats; both (K,) int64."""
+
+
+class DatasetTally:
+    """Everything found so far: 40 bytes a record, and 21 bytes a finding.
+
+    Args:
+        coding: the meaning of label values; with ``num_class`` None no value is beyond the classes.
+        unusable: the lines of the lists that hold no record.
+    """
+
+    def __init__(
+        self, lists: Sequence[CheckedList], coding: LabelCoding, unusable: Findings | None = None
+    ) -> None:
+        self.lists = lists
+        self.coding = coding
+        self.starts = np.cumsum([0, *(len(checked.records) for checked in lists)])
+        """Position of each list's first record among all records, then the number of all records."""
+        total = int(self.starts[-1])
+        self.sizes = np.zeros((total, 2), np.int32)
+        """Width and height of each image; 0 if unknown."""
+        self.pixels = np.zeros((len(lists), NUM_VALUES), np.int64)
+        """Number of pixels of each value in a list."""
+        self.labels = np.zeros((len(lists), NUM_VALUES), np.int64)
+        """Number of labels in a list that hold each value."""
+        self.image_modes: list[Counter[str]] = [Counter() for _ in lists]
+        self.label_modes: list[Counter[str]] = [Counter() for _ in lists]
+        self.findings: dict[str, Findings] = {"unusable_line": unusable} if unusable else {}
+        """By the keys of `issue_types.ISSUE_TYPES`."""
+        self.void = {value: Findings() for value in VOID}
+        """Labels that hold such a value, in case it turns out to be beyond the classes."""
+        self._image, self._label, self._image_path, self._label_path = np.zeros((4, total), np.uint64)
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The paths of image and label of all records, in the order of the positions that `add` takes."""
+        for checked in self.lists:
+            for record in checked.records:
+                yield checked.path(record.fpath_img), checked.path(record.fpath_segm)
+
+    def add(self, position: int, facts: PairFacts | WorkerDeath) -> None:
+        """Adds what was found for the record at a position among all records."""
+        number = bisect_right(self.starts, position) - 1
+        index = position - int(self.starts[number])
+        if isinstance(facts, WorkerDeath):
+            self._find("hang" if facts.hung else "crash", number, index, facts.mark, facts.how)
+            return
+        record = self.lists[number].records[index]
+        for kind, file, detail in compare(facts, (record.width, record.height)):
+            self._find(kind, number, index, file, detail)
+        image, label = facts.image, facts.label
+        self.sizes[position] = image.width, image.height
+        self.image_modes[number][image.mode] += bool(image.mode)
+        self.label_modes[number][label.mode] += bool(label.mode)
+        self._image[position] = image.digest
+        # Labels of a single value are often equal without being copies.
+        self._label[position] = label.digest if len(label.values) > 1 else 0
+        if len(label.values):
+            self._add_values(number, index, label)
+
+    def _add_values(self, number: int, index: int, label: FileFacts) -> None:
+        self.pixels[number, label.values] += label.counts
+        self.labels[number, label.values] += 1
+        for value, findings in self.void.items():
+            if value in label.values:
+                findings.add(number, index, LABEL, f"value {value}")
+        beyond = values_beyond(label.values, self.coding).tolist()
+        if beyond:
+            few = ", ".join(map(str, beyond[:4]))
+            more = f" and {len(beyond) - 4} more" if len(beyond) > 4 else ""
+            self._find("beyond", number, index, LABEL, f"value{'s' * (len(beyond) > 1)} {few}{more}")
+        if not labelled(label.values, self.coding).any():
+            self._find("no_labelled_pixel", number, index, LABEL, "")
+
+    def find_duplicates(self) -> None:
+        """Compares all records with each other. To be called once, after all have been added."""
+        for position, (image, label) in enumerate(self.pairs()):
+            self._image_path[position] = digest_of(_normal(image))
+            self._label_path[position] = digest_of(_normal(label))
+        for number in range(len(self.lists)):
+            start, end = (int(position) for position in self.starts[number : number + 2])
+            paths, content = self._image_path[start:end], self._image[start:end].copy()
+            self._find_repeats("duplicate_record", repeats(paths), start, start)
+            self._find_repeats("leak", repeats_of_others(paths, self._image_path[:start]), start, 0)
+            # Equal paths are reported above. From here on, different files with the same bytes.
+            content[repeats(paths)[0]] = 0
+            self._find_repeats("duplicate_content", repeats(content), start, start)
+            content[np.isin(paths, self._image_path[:start])] = 0
+            self._find_repeats("leak", repeats_of_others(content, self._image[:start]), start, 0)
+        self._find_equal_labels()
+
+    def _find_equal_labels(self) -> None:
+        again, first = repeats(self._label_path)
+        differ = self._image_path[again] != self._image_path[first]
+        # A copy of the image may well have the same label.
+        differ &= (self._image[again] != self._image[first]) | (self._image[again] == 0)
+        self._find_repeats("shared_label", (again[differ], first[differ]), 0, 0)
+        again, first = repeats(self._label)
+        differ = self._label_path[again] != self._label_path[first]
+        differ &= self._image[again] != self._image[first]
+        self._find_repeats("same_label_content", (again[differ], first[differ]), 0, 0)
+
+    def _find_repeats(self, kind: str, found: Repeats, start: int, first_start: int) -> None:
+        """Adds repeats: positions after ``start`` that repeat positions after ``first_start``."""
+        file = LABEL if "label" in kind else IMAGE
+        for again, first in zip(*(positions.tolist() for positions in found), strict=True):
+            number = bisect_right(self.starts, start + again) - 1
+            index = start + again - int(self.starts[number])
+            other = first_start + first
+            detail = ""
+            if kind == "duplicate_content":
+                same = self._label[start + again] == self._label[other]
+                detail = "" if same else "their labels differ"
+            self._find(kind, number, index, file, detail, other)
+
+    def _find(
+        self, kind: str, number: int, index: int, file: int, detail: str = "", repeats: int = -1
+    ) -> None:
+        self.findings.setdefault(kind, Findings()).add(number, index, file, detail, repeats)
+
+
+def values_beyond(values: np.ndarray, coding: LabelCoding) -> np.ndarray:
+    """The ones among distinct values that stand for no class and are not ignored."""
+    if coding.num_class is None:
+        return values[:0]
+    beyond = values[values > coding.offset + coding.num_class - 1]
+    return beyond if coding.ignore is None else beyond[beyond != coding.ignore]
+
+
+def labelled(values: np.ndarray, coding: LabelCoding) -> np.ndarray:
+    """Which of some distinct values are not unlabelled, (K,) bool; those beyond the classes are labelled."""
+    counts = values >= coding.offset
+    return counts if coding.ignore is None else counts & (values != coding.ignore)
+
+
+def repeats(digests: np.ndarray) -> Repeats:
+    """The positions whose digest occurs earlier. A digest of 0 stands for none.
+
+    >>> [positions.tolist() for positions in repeats(np.array([7, 5, 7, 0, 0, 7], np.uint64))]
+    [[2, 5], [0, 0]]
+    """
+    known = np.flatnonzero(digests)
+    _, first, inverse = np.unique(digests[known], return_index=True, return_inverse=True)
+    first = known[first][inverse]
+    again = known != first
+    return known[again], first[again]
+
+
+def repeats_of_others(digests: np.ndarray, others: np.ndarray) -> Repeats:
+    """The positions whose digest occurs among ``others``, and where it is first there. 0 stands for none."""
+    values, first = np.unique(others, return_index=True)
+    at = np.searchsorted(values, digests)
+    found = (at < len(values)) & (digests != 0)
+    found[found] = values[at[found]] == digests[found]
+    return np.flatnonzero(found), first[at[found]]
+
+
+def _normal(path: str) -> bytes:
+    return os.path.normpath(path).encode("utf-8", "surrogatepass")

@@ -1,0 +1,40 @@
+"""Downloading a model from the Hugging Face Hub, or saying which files to fetch by hand."""
+
+from pathlib import Path
+
+from ..errors import UserError
+
+PREFIX = "hf:"
+_HUB = "https://huggingface.co"
+# Weights in the order of preference: the first kind that a model has is downloaded.
+_WEIGHTS = (("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"), ("pytorch_model*",))
+
+
+def download(source: str) -> Path:
+    """The folder of a model that ``hf:ORG/NAME`` names, in the cache of huggingface_hub.
+
+    Raises: UserError if the package is missing, or with the files to fetch if there is no network.
+    """
+    name = source.removeprefix(PREFIX)
+    organization, _, model = name.partition("/")
+    if not organization or not model or "/" in model:
+        raise UserError(f"SOURCE is '{source}', but a model of the hub is called {PREFIX}ORG/NAME.")
+    by_hand = (
+        f"Fetch config.json and {_WEIGHTS[0][0]} (or pytorch_model.bin) from {_HUB}/{name}/tree/main into a "
+        "folder, and import that folder."
+    )
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{source} needs the package huggingface_hub. Run: pip install huggingface_hub. Or: {by_hand}"
+        ) from error
+    try:
+        for patterns in _WEIGHTS:
+            folder = Path(snapshot_download(name, allow_patterns=["config.json", *patterns]))
+            if any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()):
+                return folder
+    except Exception as error:  # of the network, of the hub, of the disk: each has its own
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{source} could not be downloaded: {reason[:200]} {by_hand}") from error
+    raise UserError(f"{source} holds no weights in a form that can be imported.")

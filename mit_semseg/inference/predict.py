@@ -1,0 +1,253 @@
+"""Labels and probabilities of images, scored at several scales."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .blocks import Block, for_each_block
+from .exported import AnyNetwork
+from .tiles import Network, ScoreMap, TiledMap, WholeMap
+
+PIXEL_BUDGET = 3_000_000  # largest image to score whole; 2048 x 1024 is below it
+_TILE = 1280  # side in pixels
+_OVERLAP = 256  # pixels
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings for scoring images, in validation, evaluation, prediction and the Python interface.
+
+    Attributes:
+        amp: arithmetic of the network, a name in `AMP`; used when a `ScoringNetwork` is prepared.
+        flip: average with the scores of the mirror image.
+        threshold: with two classes, the probability from which a pixel belongs to the second one.
+        tile: side of a tile in pixels. At each scale, an image with a longer side is cut into tiles. 0 cuts
+            only images of more than `PIXEL_BUDGET` pixels, into tiles of an automatic size.
+        overlap: smallest number of pixels that neighbouring tiles share; 0 is automatic, or a fifth of
+            ``tile`` if that is given.
+    """
+
+    amp: str = "none"
+    flip: bool = False
+    tile: int = 0
+    overlap: int = 0
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.tile < 0 or self.overlap < 0 or 0 < self.tile <= self.overlap:
+            raise ValueError(
+                f"tile {self.tile} and overlap {self.overlap} must not be negative, and a tile has to be "
+                "larger than the overlap"
+            )
+
+    def tile_and_overlap(self, height: int, width: int) -> tuple[int, int] | None:
+        """The tile and overlap for an image, in pixels; None if it is scored whole."""
+        tile = self.tile or _TILE
+        if self.tile and max(height, width) <= tile:
+            return None
+        if not self.tile and height * width <= PIXEL_BUDGET:
+            return None
+        return tile, self.overlap or (tile // 5 if self.tile else _OVERLAP)
+
+
+_DEFAULT = Settings()
+
+
+@torch.inference_mode()
+def predict_labels(
+    network: AnyNetwork,
+    images: Sequence[Tensor],
+    size: tuple[int, int],
+    settings: Settings = _DEFAULT,
+    names: Sequence[str] = (),
+) -> Tensor:
+    """The class with the highest mean probability at each pixel, (B, height, width) on the CPU.
+
+    With two classes, ``settings.threshold`` may favour one of them.
+
+    The type is the smallest that holds all classes: uint8 for up to 256, otherwise int16 or int32.
+
+    Args:
+        images: B images of one size at each scale, (B, 3, h, w), float32 and normalized, or uint8 RGB.
+        size: (height, width) of the result, in pixels.
+        names: of the B images, for errors.
+
+    Raises: UserError, with the image's name, if scores are NaN or infinite.
+    """
+    results = []
+    for maps, require_finite in _maps(network, images, settings, names):
+        labels = _empty_labels(maps[0], size)
+        threshold = _sum_threshold(maps, settings)
+
+        def choose(block: Block, labels: Tensor = labels, threshold: float | None = threshold) -> None:
+            labels[block.rows, block.columns] = (
+                block.scores.argmax(-1) if threshold is None else block.scores[..., 1] >= threshold
+            )
+
+        # Softmax keeps the order of the classes, so a single map does not need it to find the highest.
+        softmax = len(maps) > 1 or threshold is not None
+        for_each_block(maps, size, choose, softmax=softmax, align_corners=network.align_corners)
+        results.append(labels.cpu())
+        require_finite()
+    return _batch(results)
+
+
+@torch.inference_mode()
+def predict_confident_labels(
+    network: AnyNetwork,
+    images: Sequence[Tensor],
+    size: tuple[int, int],
+    settings: Settings = _DEFAULT,
+    names: Sequence[str] = (),
+) -> tuple[Tensor, Tensor]:
+    """The result of `predict_labels`, and each class's mean probability, (B, height, width) float32."""
+    results, confidences = [], []
+    for maps, require_finite in _maps(network, images, settings, names):
+        labels = _empty_labels(maps[0], size)
+        confidence = torch.empty(size, device=labels.device)
+        threshold = _sum_threshold(maps, settings)
+
+        def choose(
+            block: Block,
+            labels: Tensor = labels,
+            confidence: Tensor = confidence,
+            count: int = len(maps),
+            threshold: float | None = threshold,
+        ) -> None:
+            probability, chosen = block.scores.max(-1)
+            if threshold is not None:
+                chosen = (block.scores[..., 1] >= threshold).long()
+                probability = block.scores.gather(-1, chosen[..., None])[..., 0]
+            labels[block.rows, block.columns] = chosen
+            confidence[block.rows, block.columns] = probability.div_(count)
+
+        for_each_block(maps, size, choose, softmax=True, align_corners=network.align_corners)
+        results.append(labels.cpu())
+        confidences.append(confidence.cpu())
+        require_finite()
+    return _batch(results), _batch(confidences)
+
+
+@torch.inference_mode()
+def predict_probabilities(
+    network: AnyNetwork,
+    images: Sequence[Tensor],
+    size: tuple[int, int],
+    settings: Settings = _DEFAULT,
+    names: Sequence[str] = (),
+) -> Tensor:
+    """Mean class probabilities, (B, num_class, height, width) float32 on the network's device.
+
+    Arguments as for `predict_labels`, which needs far less memory.
+    """
+    results = []
+    for maps, require_finite in _maps(network, images, settings, names):
+        result = torch.empty(maps[0].num_class, *size, device=maps[0].device)
+
+        def keep(block: Block, result: Tensor = result, count: int = len(maps)) -> None:
+            result[:, block.rows, block.columns] = block.scores.div_(count).permute(2, 0, 1)
+
+        for_each_block(maps, size, keep, softmax=True, align_corners=network.align_corners)
+        results.append(result)
+        require_finite()
+    return _batch(results)
+
+
+def _batch(results: list[Tensor]) -> Tensor:
+    """The results of all images as one tensor. A single result is not copied, because it may be large."""
+    return results[0][None] if len(results) == 1 else torch.stack(results)
+
+
+def _sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None:
+    """The sum of probabilities over ``maps`` from which a pixel belongs to the second of two classes.
+
+    None if the class with the highest sum is chosen, as always with more classes.
+    """
+    if maps[0].num_class != 2 or settings.threshold == 0.5:
+        return None
+    return settings.threshold * len(maps)
+
+
+def _empty_labels(source: ScoreMap, size: tuple[int, int]) -> Tensor:
+    count = source.num_class
+    dtype = torch.uint8 if count <= 256 else torch.int16 if count <= 2**15 else torch.int32
+    return torch.empty(size, dtype=dtype, device=source.device)
+
+
+class _Sums:
+    """The sum of all scores of each image, which is finite only if each score is.
+
+    They are computed where the scores are, and read after the result, so a GPU is not waited for once more.
+    """
+
+    def __init__(self, names: Sequence[str], settings: Settings) -> None:
+        self._names, self._settings = names, settings
+        self._sums: dict[int, Tensor] = {}
+
+    def add(self, scores: Tensor, first: int = 0) -> Tensor:
+        """Add the scores (n, h, w, num_class) of the images from ``first`` on, and return them."""
+        for k, total in enumerate(scores.flatten(1).sum(1), first):
+            self._sums[k] = self._sums[k] + total if k in self._sums else total
+        return scores
+
+    def require_finite(self, k: int) -> None:
+        """Raises: UserError if scores of image ``k`` are not finite."""
+        if math.isfinite(self._sums[k]):
+            return
+        image = self._names[k] if self._names else "an image"
+        cause = "he weights are damaged, or from a training that diverged: use another checkpoint."
+        amp = self._settings.amp
+        hint = f"Set INFERENCE.amp none, not {amp}. If that does not help, t" if amp != "none" else "T"
+        raise UserError(f"The scores of {image} are NaN or infinite. {hint}{cause}")
+
+
+def _maps(
+    network: AnyNetwork, images: Sequence[Tensor], settings: Settings, names: Sequence[str]
+) -> Iterator[tuple[list[ScoreMap], Callable[[], None]]]:
+    """The scores of each image in turn: one map for each scale and mirror image.
+
+    The function beside them raises an error if the scores that were read from the maps are not finite.
+    """
+    if not images:
+        raise ValueError("images is empty: there is no scale to score")
+
+    def mirrored(image: Tensor) -> Tensor:
+        return network(image.flip(-1)).flip(2)
+
+    runs: tuple[Network, ...] = (network, mirrored) if settings.flip else (network,)
+    sums = _Sums(names, settings)
+    # Images that are scored whole go through the network together. A tile is large enough on its own.
+    whole: dict[tuple[int, int], Tensor] = {}
+    tilings = [settings.tile_and_overlap(*image.shape[-2:]) for image in images]
+    for scale, (image, tiling) in enumerate(zip(images, tilings, strict=True)):
+        if tiling is None:
+            whole |= {(scale, k): sums.add(run(image)) for k, run in enumerate(runs)}
+
+    def of_tiles(run: Network, b: int) -> Network:
+        """``run`` for one tile of image ``b``, without the batch dimension in the result."""
+        return lambda tile: sums.add(run(tile), b)[0]
+
+    for b in range(len(images[0])):
+        maps: list[ScoreMap] = []
+        for scale, (image, tiling) in enumerate(zip(images, tilings, strict=True)):
+            for k, run in enumerate(runs):
+                if tiling is None:
+                    maps.append(WholeMap(whole[scale, k][b]))
+                    continue
+                tile, overlap = tiling
+                maps.append(
+                    TiledMap(
+                        of_tiles(run, b),
+                        image[b : b + 1],
+                        stride=network.stride,
+                        grid=network.grid,
+                        tile=tile,
+                        overlap=overlap,
+                    )
+                )
+        yield maps, partial(sums.require_finite, b)

@@ -1,0 +1,550 @@
+"""The Python interface: `Segmenter`, a trained model to call on images, and `Segmentation`, its result."""
+
+import difflib
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, cached_property
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import __version__
+from ..config import with_keys
+from ..data.classes import ClassTable, load_classes
+from ..data.datasets import scaled
+from ..data.in_memory import AnyImage, check_kind, to_rgb
+from ..data.resize import pick_nearest
+from ..errors import UserError
+from ..export import Metadata, Options, write_model
+from ..export.compare import Row
+from ..export.write import LEAST_OPSET, checked
+from ..runtime.paths import expand_argument
+from ..runtime.threads import prefetch
+from .exported import AnyNetwork
+from .load import (
+    Device,
+    Source,
+    build_scoring,
+    check_model,
+    find_classes,
+    origin_of,
+    pick_device,
+    read_config,
+    trained_weights,
+)
+from .network import ScoringNetwork
+from .origin import Origin
+from .pictures import (
+    Image,
+    add_legend,
+    by_share,
+    class_shares,
+    colorEncode,
+    overlay,
+    save_labels,
+    save_picture,
+    save_scores,
+    side_by_side,
+)
+from .predict import (
+    Settings,
+    predict_confident_labels,
+    predict_labels,
+    predict_probabilities,
+)
+
+__all__ = ["Segmentation", "Segmenter"]
+
+_PREFETCH = 2  # images of a list that are decoded and scaled before their turn
+_BATCH_PIXELS = 3_000_000  # limit for the images that go through the network together
+_MOST_IN_BATCH = 16
+
+KINDS = {"side_by_side": ".png", "overlay": ".png", "labels": ".png", "scores": ".npz"}
+"""The kinds of file that `Segmentation.save` writes, and their extensions."""
+
+_SHOWN = 3  # classes in the repr
+_NOTEBOOK_EDGE = 1024  # pixels of the longer side in a notebook, whose file includes its pictures
+
+
+# One computation at a time on each device, because it uses much of the device's memory and changes the
+# process's number of threads.
+_computing: dict[torch.device, threading.Lock] = {}
+
+
+@cache
+def _expect_forks() -> None:
+    """Let the processes that this one forks compute, too. Called before torch starts threads for a model."""
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=_begin_fork)
+
+
+def _begin_fork() -> None:
+    # Threads are not copied: neither the holder of a lock nor those with which torch computes, for which it
+    # would wait forever.
+    _computing.clear()
+    torch.set_num_threads(1)
+    held = Segmentation.__dict__["probabilities"]
+    if hasattr(held, "lock"):  # before Python 3.12
+        held.lock = threading.RLock()
+
+
+class Segmentation:
+    """The classes of an image.
+
+    It keeps a reference to the model to compute `probabilities`. Pickles and copies have no model, but they
+    include the probabilities if these have been computed.
+
+    Attributes:
+        image: the segmented image, (H, W, 3) uint8 RGB, upright.
+        labels: (H, W) classes from 0, in the smallest integer type that holds all of them.
+        names: names of all classes.
+        colors: colours of all classes, (num_class, 3) uint8 RGB.
+        source: the path of the image; "" if it does not come from a file.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        labels: NDArray[np.integer],
+        table: ClassTable,
+        score: Callable[[Image], NDArray[np.float32]] | None = None,
+        source: str = "",
+        confidence: NDArray[np.float32] | None = None,
+    ) -> None:
+        """
+        Args:
+            score: computes the probabilities of ``image`` when they are needed.
+            confidence: the probability of the label at each pixel, if it is known.
+        """
+        self.image = image
+        self.labels = labels
+        self.names = table.names
+        self.colors = table.colors
+        self.source = source
+        self._score = score
+        self._confidence = confidence
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32]:
+        """The probability of each class at each pixel, (num_class, H, W); they sum to 1 over the classes.
+
+        The image is scored again at the first access, and the array is kept: it takes 4 bytes per class and
+        pixel, 315 MB for 1024 x 512 pixels and 150 classes. ``del segmentation.probabilities`` frees it.
+        """
+        if self._score is None:
+            raise RuntimeError(
+                "This segmentation has no model, because it is a pickle or a copy. Read its probabilities "
+                "before making the copy, or segment the image again."
+            )
+        return self._score(self.image)
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """The probability of the label at each pixel, (H, W).
+
+        It is known if the segmenter was called with ``confidence=True``. Otherwise it is read from
+        `probabilities`, which scores the image again.
+        """
+        if self._confidence is None:
+            self._confidence = np.take_along_axis(
+                self.probabilities, self.labels[None].astype(np.intp), axis=0
+            )[0]
+        return self._confidence
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of pixels of each class that occurs in the image, largest first."""
+        values = class_shares(self.labels, len(self.names))
+        shares: dict[str, float] = {}
+        for k in by_share(values, least=0):
+            name = self.names[k]  # a table may repeat a name
+            shares[name] = shares.get(name, 0) + float(values[k])
+        return shares
+
+    def mask(self, name: str | int) -> NDArray[np.bool_]:
+        """The pixels of a class, (H, W) bool.
+
+        Args:
+            name: name or number of the class.
+
+        Raises: ValueError if there is no such class.
+        """
+        if isinstance(name, str):
+            classes = [k for k, other in enumerate(self.names) if other == name]
+            if not classes:
+                near = difflib.get_close_matches(name, self.names, n=1)
+                hint = f"Did you mean {near[0]!r}?" if near else f"The classes are {', '.join(self.names)}."
+                raise ValueError(f"no class is called {name!r}. {hint}")
+            return np.isin(self.labels, classes)
+        if not 0 <= name < len(self.names):
+            raise ValueError(f"class {name} does not exist: the classes are 0 to {len(self.names) - 1}")
+        return self.labels == name
+
+    def overlay(self, alpha: float = 0.5, *, legend: bool = False) -> PIL.Image.Image:
+        """The image blended with the colours of its classes.
+
+        Args:
+            alpha: weight of the colours, from 0 (the image alone) to 1.
+            legend: add a strip below with the names of the classes.
+        """
+        picture = overlay(self.image, self.labels, self.colors, alpha)
+        return PIL.Image.fromarray(self._with_legend(picture) if legend else picture)
+
+    def side_by_side(self, *, legend: bool = False) -> PIL.Image.Image:
+        """The image, with its classes in their colours to its right."""
+        picture = side_by_side([self.image, colorEncode(self.labels, self.colors)])
+        return PIL.Image.fromarray(self._with_legend(picture) if legend else picture)
+
+    def save(self, path: str | PathLike[str], kind: str = "side_by_side", *, legend: bool = False) -> None:
+        """Write a file atomically. Its folder is created if it does not exist.
+
+        Args:
+            path: ends with ``.png``, or ``.npz`` for "scores".
+            kind: "side_by_side" or "overlay" for a picture; "labels" for a PNG with the gray value k+1 for
+                class k, as in ADE20K (16-bit above 255 classes); "scores" for a file with "probabilities"
+                (num_class, H, W) float16 and "names", for ``numpy.load``.
+            legend: add a strip with the names of the classes below a picture.
+
+        Raises: ValueError for another kind or extension; UserError if the file cannot be written, or if the
+            path is the image itself.
+        """
+        path = Path(path)
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}, but takes one of {', '.join(KINDS)}")
+        if path.suffix.lower() != KINDS[kind]:
+            raise ValueError(f"path is {str(path)!r}, but must end with {KINDS[kind]} for kind {kind!r}")
+        if self.source and _is_same_file(path, Path(self.source)):
+            raise UserError(f"{path} is the image itself, which is never overwritten. Choose another name.")
+        if kind == "scores":
+            save_scores(self.probabilities, self.names, path)
+        elif kind == "labels":
+            save_labels(self.labels, len(self.names), path)
+        else:
+            picture = self.overlay(legend=legend) if kind == "overlay" else self.side_by_side(legend=legend)
+            save_picture(np.asarray(picture), path)
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        shares = [f"{name} {100 * share:.1f} %" for name, share in self.shares.items()]
+        more = f", and {len(shares) - _SHOWN} more" if len(shares) > _SHOWN else ""
+        source = f"{self.source}: " if self.source else ""
+        return f"<Segmentation {source}{width} x {height}, {', '.join(shares[:_SHOWN])}{more}>"
+
+    def _repr_png_(self) -> bytes:
+        """The picture in a notebook: the overlay with its legend, scaled down to fit the screen."""
+        small = self
+        height, width = self.labels.shape
+        factor = _NOTEBOOK_EDGE / max(height, width)
+        if factor < 1:
+            size = max(1, round(width * factor)), max(1, round(height * factor))
+            image = PIL.Image.fromarray(self.image).resize(size, reducing_gap=2)
+            table = ClassTable(self.names, self.colors)
+            small = Segmentation(np.asarray(image), pick_nearest(self.labels, *size), table)
+        file = io.BytesIO()
+        small.overlay(legend=True).save(file, format="PNG")
+        return file.getvalue()
+
+    def _with_legend(self, picture: Image) -> Image:
+        return add_legend(
+            picture, by_share(class_shares(self.labels, len(self.names))), self.names, self.colors
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_score": None}
+
+
+class Scales(NamedTuple):
+    """The sizes at which images are scored, from the config's ``DATASET`` section."""
+
+    short_edges: tuple[int, ...]
+    max_long_edge: int
+    multiple: int  # sides are stretched to multiples of it
+
+
+class _Ready(NamedTuple):
+    """An image that is ready to be scored."""
+
+    image: NDArray[np.uint8]
+    scaled: list[Tensor]
+    source: str
+    name: str  # for errors
+
+
+class Segmenter:
+    """A trained model, called on images.
+
+    >>> from mit_semseg import Segmenter
+    >>> segmenter = Segmenter.load("ckpt/mine", device="cpu")
+    >>> segmenter
+    <Segmenter mobilenetv2dilated + c1, 3 classes, on cpu>
+    >>> segmentation = segmenter("street.jpg")
+    >>> segmentation.labels.shape  # height, width
+    (36, 48)
+    >>> segmentation.names
+    ('brick', 'lawn', 'pool')
+    >>> segmentation.probabilities.shape
+    (3, 36, 48)
+    >>> list(segmentation.shares) == sorted(segmentation.shares, key=segmentation.shares.get, reverse=True)
+    True
+    >>> segmentation.save("street_classes.png", legend=True)
+    >>> [other.labels.shape for other in segmenter(["street.jpg", "corner.jpg"])]
+    [(36, 48), (50, 36)]
+
+    Several threads may call it at once. They compute in turn, and get the same results as alone. It can be
+    pickled and sent to other processes.
+
+    Attributes:
+        names: names of the classes.
+        colors: colours of the classes, (num_class, 3) uint8 RGB.
+        device: the device that it computes on.
+        title: encoder and decoder, for people.
+    """
+
+    def __init__(
+        self,
+        network: AnyNetwork,
+        table: ClassTable,
+        scales: Scales,
+        settings: Settings,
+        title: str = "",
+        origin: Origin | None = None,
+    ) -> None:
+        """Combine loaded parts into a segmenter; `load` also loads them.
+
+        Args:
+            title: encoder and decoder, for people.
+            origin: config and checkpoints, which `export` records.
+        """
+        _expect_forks()
+        self.names = table.names
+        self.colors = table.colors
+        self.device = network.device
+        self._network = network
+        self._table = table
+        self._scales = scales
+        self._settings = settings
+        self.title = title
+        self._origin = origin
+
+    @classmethod
+    def load(
+        cls,
+        source: Source,
+        *,
+        device: Device = None,
+        checkpoint: str = "",
+        classes: str | PathLike[str] = "",
+        sizes: int | Sequence[int] | None = None,
+        amp: str | None = None,
+        flip: bool | None = None,
+        threshold: float | None = None,
+        tile: int | None = None,
+    ) -> "Segmenter":
+        """A trained model. Arguments that you omit keep their value from the config.
+
+        Args:
+            source: a folder that train.py has written, even if it has been moved; a file that `export` or
+                `mit-semseg export` has written, which runs on the CPU; a config file or the name
+                of a shipped config, whose ``DIR`` has the checkpoints (those of a published model are
+                downloaded); or a config tree.
+            device: "cpu", "cuda", "cuda:1" or a GPU's number. None is the first GPU, or the CPU without one.
+            checkpoint: such as "epoch_20.pth"; "" for ``TEST.checkpoint``, or the newest if that is empty.
+            classes: a file with the names and colours of the classes, in place of ``DATASET.classes``.
+            sizes: short edges in pixels at which an image is scored (``DATASET.imgSizes``); fewer are faster.
+            amp: "bf16" is faster and slightly less exact; "none" is float32 throughout (``INFERENCE.amp``).
+            flip: average with the scores of the mirror image (``INFERENCE.flip``).
+            threshold: with two classes, the probability from which a pixel belongs to the second one
+                (``INFERENCE.threshold``).
+            tile: side in pixels of the tiles for larger images; 0 is automatic (``INFERENCE.tile``).
+
+        Raises: UserError if the folder, config, checkpoint or class table cannot be used, or if the GPU does
+            not exist; TypeError or ValueError for any other invalid argument.
+        """
+        keys = {
+            "DATASET.imgSizes": sizes,
+            "INFERENCE.amp": amp,
+            "INFERENCE.flip": flip,
+            "INFERENCE.threshold": threshold,
+            "INFERENCE.tile": tile,
+            "TEST.checkpoint": checkpoint or None,
+        }
+        cfg = with_keys(read_config(source), {key: value for key, value in keys.items() if value is not None})
+        check_model(cfg)
+        place = pick_device("cpu" if cfg.MODEL.exported and device is None else device)
+        if cfg.MODEL.exported and place.type != "cpu":
+            raise UserError(f"{cfg.MODEL.exported} runs on the CPU, not on {place}. Omit device.")
+        count = cfg.DATASET.num_class
+        file = expand_argument(classes, "classes")
+        table = load_classes(file, count) if file else find_classes(cfg)
+        weights = trained_weights(cfg, "TEST")
+        network, settings = build_scoring(cfg, weights, place)
+        data = cfg.DATASET
+        scales = Scales(tuple(data.imgSizes), data.imgMaxSize, data.padding_constant)
+        title = f"{cfg.MODEL.arch_encoder} + {cfg.MODEL.arch_decoder}"
+        return cls(network, table, scales, settings, title, origin_of(cfg, weights))
+
+    @overload
+    def __call__(self, image: AnyImage, *, confidence: bool = False) -> Segmentation: ...
+    @overload
+    def __call__(
+        self, image: "list[Any] | tuple[Any, ...]", *, confidence: bool = False
+    ) -> list[Segmentation]: ...
+    def __call__(
+        self, image: "AnyImage | list[Any] | tuple[Any, ...]", *, confidence: bool = False
+    ) -> Segmentation | list[Segmentation]:
+        """The classes of an image, or of each image in a list.
+
+        The labels are those of test.py for the same file. Consecutive images of the same size in a list go
+        through the network together, which is faster. Rounding may then change the label of a pixel whose two
+        most probable classes are practically equal.
+
+        Args:
+            image: a path; a PIL image; an array (H, W, 3) or (H, W), uint8, uint16 or floating point from 0
+                to 1; a tensor (3, H, W) of these types; see `mit_semseg.data.in_memory.to_rgb`. Or a list or
+                tuple of them.
+            confidence: also keep the probability of each label, in `Segmentation.confidence`.
+
+        Raises: TypeError or ValueError for an object that is not an image; UserError for a file that cannot
+            be used, or if the scores of an image are NaN or infinite. The types of all images in a list are
+            checked before any of them is scored.
+        """
+        if not isinstance(image, list | tuple):
+            return self._score([self._prepare(image, "image")], confidence)[0]
+        for k, one in enumerate(image):
+            check_kind(one, f"image[{k}]")
+        return [one for batch in self._batches(image) for one in self._score(batch, confidence)]
+
+    def export(
+        self,
+        path: str | PathLike[str],
+        *,
+        format: str = "",
+        output: str = "labels",
+        opset: int = LEAST_OPSET,
+        force: bool = False,
+    ) -> list[Row]:
+        """Write the network as a file for other runtimes, which takes images of every size.
+
+        The file is compared with PyTorch at several sizes before it is kept. docs/export.md describes its
+        inputs, outputs and metadata. `load` reads it, too.
+
+        Args:
+            path: ends with ``.onnx``, ``.xml`` for OpenVINO, or ``.pt2`` for torch.export.
+            format: "onnx", "openvino" or "torch"; "" for the one that ``path`` names.
+            output: "scores" adds the probabilities of all classes.
+            opset: version of ONNX's operators, 18 or newer.
+            force: replace an existing file.
+
+        Returns: the comparison at each size.
+        Raises: UserError if the file exists or cannot be written, if its results differ from PyTorch's, or if
+            a package is missing; ValueError for another invalid argument, and for a model that was loaded
+            from an exported file, in bfloat16 (``amp``), or without `load`.
+        """
+        options = Options(format, output, opset, force)
+        target = Path(expand_argument(path, "path"))
+        checked(target, options)
+        if self._origin is None:
+            raise ValueError("this Segmenter was not made by load(), so its config and weights are not known")
+        if not isinstance(self._network, ScoringNetwork):
+            raise ValueError(f"this model was loaded from an exported file, {self._network.path}: copy that")
+        if self._network.amp != "none":
+            raise ValueError("this model computes in bfloat16. Load it with amp='none' to export it")
+        module: Any = self._network.module
+        metadata = Metadata(
+            names=self.names,
+            colors=tuple(map(tuple, self.colors.tolist())),
+            imgSizes=self._scales.short_edges,
+            imgMaxSize=self._scales.max_long_edge,
+            padding_constant=self._scales.multiple,
+            stride=self._network.stride,
+            align_corners=self._network.align_corners,
+            grid=self._network.grid,
+            outputs=(),
+            model=self.title,
+            config=self._origin.config,
+            weights=self._origin.hashes(),
+            version=__version__,
+            scores=self._origin.scores(),
+        )
+        return write_model(
+            module.encoder,
+            module.decoder,
+            metadata,
+            target,
+            options,
+            threshold=self._settings.threshold,
+        )
+
+    def __repr__(self) -> str:
+        title = f"{self.title}, " if self.title else ""
+        return f"<Segmenter {title}{len(self.names)} classes, on {self.device}>"
+
+    def _prepare(self, image: AnyImage, name: str) -> _Ready:
+        rgb = to_rgb(image, name)
+        source = fspath(image) if isinstance(image, str | PathLike) else ""
+        return _Ready(np.array(rgb), scaled(rgb, *self._scales), source, source or name)
+
+    def _batches(self, images: Sequence[AnyImage]) -> Iterator[list[_Ready]]:
+        """The images in their order, with consecutive images of the same size in one batch."""
+        batch: list[_Ready] = []
+        prepared = (self._prepare(image, f"image[{k}]") for k, image in enumerate(images))
+        for ready in prefetch(prepared, _PREFETCH):
+            pixels = max(one.shape[-2] * one.shape[-1] for one in ready.scaled)
+            most = max(1, min(_BATCH_PIXELS // pixels, _MOST_IN_BATCH))
+            if batch and (batch[0].image.shape != ready.image.shape or len(batch) >= most):
+                yield batch
+                batch = []
+            batch.append(ready)
+        if batch:
+            yield batch
+
+    def _score(self, batch: Sequence[_Ready], confidence: bool) -> list[Segmentation]:
+        """The segmentations of images of the same size."""
+        size = batch[0].image.shape[:2]
+        with self._alone():
+            scales = [torch.cat(images) for images in zip(*(ready.scaled for ready in batch), strict=True)]
+            names = [ready.name for ready in batch]
+            if confidence:
+                found, highest = predict_confident_labels(self._network, scales, size, self._settings, names)
+                known = [own.copy() for own in highest.numpy()]
+            else:
+                found = predict_labels(self._network, scales, size, self._settings, names)
+                known = [None] * len(batch)
+        # Copies, because a view would keep the labels of the whole batch in memory.
+        return [
+            Segmentation(ready.image, own.copy(), self._table, self._probabilities, ready.source, sure)
+            for ready, own, sure in zip(batch, found.numpy(), known, strict=True)
+        ]
+
+    def _probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        scales = scaled(PIL.Image.fromarray(image), *self._scales)
+        with self._alone():
+            scores = predict_probabilities(self._network, scales, image.shape[:2], self._settings)
+        return scores[0].cpu().numpy()
+
+    def _alone(self) -> threading.Lock:
+        """The lock to hold while computing. Raises: RuntimeError in a fork of a process that used the GPU."""
+        _expect_forks()
+        if self.device.type == "cuda" and not torch.cuda.is_initialized():
+            raise RuntimeError(
+                f"This process was forked from the one that loaded the model on {self.device}, and can't use "
+                "that GPU. Load the model in each process, or start the processes with "
+                'multiprocessing.get_context("spawn").'
+            )
+        return _computing.setdefault(self.device, threading.Lock())
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    """Whether two paths lead to the same existing file."""
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them does not exist, or cannot be reached
+        return False

@@ -1,0 +1,11 @@
+"""Models of other programs: recognized by their config and names, and turned into models of this package.
+
+`convert` is the entry. Each family has a module, which reads the config of the other program, names an
+encoder and a decoder of this package with their options, and renames the weights.
+"""
+
+from .families import convert
+from .model import ForeignModel, ForeignPart
+from .source import Source, read_source
+
+__all__ = ["ForeignModel", "ForeignPart", "Source", "convert", "read_source"]

@@ -1,0 +1,56 @@
+"""The families of foreign models, and which of them a source belongs to."""
+
+from collections.abc import Callable
+
+from ...errors import UserError
+from .huggingface import SEGFORMER, UPERNET, segformer, upernet
+from .mmsegmentation import MMSEGMENTATION, mmsegmentation
+from .model import ForeignModel
+from .source import Source
+
+FAMILIES: dict[str, Callable[[Source], ForeignModel]] = {
+    SEGFORMER: segformer,
+    UPERNET: upernet,
+    MMSEGMENTATION: mmsegmentation,
+}
+_BY_TYPE = {"segformer": SEGFORMER, "upernet": UPERNET}  # the key model_type of a config.json
+_SHOWN = 3  # names of weights in a message
+
+
+def convert(source: Source) -> ForeignModel:
+    """The model of a source, with all weights checked.
+
+    Raises: UserError if its family is unknown, its config is missing, or not everything in it is supported.
+    """
+    family = _recognize(source)
+    model = FAMILIES[family](source)
+    model.check(source.name)
+    return model
+
+
+def _recognize(source: Source) -> str:
+    kind = source.config.get("model_type")
+    if isinstance(kind, str) and kind in _BY_TYPE:
+        return _BY_TYPE[kind]
+    if isinstance(source.config.get("model"), dict):
+        return MMSEGMENTATION
+    starts = {name.partition(".")[0] for name in source.weights}
+    if not source.config:
+        family, file = "", ""
+        if "segformer" in starts:
+            family, file = SEGFORMER, "config.json"
+        elif any(name.startswith("backbone.hidden_states_norms.") for name in source.weights):
+            family, file = UPERNET, "config.json"
+        elif {"backbone", "decode_head"} <= starts:
+            family, file = MMSEGMENTATION, "config file (.py)"
+        if family:
+            raise UserError(
+                f"{source.name} looks like a {family}, but holds no config, on which its result depends. "
+                f"Name its {file} with --config FILE."
+            )
+    what = f"a model of type '{kind}'" if kind else "no config of a known kind"
+    names = ", ".join(sorted(source.weights)[:_SHOWN])
+    raise UserError(
+        f"{source.name} is not a model that can be imported: it has {what}, and {len(source.weights)} "
+        f"weights ({names}, ...). Supported are {', '.join(FAMILIES)}; docs/models.md lists their parts."
+    )

@@ -1,0 +1,1 @@
+"""Files of weights: downloading, packages that hold some, reading and writing checkpoints."""

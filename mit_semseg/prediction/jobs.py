@@ -1,0 +1,216 @@
+"""The jobs of a call of test.py: each input with the files to make from it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import PIL.Image
+
+from ..data.files import is_video, naming
+from ..errors import UserError
+from ..inference.fingerprint import Fingerprint, difference
+from ..inference.pictures import is_own_picture
+from ..report.predictions import card_key
+from ..runtime.files import state_of
+from ..runtime.output_paths import unique_paths
+from .inputs import Input
+from .manifest import Made, Manifest, State
+from .page import NAME as PAGE_NAME
+from .page import known_cards
+from .video_reader import is_own_video, open_video
+from .writers import OUTPUTS, PAGE
+
+
+@dataclass(frozen=True)
+class Job:
+    """An input, and the file of each of its outputs.
+
+    Attributes:
+        state: of the input before it is read; None for a camera, or if it does not exist.
+    """
+
+    input: Input
+    targets: dict[str, Path]
+    state: State = None
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of a command line. They are numbered from 0.
+
+    Attributes:
+        all: in the order of the command line.
+        done: the numbers of the jobs that an earlier run has done.
+        problems: a sentence for each job that cannot be done, or was done in part, by its number.
+        own_results: how many of the inputs were skipped because test.py had made them.
+        again: how many jobs are done again, by the reason, a sentence on these inputs.
+    """
+
+    all: list[Job]
+    done: frozenset[int]
+    problems: dict[int, str]
+    own_results: int = 0
+    again: Counter[str] = field(default_factory=Counter)
+
+    def pending(self) -> list[int]:
+        """The numbers of the jobs to do."""
+        return [k for k in range(len(self.all)) if k not in self.done and k not in self.problems]
+
+    def share(self, kind: str, rank: int, size: int) -> list[int]:
+        """The numbers of the jobs of one kind of input that process ``rank`` of ``size`` has to do."""
+        return [k for k in self.pending() if self.all[k].input.kind == kind][rank::size]
+
+
+def find_jobs(
+    found: Sequence[Input], outputs: Sequence[str], folder: Path, fingerprint: Fingerprint, *, resume: bool
+) -> Jobs:
+    """The jobs for inputs.
+
+    Pictures and videos that test.py has made are not inputs, however they are named. Files in the output
+    folder that something else has made are not overwritten.
+
+    Args:
+        outputs: the names of the outputs.
+        folder: of the outputs.
+        fingerprint: of the prediction.
+        resume: skip inputs of which the folder has all outputs, made in the same way, and keep the names of
+            existing outputs.
+
+    Raises: UserError if all inputs are results, or if no input can have the outputs.
+    """
+    inputs = [each for each in found if not _is_own(each)]
+    if not inputs:
+        raise UserError(f"All inputs ({len(found)}) are results of test.py itself. Name other images.")
+    problems = _without_outputs(inputs, outputs)
+    if len(problems) == len(inputs):
+        raise UserError(problems[0])
+    recorded = Manifest(folder).made() if resume else {}
+    files = [name for name in outputs if name != PAGE]
+    suffixes = [[_suffix(each, name) for name in files] for each in inputs]
+    own = {made.path for outputs in recorded.values() for made in outputs.values()}
+    paths = unique_paths(
+        [each.path for each in inputs],
+        [_relative_path(each, folder, ends) for each, ends in zip(inputs, suffixes, strict=True)],
+        suffixes,
+        folder,
+        lambda path: path in own or _is_foreign(path),
+    )
+    cards = known_cards(folder) if resume and PAGE in outputs else set()
+    jobs, done, again = [], set(), Counter[str]()
+    for k, (each, new) in enumerate(zip(inputs, paths, strict=True)):
+        state = state_of(each.path) if each.kind != "camera" else None
+        old = recorded.get(each.identity, {})
+        kept = {name: made.path for name, made in old.items() if made.path and not _is_of_others(made.path)}
+        jobs.append(
+            Job(each, {name: kept.get(name, path) for name, path in zip(files, new, strict=True)}, state)
+        )
+        if not old or k in problems:
+            continue
+        if PAGE in old and card_key(each.path) not in cards:
+            del old[PAGE]
+        reason = _reason_to_repeat(old, outputs, state, fingerprint)
+        if reason:
+            again[reason] += 1
+            continue
+        done.add(k)
+        for made in old.values():
+            if made.problem:
+                problems[k] = made.problem
+    return Jobs(jobs, frozenset(done), problems, len(found) - len(inputs), again)
+
+
+def _reason_to_repeat(
+    old: Mapping[str, Made], outputs: Sequence[str], state: State, fingerprint: Fingerprint
+) -> str:
+    """Why inputs such as this are done again, as a sentence; "" if all its outputs are as they would be made.
+
+    Args:
+        old: the recorded outputs.
+        state: of the input.
+    """
+    made = [old[name] for name in outputs if name in old]
+    for each in made:
+        if each.fingerprint is None or each.source is None:
+            return "an earlier release has made their outputs, without a record of how"
+        if change := difference(each.fingerprint, fingerprint):
+            return f"their outputs were made in another way ({change})"
+    if any(each.source != state for each in made):
+        return "they have changed since"
+    if len(made) < len(outputs) or not all(each.is_intact() for each in made):
+        return "outputs of them are missing, or have changed since"
+    return ""
+
+
+def _is_own(each: Input) -> bool:
+    """Whether an input is an output of an earlier run."""
+    suffix = Path(each.path).suffix.lower()
+    if each.kind == "video":
+        return suffix == ".mp4" and is_own_video(Path(each.path))
+    return suffix == ".png" and is_own_picture(Path(each.path))
+
+
+def is_result(path: str) -> bool:
+    """Whether a file that is not an image is an output of an earlier run."""
+    name = Path(path).name
+    others = (
+        output.suffix for output in OUTPUTS.values() if output.save and not output.suffix.endswith(".png")
+    )
+    return (
+        name == PAGE_NAME
+        or name.endswith(tuple(others))
+        or (is_video(path) and _is_own(Input(path, "video", Path())))
+    )
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a picture or a video exists there that test.py has not made."""
+    if not path.exists():
+        return False
+    if path.suffix == ".png":
+        return not is_own_picture(path)
+    return path.suffix == ".mp4" and not is_own_video(path)
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether the file of an output has been replaced by somebody's picture or video."""
+    if not _is_foreign(path):
+        return False
+    try:
+        if path.suffix == ".mp4":
+            with open_video(str(path)):
+                return True
+        with naming(path), PIL.Image.open(path):
+            return True
+    except UserError:  # the output itself, damaged
+        return False
+
+
+def _without_outputs(inputs: Sequence[Input], outputs: Sequence[str]) -> dict[int, str]:
+    """A sentence for each video, by its number, if videos do not have one of the outputs."""
+    refused = [name for name in outputs if name != PAGE and not OUTPUTS[name].video_suffix]
+    if not refused:
+        return {}
+    possible = ", ".join(name for name, output in OUTPUTS.items() if output.video_suffix)
+    rule = (
+        f"Videos have no output {' or '.join(refused)}, only {possible} and {PAGE}. "
+        "Change TEST.output, or save the frames as images."
+    )
+    return {
+        k: f"{each.path if each.kind == 'video' else f'Camera {each.path}'} is a video. {rule}"
+        for k, each in enumerate(inputs)
+        if each.kind != "image"
+    }
+
+
+def _suffix(each: Input, name: str) -> str:
+    return OUTPUTS[name].suffix if each.kind == "image" else OUTPUTS[name].video_suffix
+
+
+def _relative_path(each: Input, folder: Path, suffixes: Sequence[str]) -> Path:
+    """An input's path relative to the output folder. That of a camera is new: its videos are not replaced."""
+    path, number = each.relative, 1
+    while each.kind == "camera" and any((folder / f"{path}{suffix}").exists() for suffix in suffixes):
+        number += 1
+        path = Path(f"{each.relative}_{number}")
+    return path

@@ -1,0 +1,269 @@
+"""Prediction: the outputs of a trained model for images, videos and cameras."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL.Image
+import torch
+from yacs.config import CfgNode
+
+from ..data.classes import ClassTable
+from ..data.datasets import TestDataset, scaled
+from ..data.loader import loading
+from ..errors import InputError, UserError
+from ..inference.fingerprint import Fingerprint, prediction_fingerprint
+from ..inference.load import (
+    Weights,
+    check_model,
+    class_table,
+    load_network,
+    model_spec,
+    scoring_settings,
+    trained_weights,
+)
+from ..inference.predict import Settings
+from ..models import ModelSpec
+from ..runtime.claim import claimed
+from ..runtime.distributed import ProcessInfo, gather_from_processes, require_equal
+from ..runtime.launch import count_processes, is_first_process, run_processes
+from ..runtime.log import get_logger, setup_logger
+from ..runtime.progress import ProgressCounter, say
+from ..runtime.threads import BackgroundWriter
+from .inputs import describe_unread, find_inputs
+from .jobs import Job, Jobs, find_jobs, is_result
+from .page import drop_cards, write_page
+from .predict_video import predict_video
+from .predictor import Prediction, Predictor
+from .recorder import Recorder, printable
+from .writers import PAGE, check_outputs, write
+
+_TIMEOUT_S = 30 * 24 * 3600.0  # for the share of another process; a process that dies is noticed at once
+_WRITE_DEPTH = 2  # predictions that wait to be written; they may be large
+
+
+class ImageSizes(NamedTuple):
+    """The sizes at which images are scored, by the names that `TestDataset` reads."""
+
+    imgSizes: tuple[int, ...]  # short edges, in pixels
+    imgMaxSize: int  # limit of the long edge
+    padding_constant: int  # sides are rounded up to multiples of it
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """All that the processes of a prediction need, so that they do not read the config.
+
+    Attributes:
+        model: to build.
+        weights: the checkpoint files of encoder and decoder, or the files of an exported model.
+        settings: how an image is scored.
+        table: names and colours of the classes.
+        sizes: at which images are scored.
+        folder: of the outputs.
+        outputs: their names.
+        legend: whether pictures have a legend.
+        workers: loader processes.
+        fingerprint: all that the outputs depend on, besides the inputs.
+    """
+
+    model: ModelSpec
+    weights: Weights
+    settings: Settings
+    table: ClassTable
+    sizes: ImageSizes
+    folder: Path
+    outputs: list[str]
+    legend: bool
+    workers: int
+    fingerprint: Fingerprint
+
+
+@dataclass
+class Outcome:
+    """The outcome of one process's share of the jobs, or of all jobs.
+
+    Attributes:
+        problems: a sentence for each input with a problem, by the number of its job.
+        written: the numbers of the jobs whose outputs were written.
+    """
+
+    problems: dict[int, str] = field(default_factory=dict)
+    written: set[int] = field(default_factory=set)
+
+
+def predict(
+    cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], *, resume: bool = False
+) -> list[Path]:
+    """Write ``TEST.output`` for images and videos into ``TEST.result``, and print the classes of each input.
+
+    Args:
+        devices: one process works on each.
+        words: images, folders, patterns, videos, ``-`` or a camera, see `find_inputs`.
+        resume: skip inputs that are done.
+
+    Returns: the files of all inputs.
+    Raises: UserError for a config, a checkpoint or an output folder that cannot be used; InputError for
+        inputs that cannot be used, after all others are done.
+    """
+    setup_logger(0 if is_first_process() else 1)
+    with claimed(cfg.TEST.result, "written into", "TEST.result", enabled=is_first_process()):
+        return _run(cfg, devices, words, resume)
+
+
+def _run(cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], resume: bool) -> list[Path]:
+    outputs = check_outputs(cfg.TEST.output)
+    check_model(cfg)
+    table = class_table(cfg)
+    folder = Path(cfg.TEST.result)
+    # Only the first process can read standard input.
+    found = find_inputs(words, sys.stdin) if is_first_process() else None
+    weights = trained_weights(cfg, "TEST")
+    made_by = prediction_fingerprint(cfg, weights, table, devices[0])
+    jobs = None
+    if found is not None:
+        jobs = find_jobs(found.inputs, outputs, folder, made_by, resume=resume)
+        _check_camera(jobs, count_processes(devices))
+        _announce(jobs, resume=resume)
+    options = PredictionOptions(
+        model=model_spec(cfg),
+        weights=weights,
+        settings=scoring_settings(cfg),
+        table=table,
+        sizes=ImageSizes(cfg.DATASET.imgSizes, cfg.DATASET.imgMaxSize, cfg.DATASET.padding_constant),
+        folder=folder,
+        outputs=outputs,
+        legend=cfg.TEST.legend,
+        workers=cfg.TRAIN.workers,
+        fingerprint=made_by,
+    )
+    if is_first_process() and PAGE in outputs and not resume:
+        drop_cards(folder)
+    outcome = run_processes(_predict, devices, options, jobs, timeout_s=_TIMEOUT_S)
+    if jobs is None or found is None:
+        return []
+    finished = outcome.written | jobs.done
+    problems = [*found.problems, *(outcome.problems[k] for k in sorted(outcome.problems))]
+    if PAGE in outputs and finished:
+        names = [jobs.all[k].input.path for k in sorted(finished)]
+        say(f"Page: {write_page(folder, names, problems, earlier=resume)}\n")
+    others = [path for path in found.unread if not is_result(path)]
+    if unread := describe_unread(replace(found, unread=others)):
+        say(printable(f"{len(finished)} {_plural(jobs, len(finished))} done. Not read: {unread}.") + "\n")
+    if problems:
+        raise InputError(_summary(problems, len(outcome.problems), jobs))
+    return [path for job in jobs.all for path in job.targets.values()]
+
+
+def _check_camera(jobs: Jobs, processes: int) -> None:
+    if processes > 1 and any(job.input.kind == "camera" for job in jobs.all):
+        raise UserError("A camera is read by one process. Call test.py without torchrun and --procs.")
+
+
+def _announce(jobs: Jobs, *, resume: bool) -> None:
+    if jobs.own_results:
+        get_logger().info("Skipped %d inputs that test.py has made", jobs.own_results)
+    if resume:
+        get_logger().info("Skipped %d of %d inputs, which are done", len(jobs.done), len(jobs.all))
+    for reason, count in jobs.again.items():
+        get_logger().info("Segmenting %d of %d inputs again: %s", count, len(jobs.all), reason)
+
+
+def _predict(process: ProcessInfo, options: PredictionOptions, jobs: Jobs | None) -> Outcome:
+    """Do this process's share of the jobs, which the first process has found. Returns the whole outcome."""
+    require_equal(options.fingerprint, "predict with the same model")
+    jobs = gather_from_processes(jobs)[0]
+    assert jobs is not None
+    outcome = Outcome()
+    if process.is_first:
+        outcome.problems |= jobs.problems
+    if jobs.pending():
+        network = load_network(options.model, options.weights, process.device, options.settings.amp)
+        predictor = Predictor(
+            network,
+            options.settings,
+            options.table,
+            probabilities="scores" in options.outputs,
+            legend=options.legend,
+        )
+        recorder = Recorder(options.folder, options.fingerprint, process.rank, page=PAGE in options.outputs)
+        _predict_images(process, options, jobs, predictor, recorder, outcome)
+        _predict_videos(process, options, jobs, predictor, recorder, outcome)
+    total = Outcome()
+    for share in gather_from_processes(outcome):
+        total.problems |= share.problems
+        total.written |= share.written
+    return total
+
+
+def _predict_images(
+    process: ProcessInfo,
+    options: PredictionOptions,
+    jobs: Jobs,
+    predictor: Predictor,
+    recorder: Recorder,
+    outcome: Outcome,
+) -> None:
+    numbers = jobs.share("image", process.rank, process.size)
+    if not numbers:
+        return
+    dataset = TestDataset([jobs.all[k].input.path for k in numbers], options.sizes)
+    rows, workers = range(len(dataset)), options.workers
+    with (
+        loading(dataset.as_bytes, rows, workers=workers, device=process.device) as items,
+        ProgressCounter(len(numbers), "images", enabled=process.is_first) as counter,
+        BackgroundWriter(_WRITE_DEPTH) as background,
+    ):
+        for k, item in zip(numbers, items, strict=True):
+            if isinstance(item, UserError):
+                outcome.problems[k] = str(item)
+            else:
+                job = jobs.all[k]
+                prediction = predictor.predict(item["img_ori"], item["img_data"], name=job.input.path)
+                background.submit(_finish, job, prediction, recorder, item["pages"])
+                outcome.written.add(k)
+            counter.add()
+
+
+def _finish(job: Job, prediction: Prediction, recorder: Recorder, pages: int) -> None:
+    write(prediction, job.targets)
+    recorder.add(job, job.input.path, prediction, prediction.shares(), pages=pages)
+
+
+def _predict_videos(
+    process: ProcessInfo,
+    options: PredictionOptions,
+    jobs: Jobs,
+    predictor: Predictor,
+    recorder: Recorder,
+    outcome: Outcome,
+) -> None:
+    def scale(image: PIL.Image.Image) -> list[torch.Tensor]:
+        return scaled(image, *options.sizes)
+
+    for kind in ("video", "camera"):
+        for k in jobs.share(kind, process.rank, process.size):
+            job = jobs.all[k]
+            is_written, problem = predict_video(predictor, job, scale, recorder, shown=process.is_first)
+            if problem:
+                outcome.problems[k] = problem
+            if is_written:
+                outcome.written.add(k)
+
+
+def _summary(problems: Sequence[str], failed: int, jobs: Jobs) -> str:
+    """The problems, and how many inputs could not be segmented."""
+    part = "" if {job.input.kind for job in jobs.all} == {"image"} else ", or only in part"
+    lines = [*map(printable, problems)]
+    if failed:
+        count = len(jobs.all)
+        lines.append(f"{failed} of {count} {_plural(jobs)} could not be segmented{part}.")
+    return "\n".join(lines)
+
+
+def _plural(jobs: Jobs, count: int = 2) -> str:
+    """The common name of the inputs."""
+    kinds = {job.input.kind for job in jobs.all}
+    return (kinds.pop() if len(kinds) == 1 and kinds <= {"image", "video"} else "input") + "s" * (count != 1)

@@ -1,0 +1,84 @@
+"""What is recorded and printed when an input is done."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.classes import ClassTable
+from ..inference.fingerprint import Fingerprint
+from ..inference.pictures import by_share
+from ..runtime.progress import say
+from .jobs import Job
+from .manifest import Manifest
+from .page import CardFile
+from .predictor import Prediction
+from .writers import PAGE
+
+
+class Recorder:
+    """Records finished jobs in the manifest and for the page, and prints them.
+
+    Args:
+        folder: of the outputs.
+        fingerprint: of the prediction.
+        rank: of this process.
+        page: whether there will be a page.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Fingerprint, rank: int, *, page: bool) -> None:
+        self._manifest = Manifest(folder)
+        self._fingerprint = fingerprint
+        self._cards = CardFile(folder, rank) if page else None
+
+    def add(
+        self,
+        job: Job,
+        name: str,
+        prediction: Prediction,
+        shares: NDArray[np.float64],
+        *,
+        pages: int = 1,
+        problem: str = "",
+    ) -> None:
+        """Record that a job is done.
+
+        Args:
+            name: of the input, to print.
+            prediction: for the image, or the first frame of a video.
+            shares: of each class in the pixels of the image or of all frames.
+            pages: of the image file, whose first one was segmented.
+            problem: what is wrong with the input, which a resumed run reports again.
+
+        Raises: UserError if a file cannot be written.
+        """
+        files = list(job.targets.values())
+        if self._cards is not None:
+            self._cards.add(job.input.path, prediction, shares, files)
+        if job.input.kind != "camera":  # a camera has something new each time
+            cards = [PAGE] if self._cards is not None else []
+            self._manifest.add(
+                job.input, job.state, self._fingerprint, job.targets, cards=cards, problem=problem
+            )
+        say(describe(name, shares, prediction.table, files, pages))
+
+
+def describe(
+    name: str, shares: NDArray[np.float64], table: ClassTable, files: Sequence[Path], pages: int = 1
+) -> str:
+    """The classes of an image and their shares of its pixels, the largest first; then its outputs."""
+    lines = [f"Predictions in [{printable(name)}]:"]
+    lines += [f"  (page 1 of {pages})"] if pages > 1 else []
+    lines += [f"  {table.names[k]}: {100 * shares[k]:.2f}%" for k in by_share(shares)]
+    lines += [f"  -> {printable(str(file))}" for file in files]
+    return "\n".join(lines) + "\n"
+
+
+def printable(text: str) -> str:
+    r"""A text on one line.
+
+    >>> printable("a\nb.jpg")
+    'a\\nb.jpg'
+    """
+    return text.replace("\r", "\\r").replace("\n", "\\n")

@@ -1,0 +1,192 @@
+"""Devices, the rank of a process, and exchanges between all processes of a run."""
+
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..errors import ProcessError, UserError
+
+T = TypeVar("T")
+
+_SHOWN = 60  # characters of a value that a message quotes; a longer one is only named
+_BROADCAST_BYTES = 1 << 26  # sent at a time, so that a GPU needs little memory for it
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """The rank of a process in a run of ``size`` processes, and its device."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+
+def parse_devices(input_devices: str) -> list[str]:
+    """The devices that a text names, without duplicates: ``"0-1,gpu4"`` gives gpu0, gpu1, gpu4.
+
+    Raises: UserError if it is neither a list of GPUs nor ``"cpu"``.
+    """
+    devices: list[str] = []
+    for part in input_devices.lower().replace(" ", "").split(","):
+        if part == "cpu":
+            devices.append("cpu")
+            continue
+        match = re.fullmatch(r"(?:gpu)?(\d{1,4})(?:-(?:gpu)?(\d{1,4}))?", part)
+        if match is None:
+            raise UserError(
+                f"'{input_devices}' names no devices. Write GPU numbers such as 0-3, 0,2 or gpu1, or cpu."
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        devices += [f"gpu{i}" for i in range(min(first, last), max(first, last) + 1)]
+    devices = list(dict.fromkeys(devices))
+    if "cpu" in devices and len(devices) > 1:
+        raise UserError(f"'{input_devices}' mixes the CPU with GPUs. Use one or the other.")
+    return devices
+
+
+def find_devices(text: str | None, processes: int | None = None) -> list[torch.device]:
+    """The devices that ``--gpus`` names; by default all GPUs, or the CPU if there are none.
+
+    Args:
+        processes: how many times the list names the CPU; it names each GPU once.
+
+    Raises: UserError for a GPU that the machine does not have, and for ``processes`` with GPUs.
+    """
+    present = torch.cuda.device_count()
+    names = parse_devices(text) if text is not None else [f"gpu{i}" for i in range(present)] or ["cpu"]
+    if names == ["cpu"]:
+        return [torch.device("cpu")] * (processes or 1)
+    if processes is not None:
+        raise UserError("--procs is for the CPU: add --gpus cpu. On GPUs there is one process on each.")
+    missing = [name for name in names if int(name[3:]) >= present]
+    if missing:
+        there = ("has no GPU", "has only gpu0", f"has only gpu0 to gpu{present - 1}")[min(present, 2)]
+        raise UserError(
+            f"'{text}' names {', '.join(missing)}, but this machine {there}. "
+            "Omit the option to use all devices of the machine, or pass cpu."
+        )
+    return [torch.device("cuda", int(name[3:])) for name in names]
+
+
+def local_world_size() -> int:
+    """The number of processes of the run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block, torch computes in the calling thread alone.
+
+    For operations on single images, which gain little from more threads. Idle threads would spin for a while,
+    waiting for more work, and slow down other processes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """``values``, summed over all processes in place; unchanged if there is only one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def gather_from_processes(value: T) -> list[T]:
+    """The ``value`` of each process, in the order of their ranks; it has to be picklable."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast_bytes(data: bytes) -> bytes | bytearray:
+    """The ``data`` of rank 0, in all processes; what the others pass is ignored."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return data
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
+    length = torch.tensor([len(data)], device=device)
+    dist.broadcast(length, 0)
+    received = bytearray(data) if dist.get_rank() == 0 else bytearray(int(length))
+    whole = torch.frombuffer(received, dtype=torch.uint8) if received else torch.empty(0, dtype=torch.uint8)
+    for part in whole.split(_BROADCAST_BYTES):
+        moved = part.to(device)
+        dist.broadcast(moved, 0)
+        part.copy_(moved)
+    return received
+
+
+@torch.no_grad()
+def broadcast_module(module: nn.Module) -> None:
+    """Give a module in all processes the parameters and buffers that it has in rank 0."""
+    if dist.is_available() and dist.is_initialized():
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.data, 0)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """After the block, an error of one process ends it in all of them.
+
+    Otherwise the others would wait for that process until their exchange times out.
+
+    Raises: UserError in all processes, if one met a UserError; ProcessError in the others, if one met another
+        error, which it raises itself.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as met:
+        error = met
+    mistake = str(error) if isinstance(error, UserError) else ""
+    failure = "" if error is None or mistake else f"{type(error).__name__}: {error}"
+    outcomes = gather_from_processes((mistake, failure))
+    if error is not None and not mistake:
+        raise error
+    mistakes = dict.fromkeys(mistake for mistake, _ in outcomes if mistake)
+    if mistakes:
+        raise UserError("\n".join(mistakes)) from error
+    for rank, (_, failure) in enumerate(outcomes):
+        if failure:
+            raise ProcessError(f"Process {rank} failed: {failure}")
+
+
+def require_equal(values: Mapping[str, Any], what: str) -> None:
+    """Refuse to continue if processes have different values, such as on machines with different files.
+
+    Args:
+        values: of this process, by the names that a user knows them under.
+        what: completes "process 1 does not ... as process 0", such as "train the same run".
+
+    Raises: UserError, the same in all processes, that names what differs from rank 0.
+    """
+    (first_host, first), *others = gather_from_processes((socket.gethostname(), dict(values)))
+    for rank, (host, theirs) in enumerate(others, 1):
+        differences = [
+            f"{name} differs"
+            if max(len(str(value)), len(str(theirs.get(name)))) > _SHOWN
+            else f"{name} is {theirs.get(name)} there, {value} in process 0"
+            for name, value in first.items()
+            if theirs.get(name) != value
+        ]
+        if differences:
+            raise UserError(
+                f"Process {rank} on {host} does not {what} as process 0 on {first_host}: "
+                f"{'; '.join(differences)}. Start all machines with the same config and files."
+            )

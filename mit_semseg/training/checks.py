@@ -1,0 +1,92 @@
+"""Checks of the options before any work, by the tables of decoders, losses, optimizers and weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from ..losses import parse_losses
+from ..models.builder import DECODERS, check_packaged
+from ..models.weights import checkpoint
+from ..models.weights.packaged import PREFIX
+from ..optim.optimizers import decays_weights, find_optimizer
+from ..tracking import package_of
+from .options import TrainOptions
+
+_TAKE_CLASS_WEIGHTS = ("cross_entropy", "ohem", "focal")
+
+
+def check_recipe(options: TrainOptions) -> None:
+    """Refuse a loss or an optimizer that does not exist, and settings that it does not support.
+
+    Raises: UserError with the value to set.
+    """
+    loss, smoothing = options.module.loss, options.module.loss_options.label_smoothing
+    try:
+        losses = parse_losses(loss)
+    except ValueError as error:
+        raise UserError(f"TRAIN.loss is '{loss}', but {error}.") from None
+    if smoothing and "cross_entropy" not in losses:
+        raise UserError(
+            f"TRAIN.label_smoothing is {smoothing}, but TRAIN.loss {loss} does not use it. "
+            "Set it to 0, or add cross_entropy to the loss."
+        )
+    if options.class_weights and not losses.keys() & set(_TAKE_CLASS_WEIGHTS):
+        raise UserError(
+            f"TRAIN.class_weights is {options.class_weights}, but TRAIN.loss {loss} weighs all classes "
+            f"alike. Leave it empty, or add one of {', '.join(_TAKE_CLASS_WEIGHTS)} to the loss."
+        )
+    try:
+        find_optimizer(options.optim)
+    except ValueError as error:
+        raise UserError(f"TRAIN.optim is '{options.optim}', which {error}.") from None
+    if options.weight_decay and not decays_weights(options.optim):
+        raise UserError(
+            f"TRAIN.weight_decay is {options.weight_decay}, but TRAIN.optim {options.optim} does not use it. "
+            "Set it to 0."
+        )
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse a tracker whose library is not installed. Raises: UserError with what to install."""
+    for name in names:
+        if package := package_of(name):
+            raise UserError(
+                f"TRAIN.trackers names {name}, which is not installed. Run: pip install {package}. Or remove "
+                f"{name} from TRAIN.trackers."
+            )
+
+
+def check_batch(options: TrainOptions, processes: int) -> None:
+    """Refuse a batch that is too small for the BatchNorms of the decoder.
+
+    Raises: UserError with the number to set.
+    """
+    model, batch = options.module.model, options.run.batch_size_per_gpu
+    needed = DECODERS[model.arch_decoder.lower()].min_batch if model.decoder_norm == "batch" else 1
+    if batch * processes < needed and not options.module.freeze_batch_norm:
+        raise UserError(
+            f"TRAIN.batch_size_per_gpu is {batch}, but {model.arch_decoder} pools "
+            f"an image to one value per channel, and BatchNorm needs {needed}. Set TRAIN.batch_size_per_gpu "
+            f"{needed}, or TRAIN.freeze bn."
+        )
+
+
+def check_weights(weights: tuple[str, str], arch_encoder: str) -> None:
+    """Refuse missing checkpoints of encoder and decoder, before any file is read.
+
+    Raises: UserError with the key.
+    """
+    encoder, decoder = weights
+    check_packaged(encoder, arch_encoder)
+    if decoder.startswith(PREFIX):
+        raise UserError(
+            f"MODEL.weights_decoder is '{decoder}', but packages hold encoders only. Set "
+            "MODEL.weights_encoder to it, or name a file."
+        )
+    for key, file in (("weights_encoder", encoder), ("weights_decoder", decoder)):
+        if not file or file.startswith(PREFIX):
+            continue
+        try:
+            checkpoint.first_bytes(Path(file))
+        except UserError as error:
+            raise UserError(f"MODEL.{key}: {error}") from error

@@ -1,0 +1,19 @@
+"""The sample predictions of the latest validation, ``DIR/samples``: image | truth | prediction."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from ..inference.pictures import Image, save_picture
+
+FOLDER = "samples"
+
+
+def write_samples(folder: Path, samples: Mapping[str, Image]) -> None:
+    """Write pictures by the names of their images, each into the subfolder that its name has.
+
+    Raises: UserError if the disk refuses.
+    """
+    for name, picture in samples.items():
+        parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..")]
+        path = folder.joinpath(FOLDER, *parts)
+        save_picture(picture, path.with_name(f"{path.name}.png"))

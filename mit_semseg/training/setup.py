@@ -1,0 +1,274 @@
+"""From the options to a `Run`: data, validation, model, loss, optimizer, precision and state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config.allowed import parse_class_weights
+from ..data.class_weights import compute_class_weights
+from ..data.classes import load_classes
+from ..data.datasets import TrainDataset, ValDataset
+from ..evaluation.score_list import batches_of_list
+from ..lib.nn import UserScatteredDataParallel, freeze, freeze_batch_norm
+from ..losses import build_criterion
+from ..models import SegmentationModule
+from ..optim.ema import WeightAverage
+from ..optim.lr_schedule import LRSchedule
+from ..optim.optimizers import build_optimizer
+from ..runtime.distributed import ProcessInfo, broadcast_module, failing_together
+from .checks import check_batch, check_recipe, check_trackers, check_weights
+from .options import ModuleOptions, RunOptions, TrainOptions
+from .precision import Precision
+from .resume import Start, initial_state, read_shared_state
+from .speed import choose_precision, set_up_speed
+from .state import NAME, Stateful, TrainState, load_state, save_state
+from .step import ProcessParallel
+from .validation import Validation
+
+
+@dataclass
+class Run:
+    """Everything that one process needs to train.
+
+    Attributes:
+        devices: the devices of this process.
+        module: the bare module, whose weights are saved.
+        net: ``module`` in its parallel wrapper, see `parallel`.
+        average: the average of the weights; None without ``TRAIN.ema_decay``.
+        extras: further objects with a state, by name. They are saved and resumed.
+        validation: None without ``VAL.every``.
+        digest: SHA-256 of the training list.
+        notes: messages for the user about the start.
+        saved: the iteration of the state in ``DIR``; None if there is no state.
+    """
+
+    options: RunOptions
+    process: ProcessInfo
+    devices: Sequence[torch.device]
+    dataset: TrainDataset
+    module: SegmentationModule
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: LRSchedule
+    precision: Precision
+    average: WeightAverage | None
+    extras: dict[str, Stateful]
+    state: TrainState
+    validation: Validation | None
+    digest: str
+    notes: list[str]
+    saved: int | None
+
+    @property
+    def sub_batches(self) -> int:
+        """The number of sub-batches that an iteration uses on all devices."""
+        return self.options.accumulate * self.process.size * len(self.devices)
+
+    def save(self) -> None:
+        """Write the state, on rank 0."""
+        if self.process.is_first:
+            save_state(self.options, self.digest, self.state, self.module, self.optimizer, self.extras)
+        self.saved = self.state.iteration
+
+    def rates(self) -> tuple[float, float]:
+        """The learning rates of encoder and decoder; 0 for a frozen one."""
+        encoder, decoder = (
+            next((group["lr"] for group in self.optimizer.param_groups if _shares(group, part)), 0.0)
+            for part in (self.module.encoder, self.module.decoder)
+        )
+        return encoder, decoder
+
+    def describe(self) -> str:
+        """A log line: model, devices, remaining epochs, and images per iteration."""
+        options, devices = self.options, self.process.size * len(self.devices)
+        where = self.process.device if devices == 1 else f"{devices} x {self.process.device.type}"
+        left = options.num_epoch - self.state.epochs
+        epochs = f"{left} epoch{'' if left == 1 else 's'} of {options.epoch_iters} iterations"
+        resumed = f", resumed after iteration {self.state.iteration}" if self.state.iteration else ""
+        return (
+            f"Training {options.title} on {where}: {epochs}, "
+            f"{options.batch_size_per_gpu * self.sub_batches} images each{resumed}"
+        )
+
+
+def _shares(group: dict[str, Any], part: nn.Module) -> bool:
+    own = {id(parameter) for parameter in part.parameters()}
+    return any(id(parameter) in own for parameter in group["params"])
+
+
+def check_options(options: TrainOptions, processes: int) -> None:
+    """Check the model, the recipe, the batch size, the classes and the lists before any process starts.
+
+    Raises: UserError with the key and the value to set.
+    """
+    options.module.model.check()
+    check_recipe(options)
+    check_trackers(options.run.trackers)
+    check_batch(options, processes)
+    load_classes(options.data.classes, options.data.num_class)
+    train_dataset(options)
+    build_validation(options)
+
+
+def build_run(
+    process: ProcessInfo, options: TrainOptions, start: Start, devices: Sequence[torch.device]
+) -> Run:
+    """Build everything that one process needs to train, with the weights or the state of ``start``.
+
+    Rank 0 reads the weights and sends them to the other processes.
+
+    Raises: UserError, in all processes, for weights or a state that does not fit.
+    """
+    run = options.run
+    torch.manual_seed(run.seed)
+    with failing_together():
+        dataset, validation = train_dataset(options), build_validation(options)
+        if process.is_first and start.state_file is None and not start.epoch:
+            check_weights(run.weights, options.module.model.arch_encoder)
+        weights = start.weights if process.is_first else ("", "")
+        module = build_module(
+            options.module,
+            weights,
+            imagenet=run.pretrained and process.is_first and start.state_file is None,
+            # A checkpoint of this run already has the classes that the run is trained for.
+            reset_classifier=run.reset_classifier and weights[1] == run.weights[1],
+        )
+    # After loading the weights, since counting labels can take minutes and a bad file should show at once.
+    weighted = replace(options.module.loss_options, class_weights=class_weights(options, dataset, process))
+    module.crit = build_criterion(options.module.loss, weighted)
+    module = module.to(process.device).train()
+    broadcast_module(module)
+    freeze_parts(module, options.module)
+    optimizer = build_optimizer(
+        options.optim,
+        module.encoder,
+        module.decoder,
+        lr=options.lr,
+        beta1=options.beta1,
+        weight_decay=options.weight_decay,
+    )
+    precision = choose_precision(options.speed, module, process.device)
+    average = WeightAverage(module, options.ema_decay) if options.ema_decay else None
+    extras: dict[str, Stateful] = {"number format": precision}
+    if average is not None:
+        extras["average of the weights"] = average
+    notes = list(start.notes)
+    if start.state_file is None:
+        state = initial_state(start, run, run.accumulate * process.size * len(devices))
+    else:
+        content = read_shared_state(process, start.state_file)
+        state, more = load_state(start.state_file, content, module, optimizer, extras)
+        notes += more
+        if average is not None and not average.updates:
+            average.begin_as(module)  # start from the loaded weights: the state has no average
+    arch_encoder = options.module.model.arch_encoder
+    set_up_speed(options.speed, arch_encoder, module, precision, dataset, process, devices)
+    return Run(
+        options=run,
+        process=process,
+        devices=devices,
+        dataset=dataset,
+        module=module,
+        net=parallel(module, process, devices),
+        optimizer=optimizer,
+        schedule=options.schedule,
+        precision=precision,
+        average=average,
+        extras=extras,
+        state=state,
+        validation=validation,
+        digest=start.digest,
+        notes=notes,
+        saved=state.iteration if start.state_file == run.folder / NAME else None,
+    )
+
+
+def train_dataset(options: TrainOptions) -> TrainDataset:
+    """The dataset of the training list.
+
+    Each process builds its own, because a user's transform may be a function that can't be pickled.
+
+    Raises: UserError for a list that can't be used.
+    """
+    return TrainDataset(
+        options.data.root_dataset,
+        options.run.train_list,
+        options.data,
+        batch_per_gpu=options.run.batch_size_per_gpu,
+        seed=options.run.seed,
+    )
+
+
+def build_validation(options: TrainOptions) -> Validation | None:
+    """The validation on ``max_images`` images, which are drawn by the seed; None without validations.
+
+    Raises: UserError for a list or a class table that can't be used.
+    """
+    run, data, validation = options.run, options.data, options.validation
+    if validation is None:
+        return None
+    dataset = ValDataset(data.root_dataset, run.validation_list, data)
+    rows = list(range(len(dataset)))
+    if 0 < validation.max_images < len(dataset):
+        random = np.random.Generator(np.random.Philox(run.seed))
+        rows = sorted(random.choice(len(dataset), validation.max_images, replace=False).tolist())
+    return Validation(
+        dataset.only(rows),
+        load_classes(data.classes, data.num_class),
+        batches_of_list(run.validation_list, validation.batch_size, rows),
+        validation.settings,
+        every=validation.every,
+        workers=run.workers,
+    )
+
+
+def build_module(
+    options: ModuleOptions,
+    weights: tuple[str, str] = ("", ""),
+    *,
+    imagenet: bool = False,
+    reset_classifier: bool = False,
+) -> SegmentationModule:
+    """The module to train, on the CPU. Its loss weights all classes alike.
+
+    The arguments after ``options`` are those of `ModelSpec.build`.
+    """
+    encoder, decoder = options.model.build(
+        weights, use_softmax=False, imagenet=imagenet, reset_classifier=reset_classifier
+    )
+    deep_sup_scale = options.deep_sup_scale if decoder.deep_supervision else None
+    loss = build_criterion(options.loss, options.loss_options)
+    return SegmentationModule(encoder, decoder, loss, deep_sup_scale, at_label_size=options.at_label_size)
+
+
+def class_weights(options: TrainOptions, dataset: TrainDataset, process: ProcessInfo) -> Tensor | None:
+    """The class weights, (num_class,) float32 on the CPU; None if all classes weigh alike."""
+    wanted = parse_class_weights(options.class_weights)
+    if isinstance(wanted, tuple):
+        return torch.tensor(wanted)
+    if not wanted:
+        return None
+    workers = options.run.workers
+    return compute_class_weights(wanted, dataset, process, options.enet_constant, workers=workers)
+
+
+def freeze_parts(module: SegmentationModule, options: ModuleOptions) -> None:
+    """Freeze the parts that the options name.
+
+    Call it before an optimizer is built, because the optimizer takes only parameters that need gradients.
+    """
+    if options.freeze_encoder:
+        freeze(module.encoder)
+    if options.freeze_batch_norm:
+        freeze_batch_norm(module)
+
+
+def parallel(module: nn.Module, process: ProcessInfo, devices: Sequence[torch.device]) -> nn.Module:
+    """``module`` in its wrapper for several processes or for replicas in this process, or itself."""
+    if len(devices) > 1:
+        return UserScatteredDataParallel(module, devices)
+    return module if process.size == 1 else ProcessParallel(module, process.device)

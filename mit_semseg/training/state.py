@@ -1,0 +1,420 @@
+"""The state of a run: its counters, and the file ``DIR/state.pth``, from which the run resumes exactly.
+
+The functions save a state, read it, compare it with the config, and load it into model and optimizer.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from ..config import current_names
+from ..errors import DivergenceError, UserError
+from ..models.weights.checkpoint import read, save_atomically
+from ..models.weights.fit import require_usable
+from ..runtime.files import replacing
+from .history import History
+from .options import RunOptions
+
+NAME = "state.pth"
+_FORMAT = 1
+# The counters are called "course", as in the files of release 2.0.
+_KEYS = {"format", "config", "list", "course", "encoder", "decoder", "optimizer", "extras"}
+_COUNTERS = ("iteration", "sub_batches", "epochs", "best", "stale", "unlabelled")
+_MOMENTS = ("momentum_buffer", "exp_avg", "exp_avg_sq")  # have the parameter's shape in every optimizer
+
+# What a value of another kind than expected makes Python, YAML and torch raise.
+_UNUSABLE = (
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError),
+    yaml.YAMLError,
+)
+
+_OF_MODEL = ("DATASET.num_class", "MODEL.arch_encoder", "MODEL.arch_decoder")
+MUST_AGREE = (
+    *_OF_MODEL,
+    "TRAIN.optim",
+    "TRAIN.fix_bn",
+    "TRAIN.batch_size_per_gpu",
+    "TRAIN.epoch_iters",
+    "TRAIN.seed",
+)
+"""Keys that must not change: they determine the tensors of a state and its position in the schedule."""
+
+_OF_THE_RUN = ("DIR", "TRAIN.resume", "TRAIN.start_epoch")  # where a run is and starts, not what it computes
+
+
+@dataclass
+class Window:
+    """Sums over the iterations since the last line of the log.
+
+    Attributes:
+        loss, accuracy: sums over the labelled pixels.
+        pixels: number of labelled pixels.
+        unlabelled: number of iterations without a labelled pixel.
+        steps: number of iterations.
+    """
+
+    loss: float = 0.0
+    accuracy: float = 0.0
+    pixels: int = 0
+    unlabelled: int = 0
+    steps: int = 0
+
+    def add(self, loss: float, accuracy: float, pixels: int) -> None:
+        """Add an iteration, given its means over ``pixels`` labelled pixels."""
+        self.loss += loss * pixels
+        self.accuracy += accuracy * pixels
+        self.pixels += pixels
+        self.unlabelled += not pixels
+        self.steps += 1
+
+    def reset(self) -> None:
+        self.__dict__.update(Window().__dict__)
+
+    def means(self) -> tuple[float, float]:
+        """The mean loss and accuracy of a labelled pixel; NaN if there is none."""
+        if not self.pixels:
+            return math.nan, math.nan
+        return self.loss / self.pixels, self.accuracy / self.pixels
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Window":
+        if state.keys() == {"loss", "accuracy", "steps"}:
+            return cls()  # sums over iterations, as release 2.0 kept them, say nothing about pixels
+        return cls(
+            loss=float(state["loss"]),
+            accuracy=float(state["accuracy"]),
+            pixels=int(state["pixels"]),
+            unlabelled=int(state["unlabelled"]),
+            steps=int(state["steps"]),
+        )
+
+
+@dataclass
+class TrainState:
+    """The progress of a run: everything that changes in it besides weights, optimizer and number format.
+
+    Attributes:
+        iteration: number of iterations done in the whole run.
+        sub_batches: number of sub-batches of the schedule used so far on all devices. The data continues from
+            there, even with another number of devices.
+        epochs: number of epochs whose files are all written.
+        window: the sums behind the means in the next log line.
+        best: the highest mean IoU of a validation; None before the first.
+        stale: validations since the best one.
+        unlabelled: iterations of the whole run without a labelled pixel.
+    """
+
+    iteration: int = 0
+    sub_batches: int = 0
+    epochs: int = 0
+    window: Window = field(default_factory=Window)
+    history: History = field(default_factory=History)
+    best: float | None = None
+    stale: int = 0
+    unlabelled: int = 0
+
+    def validated(self, epoch: int, mean_iou: float, accuracy: float) -> bool:
+        """Record a validation; ``accuracy`` is a share. Returns whether it is the best so far."""
+        self.history.add_validation(epoch, mean_iou, accuracy)
+        better = not math.isnan(mean_iou) and (self.best is None or mean_iou > self.best)
+        self.best, self.stale = (mean_iou, 0) if better else (self.best, self.stale + 1)
+        return better
+
+    def has_ended(self, num_epoch: int, patience: int) -> bool:
+        """Whether all epochs are done, or ``patience`` validations (0: no limit) brought no improvement."""
+        return self.epochs >= num_epoch or bool(patience and self.stale >= patience)
+
+    def state_dict(self) -> dict[str, Any]:
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        return {**counters, "window": asdict(self.window), "history": self.history.state_dict()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "TrainState":
+        """Raises: KeyError, TypeError or ValueError if ``state`` is not a `state_dict`."""
+        best = state["best"]
+        found = cls(
+            iteration=int(state["iteration"]),
+            sub_batches=int(state["sub_batches"]),
+            epochs=int(state["epochs"]),
+            window=Window.from_state(state["window"]),
+            history=History.from_state(state["history"]),
+            best=None if best is None else float(best),
+            stale=int(state["stale"]),
+            unlabelled=int(state.get("unlabelled", 0)),  # release 2.0 did not count them
+        )
+        for name in _COUNTERS:
+            if name != "best" and not 0 <= getattr(found, name) < 2**63:
+                raise ValueError(f"{name} is {getattr(found, name)}")
+        return found
+
+
+class Stateful(Protocol):
+    """Anything else that a run saves, such as a loss scaler or an average of the weights.
+
+    ``load_state_dict`` raises ValueError or KeyError for an argument that is not one of its states.
+    """
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
+def save_state(
+    options: RunOptions,
+    digest: str,
+    state: TrainState,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extras: dict[str, Stateful],
+) -> None:
+    """Replace the state file, and ``config.yaml`` if it has changed.
+
+    Args:
+        digest: `list_digest` of the training list.
+        module: has the weights that are trained, not their average.
+        extras: further objects with a state, by name.
+
+    Raises: UserError if the disk refuses, DivergenceError for a number that is not finite. The old file
+        then remains.
+    """
+    content = {
+        "format": _FORMAT,
+        "config": options.config,
+        "list": digest,
+        "course": state.state_dict(),
+        "encoder": module.get_submodule("encoder").state_dict(),
+        "decoder": module.get_submodule("decoder").state_dict(),
+        "optimizer": {"groups": _group_sizes(optimizer), "state": optimizer.state_dict()["state"]},
+        "extras": {name: extra.state_dict() for name, extra in extras.items()},
+    }
+    file = options.folder / NAME
+    parts = {name: content[name] for name in ("encoder", "decoder", "optimizer", "extras")}
+    check_finite(parts, f"after iteration {state.iteration}", f"{file} was not replaced")
+    _write_config(options.folder, options.config)
+    save_atomically(content, file)
+
+
+def list_digest(file: str | Path) -> str:
+    """SHA-256 of a list's bytes, which determine the schedule. Raises: UserError if it cannot be read."""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def check_finite(values: Any, when: str, consequence: str) -> None:
+    """Refuse to save tensors that hold NaN or infinity.
+
+    Args:
+        values: tensors in nested dicts and lists.
+        when: for the message, such as "after iteration 5".
+        consequence: for the message, such as "Its checkpoint was not written".
+
+    Raises: DivergenceError with the name of the first such tensor.
+    """
+    tensors = [(name, tensor) for name, tensor in _tensors(values) if tensor.is_floating_point()]
+    finite = [torch.isfinite(tensor).all() for _, tensor in tensors]
+    # One read for each device, because a read waits for a GPU.
+    devices = {one.device for one in finite}
+    if all(torch.stack([one for one in finite if one.device == device]).all() for device in devices):
+        return
+    for (name, _), good in zip(tensors, finite, strict=True):
+        if not good:
+            raise DivergenceError(f"{name} holds NaN or infinity {when}. {consequence}.")
+
+
+def _tensors(values: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(values, Tensor):
+        yield name, values
+    elif isinstance(values, dict | list | tuple):
+        items = values.items() if isinstance(values, dict) else enumerate(values)
+        for key, value in items:
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def _write_config(folder: Path, text: str) -> None:
+    """Write ``config.yaml``, unless it already has this content."""
+    file = folder / "config.yaml"
+    if not file.is_file() or file.read_bytes() != text.encode():
+        with replacing(file) as config:
+            config.write(text.encode())
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """The content of a state file, on the CPU. Its counters are valid; `load_state` checks the other parts.
+
+    Raises: UserError if the file is missing, damaged or not a state.
+    """
+    state = read(file)
+    texts = ("config", "list")
+    if (
+        not isinstance(state, dict)
+        or not state.keys() >= _KEYS
+        or not all(isinstance(state[name], str) for name in texts)
+        or not isinstance(state["extras"], dict)
+    ):
+        raise UserError(
+            f"{file} does not hold the state of a training. Name a state.pth that train.py wrote, or its "
+            "folder."
+        )
+    if type(state["format"]) is not int or state["format"] != _FORMAT:
+        raise UserError(
+            f"{file} has format {state['format']}, but this version reads {_FORMAT}. "
+            "Resume with the version that wrote it."
+        )
+    try:
+        flat_config(state["config"])
+        TrainState.from_state(state["course"])
+    except _UNUSABLE as error:
+        raise UserError(
+            f"{file} is damaged: its config or counters are not usable ({error}). Delete it."
+        ) from error
+    return state
+
+
+def check_state(
+    file: Path, state: dict[str, Any], options: RunOptions, digest: str, *, model: bool = True
+) -> list[str]:
+    """Refuse a state that does not match this config. Returns notes on other keys that changed.
+
+    Args:
+        model: whether to compare the keys of the model, too. Not needed where its checkpoints are loaded,
+            which are checked themselves.
+
+    Raises: UserError that names every key of `MUST_AGREE` that differs.
+    """
+    stored = current_names(flat_config(state["config"]))  # an earlier release may have written it
+    current = flat_config(options.config)
+    changed = {key: (stored[key], value) for key, value in current.items() if stored.get(key, value) != value}
+    broken = [
+        f"{key} was {changed[key][0]}, is {changed[key][1]}"
+        for key in MUST_AGREE
+        if key in changed and (model or key not in _OF_MODEL)
+    ]
+    if state["list"] != digest:
+        broken.append(f"{options.train_list} differs from the list it was trained with")
+    if broken:
+        raise UserError(
+            f"{file} cannot be resumed with this config: {'; '.join(broken)}. Set back what has changed; or "
+            "start a new run in another DIR, from the same weights by MODEL.weights_encoder and "
+            "MODEL.weights_decoder."
+        )
+    others = [
+        f"{key} was {before}, is {now}"
+        for key, (before, now) in changed.items()
+        if key not in (*MUST_AGREE, *_OF_THE_RUN)
+    ]
+    return [f"Changed since the state was saved: {'; '.join(others)}"] if others else []
+
+
+def load_state(
+    file: Path,
+    state: dict[str, Any],
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extras: dict[str, Stateful],
+) -> tuple[TrainState, list[str]]:
+    """Load a state into model, optimizer and ``extras``.
+
+    Learning rates and other options of the optimizer are kept, so that a changed config takes effect.
+
+    Args:
+        state: the content of ``file``, see `read_state`.
+        extras: further objects with a state, by name.
+
+    Returns: the counters, and notes for the user.
+    Raises: UserError if a part does not fit, or a weight is not finite. The weights and the optimizer are
+        unchanged then.
+    """
+    for part in ("encoder", "decoder"):
+        _check_weights(file, part, state[part], module.get_submodule(part).state_dict())
+        require_usable(((f"{part}.{name}", value) for name, value in state[part].items()), file)
+    _check_optimizer(file, state["optimizer"], optimizer)
+    others = {name: state[name] for name in ("optimizer", "extras")}
+    require_usable(_tensors(others), file)
+    notes = []
+    for name, extra in extras.items():
+        if name not in state["extras"]:
+            notes.append(f"{file} has no {name}: it starts from scratch")
+            continue
+        try:
+            extra.load_state_dict(state["extras"][name])
+        except _UNUSABLE as error:
+            raise UserError(f"{file} does not fit: its {name} is from another model ({error}).") from error
+    for part in ("encoder", "decoder"):
+        module.get_submodule(part).load_state_dict(state[part])
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})
+    return TrainState.from_state(state["course"]), notes
+
+
+def _check_weights(file: Path, part: str, stored: Any, wanted: dict[str, Tensor]) -> None:
+    if not isinstance(stored, dict):
+        raise UserError(f"{file} is damaged: it has no {part}. Delete it.")
+    for name in [*wanted, *stored]:
+        shapes = [_shape(side[name]) if name in side else "missing" for side in (stored, wanted)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"{file} is from another model: {part}.{name} is {shapes[0]} there, {shapes[1]} here. "
+                "Restore the keys of the model, or start a new run in another DIR."
+            )
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _check_optimizer(file: Path, stored: Any, optimizer: torch.optim.Optimizer) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    fits = (
+        isinstance(stored, dict)
+        and stored.get("groups") == _group_sizes(optimizer)
+        and isinstance(stored.get("state"), dict)
+        and stored["state"].keys() in (set(), set(range(len(parameters))))  # all have a gradient in each step
+        and all(_is_of(parameters[index], values) for index, values in stored["state"].items())
+        and len({_kept(values) for values in stored["state"].values()}) <= 1
+    )
+    if not fits:
+        raise UserError(
+            f"{file} holds the optimizer of another model, or of one with other frozen layers. Restore those "
+            "keys, or start a new run in another DIR."
+        )
+
+
+def _is_of(parameter: Tensor, values: Any) -> bool:
+    """Whether an optimizer may have kept ``values`` for a parameter."""
+    if not isinstance(values, dict):
+        return False
+    step = values.get("step", 0)
+    return (isinstance(step, int | float) or _shape(step) == ()) and all(
+        values[name] is None or _shape(values[name]) == tuple(parameter.shape)
+        for name in _MOMENTS
+        if name in values
+    )
+
+
+def _kept(values: dict[str, Any]) -> frozenset[str]:
+    """The moments that an optimizer has kept for a parameter."""
+    return frozenset(name for name in _MOMENTS if values.get(name) is not None)
+
+
+def _group_sizes(optimizer: torch.optim.Optimizer) -> list[int]:
+    return [len(group["params"]) for group in optimizer.param_groups]
+
+
+def flat_config(text: str) -> dict[str, Any]:
+    """The config in a YAML text as a dict with dotted keys: ``{"TRAIN.seed": 1, ...}``."""
+    flat: dict[str, Any] = {}
+    for section, value in yaml.safe_load(text).items():
+        flat.update(
+            {f"{section}.{key}": leaf for key, leaf in value.items()}
+            if isinstance(value, dict)
+            else {section: value}
+        )
+    return flat
