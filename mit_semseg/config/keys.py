@@ -335,6 +335,15 @@ KEYS = (
         since="2.1",
     ),
     Key(
+        "MODEL.packed",
+        "",
+        Text("a file of mit-semseg pack, or empty"),
+        "A file of `mit-semseg pack` that evaluation, prediction, export and the Python API use in place of "
+        "checkpoints.",
+        is_path=True,
+        since="2.1",
+    ),
+    Key(
         "TRAIN.batch_size_per_gpu",
         2,
         Integer(1, 4096),

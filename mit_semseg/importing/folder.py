@@ -1,9 +1,5 @@
 """From a foreign checkpoint to a folder as train.py writes it."""
 
-import contextlib
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +11,10 @@ from ..data.classes import ClassTable, load_classes, numbered_classes, palette, 
 from ..errors import UserError
 from ..models.foreign import ForeignModel, convert, read_source
 from ..models.weights.checkpoint import epoch_path, save_atomically
-from ..runtime.files import unwritable
+from ..models.weights.packed import is_packed
 from .hub import PREFIX, download
+from .staging import check_empty, staged
+from .unpack import unpack
 
 _EPOCH = 1
 _MULTIPLE = 32  # the sides of images become multiples of it, as the coarsest map needs
@@ -46,49 +44,25 @@ def import_model(source: str, out: str | Path, config: str | None = None) -> str
     Raises: UserError if the source cannot be imported, or the folder cannot be written.
     """
     out = Path(out)
-    _check_empty(out)
+    check_empty(out)
     path = download(source) if source.startswith(PREFIX) else Path(source)
     if not path.exists():
         raise UserError(f"{path} does not exist. Name a checkpoint, its folder, or {PREFIX}ORG/NAME.")
+    if is_packed(path):
+        if config:
+            raise UserError(f"{path} is a packed model, which holds its config. Omit --config.")
+        return unpack(path, out)
     model = convert(read_source(path, config))
     text = _config(model, out) if model.decoder else ""
-    try:
-        with _staged(out) as folder:
-            if model.decoder is None:
-                save_atomically(model.encoder.weights, folder / "encoder.pth")
-                return _report_on_encoder(model, source, out)
-            save_atomically(model.encoder.weights, epoch_path(folder, "encoder", _EPOCH))
-            save_atomically(model.decoder.weights, epoch_path(folder, "decoder", _EPOCH))
-            write_classes(folder / "classes.csv", _classes(model))
-            (folder / "config.yaml").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise unwritable(out, error) from error
+    with staged(out) as folder:
+        if model.decoder is None:
+            save_atomically(model.encoder.weights, folder / "encoder.pth")
+            return _report_on_encoder(model, source, out)
+        save_atomically(model.encoder.weights, epoch_path(folder, "encoder", _EPOCH))
+        save_atomically(model.decoder.weights, epoch_path(folder, "decoder", _EPOCH))
+        write_classes(folder / "classes.csv", _classes(model))
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
     return _report(model, source, out)
-
-
-def _check_empty(out: Path) -> None:
-    """Refuse a folder that holds files. Raises: UserError."""
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} already exists. Set --out to a new folder.")
-    except OSError as error:
-        raise unwritable(out, error) from error
-
-
-@contextlib.contextmanager
-def _staged(out: Path) -> Iterator[Path]:
-    """A new folder beside ``out``, which it becomes when the block ends without an error."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)  # a temporary folder is private
-        if out.exists():
-            out.rmdir()
-        folder.replace(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _config(model: ForeignModel, out: Path) -> str:

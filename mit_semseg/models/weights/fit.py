@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from .checkpoint import read
+from .packed import is_packed, read_part
 from .unwrap import unwrap
 
 # Buffers of the old synchronized BatchNorm that nothing reads any more.
@@ -20,7 +21,7 @@ _CLASSIFIER = ("fc.", "classifier.", "features.18.", "incre_modules.", "downsamp
 def load_weights(
     module: nn.Module, path: str | Path, *, part: str, arch: str, fresh: Collection[str] = ()
 ) -> None:
-    """Load all of a checkpoint's weights into a module, or raise an error and change nothing.
+    """Load all weights of a checkpoint or a packed model into a module, or raise and change nothing.
 
     Every name and shape must match after `unwrap` has removed wrappers and prefixes. Only two things in the
     file are ignored: the extra buffers of old synchronized BatchNorms and, for an encoder,
@@ -36,7 +37,8 @@ def load_weights(
         not finite.
     """
     names = required_names(module, fresh)
-    weights = unwrap(read(path), path, names)
+    content = read_part(path, part) if is_packed(path) else read(path)
+    weights = unwrap(content, path, names)
     _refuse_suffix(weights.by_name, names, path)
     fit_weights(
         module, weights.by_name, path, part=part, arch=arch, fresh=fresh, removed_prefix=weights.prefix
