@@ -69,7 +69,8 @@ def write_packed(path: str | Path, manifest: Manifest, weights: Mapping[str, Map
     except ModuleNotFoundError as error:
         raise UserError(f"{path} needs the package safetensors. Run: pip install safetensors") from error
 
-    content = {**asdict(manifest), "crc32": {part: _checksum(weights[part]) for part in PARTS}}
+    parts = {part: {"names": list(weights[part]), "crc32": _checksum(weights[part])} for part in PARTS}
+    content = {**asdict(manifest), "parts": parts}  # the names, because the format sorts them
     text = json.dumps(content, sort_keys=True)
     metadata = {_KEY: json.dumps({"crc32": zlib.crc32(text.encode()), "model": content}, sort_keys=True)}
     named = {f"{part}.{name}": value for part in PARTS for name, value in weights[part].items()}
@@ -91,21 +92,16 @@ def read_part(path: str | Path, part: str) -> dict[str, Tensor]:
     Raises: UserError if the file is damaged, or if it is not a packed model.
     """
     path = Path(path)
-    _, checksums = _read(path)
-    start = f"{part}."
+    names, checksum = _read(path)[1][part]
     with opened(path) as file:
-        weights = {
-            name.removeprefix(start): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118 - the file is no mapping
-            if name.startswith(start)
-        }
-    if _checksum(weights) != checksums[part]:
+        weights = {name: file.get_tensor(f"{part}.{name}") for name in names}
+    if _checksum(weights) != checksum:
         raise _damaged(path, f"the weights of the {part} do")
     return weights
 
 
-def _read(path: Path) -> tuple[Manifest, dict[str, int]]:
-    """The manifest, and the checksums of the parts."""
+def _read(path: Path) -> tuple[Manifest, dict[str, tuple[list[str], int]]]:
+    """The manifest, and the names and the checksum of the weights of each part."""
     first_bytes(path)  # says whether there is a file
     with opened(path) as file:
         text = (file.metadata() or {}).get(_KEY)
@@ -119,7 +115,10 @@ def _read(path: Path) -> tuple[Manifest, dict[str, int]]:
         content = whole["model"]
         if zlib.crc32(json.dumps(content, sort_keys=True).encode()) != whole["crc32"]:
             raise _damaged(path, "its config, classes or scores do")
-        checksums = {part: int(content["crc32"][part]) for part in PARTS}
+        parts = {
+            part: (list(content["parts"][part]["names"]), int(content["parts"][part]["crc32"]))
+            for part in PARTS
+        }
         manifest = Manifest(
             config=str(content["config"]),
             names=tuple(map(str, content["names"])),
@@ -135,7 +134,7 @@ def _read(path: Path) -> tuple[Manifest, dict[str, int]]:
             f"{path} is a packed model whose description is damaged or of another version: {error!r:.100}. "
             "Copy it again, or pack the model again."
         ) from None
-    return manifest, checksums
+    return manifest, parts
 
 
 def _damaged(path: Path, what: str) -> UserError:
