@@ -260,15 +260,17 @@ KEYS = (
     Key(
         "MODEL.weights_encoder",
         "",
-        Text("a checkpoint, package:NAME, or empty"),
-        "Weights that the encoder starts from, instead of ImageNet weights.",
+        Text("a checkpoint, a model of another program, hf:ORG/NAME, package:NAME, or empty"),
+        "Weights that the encoder starts from, instead of ImageNet weights. Of a model of another program "
+        "or a packed one, its encoder.",
         is_path=True,
     ),
     Key(
         "MODEL.weights_decoder",
         "",
-        Text("a checkpoint, or empty"),
-        "Weights that the decoder starts from. Empty: random weights.",
+        Text("a checkpoint, a model of another program, hf:ORG/NAME, or empty"),
+        "Weights that the decoder starts from. Of a model of another program or a packed one, its decoder. "
+        "Empty: random weights.",
         is_path=True,
     ),
     Key(

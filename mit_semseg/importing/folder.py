@@ -1,35 +1,19 @@
 """From a foreign checkpoint to a folder as train.py writes it."""
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..config import get_defaults, with_keys
 from ..config.allowed import Options
-from ..data.classes import ClassTable, load_classes, numbered_classes, palette, write_classes
+from ..data.classes import write_classes
 from ..errors import UserError
-from ..models.foreign import ForeignModel, convert, read_source
+from ..inference.foreign import foreign_classes, foreign_keys
+from ..models.foreign import ForeignModel, convert, located, read_source
 from ..models.weights.checkpoint import epoch_path, save_atomically
 from ..models.weights.packed import is_packed
-from .hub import PREFIX, download
 from .staging import check_empty, staged
 from .unpack import unpack
 
 _EPOCH = 1
-_MULTIPLE = 32  # the sides of images become multiples of it, as the coarsest map needs
-_ADE20K = (150, ("wall", "building", "sky"))  # the number of its classes, and the first of them
-_TRANSFORMERS = ("mit_", "swin_", "convnext_")
-# The recipe by which these encoders were trained, for a fine-tuning with this config.
-_RECIPE = {
-    "TRAIN.optim": "AdamW",
-    "TRAIN.lr_encoder": 6e-5,
-    "TRAIN.lr_decoder": 6e-4,
-    "TRAIN.weight_decay": 0.01,
-    "TRAIN.lr_pow": 1.0,
-    "TRAIN.warmup_iters": 1500,
-    "TRAIN.warmup_factor": 1e-6,
-}
 
 
 def import_model(source: str, out: str | Path, config: str | None = None) -> str:
@@ -45,9 +29,7 @@ def import_model(source: str, out: str | Path, config: str | None = None) -> str
     """
     out = Path(out)
     check_empty(out)
-    path = download(source) if source.startswith(PREFIX) else Path(source)
-    if not path.exists():
-        raise UserError(f"{path} does not exist. Name a checkpoint, its folder, or {PREFIX}ORG/NAME.")
+    path = located(source)
     if is_packed(path):
         if config:
             raise UserError(f"{path} is a packed model, which holds its config. Omit --config.")
@@ -60,51 +42,14 @@ def import_model(source: str, out: str | Path, config: str | None = None) -> str
             return _report_on_encoder(model, source, out)
         save_atomically(model.encoder.weights, epoch_path(folder, "encoder", _EPOCH))
         save_atomically(model.decoder.weights, epoch_path(folder, "decoder", _EPOCH))
-        write_classes(folder / "classes.csv", _classes(model))
+        write_classes(folder / "classes.csv", foreign_classes(model))
         (folder / "config.yaml").write_text(text, encoding="utf-8")
     return _report(model, source, out)
 
 
 def _config(model: ForeignModel, out: Path) -> str:
-    """The text of the config with which train.py would have trained the model."""
-    spec = model.spec()
-    keys: dict[str, Any] = {
-        "DIR": str(out),
-        "DATASET.classes": str(out / "classes.csv"),
-        "DATASET.num_class": spec.num_class,
-        "DATASET.segm_downsampling_rate": spec.label_stride,
-        "DATASET.padding_constant": max(_MULTIPLE, spec.label_stride),
-        "MODEL.arch_encoder": spec.arch_encoder,
-        "MODEL.arch_decoder": spec.arch_decoder,
-        "MODEL.fc_dim": spec.fc_dim,
-        "MODEL.decoder_dim": spec.decoder_dim,
-        "MODEL.decoder_dropout": spec.decoder_dropout,
-        "MODEL.encoder_options": spec.encoder_options,
-        "MODEL.decoder_options": spec.decoder_options,
-        "MODEL.pretrained": False,
-    }
-    if model.short_edge:
-        keys |= {"DATASET.imgSizes": (model.short_edge,), "DATASET.imgMaxSize": model.max_long_edge}
-    if model.aux_weight is not None:
-        keys["TRAIN.deep_sup_scale"] = model.aux_weight
-    if spec.arch_encoder.startswith(_TRANSFORMERS):
-        keys |= _RECIPE
+    keys = foreign_keys(model, out, out / "classes.csv")
     return with_keys(get_defaults(), keys).dump()
-
-
-def _classes(model: ForeignModel) -> ClassTable:
-    """Names and colours of the classes, as far as the source gives them."""
-    count = model.num_class
-    table = load_classes("", count) if count == _ADE20K[0] else numbered_classes(count)
-    names, colors = model.names, np.array(model.colors, np.uint8)
-    if not names:
-        return table
-    if len(colors) != count:
-        ade20k = (count, names[: len(_ADE20K[1])]) == _ADE20K
-        colors = table.colors if ade20k else palette(count)
-    # A table keeps the first of several names.
-    clean = [" ".join(name.split(";")[0].split()) or f"class {k}" for k, name in enumerate(names, start=1)]
-    return ClassTable(tuple(clean), colors)
 
 
 def _report_on_encoder(model: ForeignModel, source: str, out: Path) -> str:

@@ -17,14 +17,14 @@ from ..export.opened import files_of, is_exported
 from ..models import ModelSpec, SegmentationModule
 from ..models.weights import checkpoint
 from ..models.weights.checkpoint import newest_epoch
-from ..models.weights.packed import is_packed
+from ..models.weights.packed import is_packed, read_manifest
 from ..models.weights.pretrained import PUBLISHED, fetch_published, released_weights
 from ..runtime.log import get_logger
 from ..runtime.near_names import did_you_mean
 from ..runtime.paths import expand_argument, resolved
 from ..runtime.resources import find, shipped
 from .exported import AnyNetwork, ExportedNetwork
-from .model_files import carried_classes, check_count, keys_of_file, manifest_of
+from .model_files import check_count, classes_of_file, keys_of_file
 from .network import ScoringNetwork
 from .origin import Origin
 from .predict import Settings
@@ -124,8 +124,8 @@ def find_classes(cfg: CfgNode) -> ClassTable:
     Raises: UserError if the table cannot be used.
     """
     table, count = cfg.DATASET.classes, cfg.DATASET.num_class
-    if not table and (carried := carried_classes(cfg)) is not None:
-        return carried
+    if not table and (file := _model_file(cfg)):
+        return classes_of_file(file)
     if table and not _is_there(table):
         beside = Path(cfg.DIR) / _CLASSES
         if not beside.is_file():
@@ -137,6 +137,12 @@ def find_classes(cfg: CfgNode) -> ClassTable:
             return numbered_classes(count)
         table = beside
     return load_classes(table, count)
+
+
+def _model_file(cfg: CfgNode) -> str:
+    """The file that a config uses in place of checkpoints; "" for none."""
+    file: str = cfg.MODEL.exported or cfg.MODEL.packed
+    return file
 
 
 def _is_there(table: str) -> bool:
@@ -178,7 +184,8 @@ def check_model(cfg: CfgNode) -> None:
 
     Raises: UserError if not.
     """
-    check_count(cfg)
+    if file := _model_file(cfg):
+        check_count(file, cfg.DATASET.num_class)
     if not cfg.MODEL.exported:
         model_spec(cfg).check()
 
@@ -230,8 +237,8 @@ def build_scoring(cfg: CfgNode, weights: Weights, device: torch.device) -> tuple
 def origin_of(cfg: CfgNode, weights: Weights) -> Origin:
     """The origin of a model with the config and the checkpoints that it was loaded from."""
     evaluation = Path(cfg.VAL.result or Path(cfg.DIR, "result"), "metrics.json")
-    manifest = manifest_of(cfg)
-    return Origin(cfg.dump(), weights, evaluation, manifest.scores if manifest else {})
+    packed = read_manifest(cfg.MODEL.packed).scores if cfg.MODEL.packed else {}
+    return Origin(cfg.dump(), weights, evaluation, packed)
 
 
 def trained_weights(cfg: CfgNode, section: str) -> Weights:
@@ -316,6 +323,6 @@ def _warn_of_other_model(cfg: CfgNode, folder: Path) -> None:
 
 def class_table(cfg: CfgNode) -> ClassTable:
     """Names and colours of the config's classes."""
-    if not cfg.DATASET.classes and (carried := carried_classes(cfg)) is not None:
-        return carried
+    if not cfg.DATASET.classes and (file := _model_file(cfg)):
+        return classes_of_file(file)
     return load_classes(cfg.DATASET.classes, cfg.DATASET.num_class)

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-from yacs.config import CfgNode
 
 from ..data.classes import ClassTable
 from ..errors import UserError
 from ..export.opened import is_exported, read_metadata
-from ..models.weights.packed import Manifest, read_manifest
+from ..models.weights.packed import read_manifest
 from ..runtime.paths import expand_argument
 
 KEYS_OF_FILES = ("exported", "packed")
@@ -40,31 +39,23 @@ def keys_of_file(path: str | Path) -> dict[str, Any]:
     return keys
 
 
-def carried_classes(cfg: CfgNode) -> ClassTable | None:
-    """Names and colours of the classes in the file that a config names; None if it names none."""
-    found = _description(cfg)
-    return None if found is None else ClassTable(found.names, np.array(found.colors, np.uint8))
+def classes_of_file(path: str | Path) -> ClassTable:
+    """Names and colours of the classes in a file of `mit-semseg export` or `pack`.
+
+    Raises: UserError if the file cannot be used.
+    """
+    found = read_metadata(path) if is_exported(path) else read_manifest(path)
+    return ClassTable(found.names, np.array(found.colors, np.uint8))
 
 
-def check_count(cfg: CfgNode) -> None:
-    """Check that the file that a config names has as many classes as the config. Raises: UserError if not."""
-    found = _description(cfg)
-    if found is None or len(found.names) == cfg.DATASET.num_class:
-        return
-    file = cfg.MODEL.exported or cfg.MODEL.packed
-    verb = "exported" if cfg.MODEL.exported else "packed"
-    raise UserError(
-        f"{file} has {len(found.names)} classes, but DATASET.num_class is {cfg.DATASET.num_class}. Use the "
-        f"config that it was {verb} with, or pass the file alone: --cfg {file}"
-    )
+def check_count(path: str | Path, num_class: int) -> None:
+    """Check the number of classes in a file of `mit-semseg export` or `pack`.
 
-
-def _description(cfg: CfgNode) -> Any:
-    if cfg.MODEL.exported:
-        return read_metadata(cfg.MODEL.exported)
-    return manifest_of(cfg)
-
-
-def manifest_of(cfg: CfgNode) -> Manifest | None:
-    """The manifest of the packed model that a config names; None if it names none."""
-    return read_manifest(cfg.MODEL.packed) if cfg.MODEL.packed else None
+    Raises: UserError if it is not ``num_class``.
+    """
+    found = len(classes_of_file(path).names)
+    if found != num_class:
+        raise UserError(
+            f"{path} has {found} classes, but DATASET.num_class is {num_class}. Use the config that it was "
+            f"{'exported' if is_exported(path) else 'packed'} with, or pass the file alone: --cfg {path}"
+        )

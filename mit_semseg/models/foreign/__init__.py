@@ -5,7 +5,17 @@ encoder and a decoder of this package with their options, and renames the weight
 """
 
 from .families import convert
+from .hub import PREFIX, located
 from .model import ForeignModel, ForeignPart
-from .source import Source, read_source
+from .source import Source, files_of_source, read_source
 
-__all__ = ["ForeignModel", "ForeignPart", "Source", "convert", "read_source"]
+__all__ = [
+    "PREFIX",
+    "ForeignModel",
+    "ForeignPart",
+    "Source",
+    "convert",
+    "files_of_source",
+    "located",
+    "read_source",
+]

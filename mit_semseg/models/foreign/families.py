@@ -17,10 +17,14 @@ _BY_TYPE = {"segformer": SEGFORMER, "upernet": UPERNET}  # the key model_type of
 _SHOWN = 3  # names of weights in a message
 
 
+class UnknownFamily(UserError):
+    """A source that no family recognizes."""
+
+
 def convert(source: Source) -> ForeignModel:
     """The model of a source, with all weights checked.
 
-    Raises: UserError if its family is unknown, its config is missing, or not everything in it is supported.
+    Raises: UnknownFamily; or UserError if its config is missing, or not everything in it is supported.
     """
     family = _recognize(source)
     model = FAMILIES[family](source)
@@ -50,7 +54,7 @@ def _recognize(source: Source) -> str:
             )
     what = f"a model of type '{kind}'" if kind else "no config of a known kind"
     names = ", ".join(sorted(source.weights)[:_SHOWN])
-    raise UserError(
+    raise UnknownFamily(
         f"{source.name} is not a model that can be imported: it has {what}, and {len(source.weights)} "
         f"weights ({names}, ...). Supported are {', '.join(FAMILIES)}; docs/models.md lists their parts."
     )

@@ -20,7 +20,7 @@ _CLASSIFIER = ("fc.", "classifier.", "features.18.", "incre_modules.", "downsamp
 
 def load_weights(
     module: nn.Module, path: str | Path, *, part: str, arch: str, fresh: Collection[str] = ()
-) -> None:
+) -> str:
     """Load all weights of a checkpoint or a packed model into a module, or raise and change nothing.
 
     Every name and shape must match after `unwrap` has removed wrappers and prefixes. Only two things in the
@@ -33,6 +33,7 @@ def load_weights(
         arch: the module's name, for the error.
         fresh: names of weights that keep their values, whatever the file holds for them.
 
+    Returns: the prefix that the names in the file had.
     Raises: UserError if the file cannot be read or does not fit, or holds a weight that is quantized or
         not finite.
     """
@@ -43,6 +44,7 @@ def load_weights(
     fit_weights(
         module, weights.by_name, path, part=part, arch=arch, fresh=fresh, removed_prefix=weights.prefix
     )
+    return weights.prefix
 
 
 def required_names(module: nn.Module, fresh: Collection[str] = ()) -> list[str]:
