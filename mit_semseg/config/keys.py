@@ -209,15 +209,16 @@ KEYS = (
         "DATASET.channels",
         3,
         Integer(1, 64),
-        "Channels of the images. 3: 8-bit RGB, unless one of the keys below asks for bands; see docs/bands.md.",
+        "Channels of the images. 3: 8-bit RGB, unless one of the keys below asks for bands; see "
+        "docs/bands.md.",
         since="2.1",
     ),
     Key(
         "DATASET.bands",
         (),
         ListOf(Integer(1, 65535), optional=True),
-        "Bands of a file to read, in the order of the channels, counted from 1 as by GDAL. Empty: all, as many as "
-        "`channels`.",
+        "Bands of a file to read, in the order of the channels, counted from 1 as by GDAL. Empty: all, as "
+        "many as `channels`.",
         since="2.1",
     ),
     Key(
@@ -254,8 +255,8 @@ KEYS = (
         "DATASET.display_bands",
         (),
         ListOf(Integer(1, 65535), optional=True),
-        "Bands that pictures and reports show: one in gray, or three as red, green and blue. Empty: the first "
-        "three, or the first.",
+        "Bands that pictures and reports show: one in gray, or three as red, green and blue. Empty: the "
+        "first three, or the first.",
         since="2.1",
     ),
     Key(

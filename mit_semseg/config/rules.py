@@ -27,8 +27,8 @@ def _bands(cfg: CfgNode) -> Iterator[str]:
     channels, bands = data.channels, data.bands
     if bands and len(bands) != channels:
         yield (
-            f"DATASET.bands names {len(bands)} bands, but DATASET.channels is {channels}. Set DATASET.channels "
-            f"{len(bands)}."
+            f"DATASET.bands names {len(bands)} bands, but DATASET.channels is {channels}. Set "
+            f"DATASET.channels {len(bands)}."
         )
     if len(set(bands)) < len(bands):
         yield f"DATASET.bands is {tuple(bands)}, which names a band twice. Remove one of them."

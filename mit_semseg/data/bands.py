@@ -1,8 +1,8 @@
 """Images of any number of bands: which bands are read, which pixels have no data, and how values are scaled.
 
-Images are 8-bit RGB unless a key of the config asks for bands. With bands, values are clipped and scaled to 0 to
-1 by the statistics of the dataset, resized, and then normalized by its mean and deviation. Missing values become
-the mean of their band, which is 0 after normalization, as is the padding.
+Images are 8-bit RGB unless a key of the config asks for bands. With bands, values are clipped and scaled to
+0 to 1 by the statistics of the dataset, resized, and then normalized by its mean and deviation. Missing
+values become the mean of their band, which is 0 after normalization, as is the padding.
 """
 
 from collections.abc import Sequence
@@ -56,8 +56,8 @@ class BandSelection:
 
     Attributes:
         channels: their number.
-        numbers: of the bands in a file, counted from 1 as by GDAL, in the order of the channels; () for all bands
-            of a file, which then has as many.
+        numbers: of the bands in a file, counted from 1 as by GDAL, in the order of the channels; () for all
+            bands of a file, which then has as many.
         nodata: values that stand for no data, besides the one that a file names, and NaN.
     """
 
@@ -82,8 +82,8 @@ class BandSelection:
     def select(self, values: np.ndarray, name: str, nodata: float | None = None) -> Pixels:
         """The selected ones of all bands of an image.
 
-        A pixel has no data if all selected bands hold a nodata value, as in GDAL's mask, or if one of them is NaN
-        or infinite. Where only some bands hold a nodata value, only those are missing.
+        A pixel has no data if all selected bands hold a nodata value, as in GDAL's mask, or if one of them
+        is NaN or infinite. Where only some bands hold a nodata value, only those are missing.
 
         Args:
             values: (H, W, bands), integers or floating point.
@@ -147,8 +147,9 @@ class Bands(BandSelection):
         if any(len(values) != channels for values in (mean, std, low, high)):
             raise UserError(
                 f"With {_counted(channels)}, images are scaled by the statistics of their dataset, and "
-                f"DATASET.{', '.join(STATISTICS)} do not have {channels} numbers each. Compute them once from the "
-                "training images, which writes them into the config: mit-semseg data stats --cfg CONFIG"
+                f"DATASET.{', '.join(STATISTICS)} do not have {channels} numbers each. Compute them once "
+                "from the training images, which writes them into the config: mit-semseg data stats --cfg "
+                "CONFIG"
             )
         shown = tuple(getattr(options, "display_bands", ()))
         numbers = selection.numbers or tuple(range(1, channels + 1))

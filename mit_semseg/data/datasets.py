@@ -387,8 +387,8 @@ class TestDataset(_Listed):
     def as_bytes(self, index: int) -> dict[str, Any]:
         """An item that is cheap to move: its ``img_data`` is uint8, and a ScoringNetwork normalizes it.
 
-        Its ``pages`` is the number of pages, or frames, in the file. The first one is in the item. With bands,
-        ``without_data`` marks the pixels without data, (H, W) bool; it is None if there are none.
+        Its ``pages`` is the number of pages, or frames, in the file. The first one is in the item. With
+        bands, ``without_data`` marks the pixels without data, (H, W) bool; it is None if there are none.
         """
         record = self.records[index]
         if self.bands is not None:
