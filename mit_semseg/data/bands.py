@@ -46,7 +46,7 @@ class Pixels(NamedTuple):
         """The pixels that have no data in any band, (H, W) bool; None if there are none."""
         if self.absent is None:
             return None
-        found: np.ndarray = self.absent.all(-1)
+        found = np.asarray(self.absent.all(-1))
         return found if found.any() else None
 
 
@@ -204,7 +204,7 @@ class Bands(BandSelection):
 
 def _absent(values: np.ndarray, nodata: Sequence[float]) -> np.ndarray | None:
     """Which values are missing, (H, W, C) bool; None for none."""
-    found: np.ndarray | None = None
+    found: np.ndarray | None = None  # bool
     for value in nodata:
         if (same := _as(values.dtype, value)) is not None:
             found = values == same if found is None else found | (values == same)

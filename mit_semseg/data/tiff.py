@@ -108,7 +108,7 @@ def _damage(series: Any, path: Path, error: Exception) -> str:
         return f"{path} does not fit into memory: it is {sizes} values of type {series.dtype}."
     if "imagecodecs" in reason and find_spec("imagecodecs") is None:
         return f"{path} is compressed in a way that needs the package imagecodecs. Run: pip install {INSTALL}"
-    for page in series.pages:
+    for page in filter(None, series.pages):
         for place in _damaged_segments(page):
             return f"{path} is damaged in {place} ({reason}). Fetch it again or drop it."
     return f"{path} is damaged ({reason}). Fetch it again or drop it."
@@ -116,7 +116,6 @@ def _damage(series: Any, path: Path, error: Exception) -> str:
 
 def _damaged_segments(page: Any) -> Iterator[str]:
     """The place of each tile or strip of a page that cannot be decoded, in words."""
-    page = page.keyframe if page is None else page
     height, width = page.imagelength, page.imagewidth
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
     across, down = math.ceil(width / columns), math.ceil(height / rows)
@@ -131,8 +130,8 @@ def _damaged_segments(page: Any) -> Iterator[str]:
             if len(data) == count:
                 page.decode(data, k)
                 continue
-        except Exception:  # S110 - that is what is looked for
-            pass
+        except Exception:  # the damage that is looked for, of any kind
+            ...
         top, left = k // across % down * rows, k % across * columns
         last_row, last_column = min(height, top + rows) - 1, min(width, left + columns) - 1
         of_band = (

@@ -238,7 +238,7 @@ def build_module(
     The arguments after ``options`` are those of `ModelSpec.build`.
     """
     encoder, decoder = options.model.build(
-        weights, use_softmax=False, imagenet=imagenet, reset_classifier=reset_classifier
+        weights, use_softmax=False, imagenet=imagenet, reset_classifier=reset_classifier, adapt=True
     )
     deep_sup_scale = options.deep_sup_scale if decoder.deep_supervision else None
     loss = build_criterion(options.loss, options.loss_options)
