@@ -61,7 +61,6 @@ def scaled_bands(
     tensors = []
     for short_edge in short_edges:
         size = fit_size(width, height, short_edge, max_long_edge)
-        tensors.append(
-            bands.normalize(resize(image.unit, *(round_up(side, multiple) for side in size)))[None]
-        )
+        resized = resize(image.unit, round_up(size[0], multiple), round_up(size[1], multiple))
+        tensors.append(bands.normalize(resized)[None])
     return tensors

@@ -9,7 +9,6 @@ same.
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 RGB = 3
