@@ -194,6 +194,13 @@ class Bands(BandSelection):
         )
         return unit.sub(mean).mul_(factor)
 
+    def scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What clipped values of files are multiplied by and what is then subtracted, (C, 1, 1) float32 "
+        "each."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        scale, shift = (torch.from_numpy(each.astype(np.float32)) for each in (1 / std, mean / std))
+        return scale.view(-1, 1, 1), shift.view(-1, 1, 1)
+
     def picture(self, unit: np.ndarray, without_data: np.ndarray | None) -> np.ndarray:
         """The display bands of values from 0 to 1, (H, W, 3) uint8. Pixels without data are black."""
         shown = np.rint(unit[..., list(self.display)] * np.float32(255)).astype(np.uint8)
