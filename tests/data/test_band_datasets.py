@@ -66,8 +66,9 @@ def test_training_items_have_all_bands_and_no_label_without_data(tmp_path, bands
 def test_the_padding_is_0(tmp_path):
     opt = write_set(tmp_path, 5)
     opt.padding_constant = 64
-    item = TrainDataset(tmp_path, str(tmp_path / "list.odgt"), opt, batch_per_gpu=1)[0]
-    height, width = 32, 40
+    dataset = TrainDataset(tmp_path, str(tmp_path / "list.odgt"), opt, batch_per_gpu=1)
+    item, ((width, height),) = dataset[0], dataset.sub_batch(0)["sizes"]
+    assert item["img_data"].shape[2:] == (64, 64)
     assert not item["img_data"][0, :, height:].any()
     assert not item["img_data"][0, :, :, width:].any()
     assert item["img_data"][0, :, :height, :width].abs().min(0).values.min() > 0
