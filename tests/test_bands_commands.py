@@ -129,7 +129,9 @@ def test_arrays_and_tensors_are_segmented_as_files(run):
         segmenter(values[None])
 
 
-def test_an_exported_model_takes_the_values_of_the_files(run, tmp_path):
+def test_an_exported_model_takes_the_values_of_the_files(run, tmp_path, monkeypatch):
+    # Of all sizes, which other tests compare at, one is enough for the input of the graph.
+    monkeypatch.setattr("mit_semseg.export.write.shapes_for", lambda multiple: [(2, 33, 40)])
     segmenter = Segmenter.load(run / "run", device="cpu")
     assert all(row.agrees for row in segmenter.export(tmp_path / "m.pt2"))
     exported = Segmenter.load(tmp_path / "m.pt2")
