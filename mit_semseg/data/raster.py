@@ -61,6 +61,15 @@ def read_raster(path: str | PathLike[str]) -> Raster:
             return Raster(_three(_from_pillow(image, path)))
 
 
+def is_raster(path: str | PathLike[str]) -> bool:
+    """Whether a file is a TIFF or an array, by its first bytes."""
+    try:
+        start = _start(Path(path))
+    except OSError:
+        return False
+    return is_tiff(start) or start.startswith(_NPY)
+
+
 def raster_size(path: str | PathLike[str]) -> tuple[int, int]:
     """(width, height) of an image file. No pixel is decoded. Raises: as `read_raster`."""
     with naming(path):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from ...data.bands import BandSelection
 from ...data.orientation import Fit, fit, upright_size
+from ...data.raster import is_raster
 from .decode import FileFacts, read_image, read_label
-from .decode_bands import hint_at_bands, is_raster, read_bands
+from .decode_bands import hint_at_bands, read_bands
 
 IMAGE, LABEL = 0, 1
 """Which file of a pair."""
