@@ -1,6 +1,7 @@
 """The commands on a dataset of TIFF files with five bands of 16 bits, as a user calls them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -169,3 +170,32 @@ def test_a_video_is_refused(run, call, tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"")
     outcome = call("test", "--imgs", tmp_path / "a.mp4", "--gpu", "cpu", "--cfg", run / "config.yaml")
     assert (outcome.code, "is a video, whose images are 8-bit RGB" in outcome.err) == (2, True)
+
+
+def test_the_card_lists_the_bands(run, call):
+    assert call("card", run / "run").code == 0
+    text = (run / "run/README.md").read_text()
+    mean = yaml.safe_load((run / "config.yaml").read_text())["DATASET"]["mean"]
+    assert "Images have 4 channels." in text
+    assert "| 2 | 4 | " in text
+    assert f"| {mean[1]:g} | " in text
+
+
+def test_a_folder_of_tiff_files_is_prepared(run, call, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "source" / name).mkdir(parents=True)
+    for k in range(2):
+        shutil.copy(run / f"training{k}.tif", tmp_path / "source/images/")
+        shutil.copy(run / f"training{k}.png", tmp_path / "source/masks/")
+    outcome = call("data", "prepare", "folders", tmp_path / "source", tmp_path / "mine")
+    assert outcome.code == 0, outcome.err
+    lines = (tmp_path / "mine/training.odgt").read_text() + (tmp_path / "mine/validation.odgt").read_text()
+    sizes = {(record["width"], record["height"]) for record in map(json.loads, lines.splitlines())}
+    assert sizes == {(48, 36), (36, 48)}
+
+
+def test_other_statistics_than_those_of_the_training_are_reported(run, call):
+    keys = ("DATASET.std", "(1000, 1000, 1000, 1000)")
+    outcome = call("eval", "--gpus", "cpu", "--cfg", run / "config.yaml", *keys, "VAL.result", run / "other")
+    assert outcome.code == 0
+    assert "were trained with another DATASET.std" in outcome.out + outcome.err
