@@ -148,4 +148,10 @@ def _unreadable(path: str | PathLike[str]) -> str:
         start = b""
     if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and _HEIF[0] not in IMAGE_EXTENSIONS:
         return f"{path} is a HEIF image. Pillow reads these with another package: {_GET_HEIF}"
+    if start.startswith((b"II", b"MM", b"\x93NUMPY")):  # TIFF and NPY
+        return (
+            f"{path} is not an image in 8-bit RGB. If it has other bands or bit depths, set "
+            "DATASET.channels and compute the statistics of the dataset with `mit-semseg data stats`; see "
+            "docs/bands.md."
+        )
     return f"{path} is not an image that Pillow can read."

@@ -3,6 +3,7 @@ import pytest
 from band_files import FORMS, imagecodecs_png, tifffile, values_of, write_tiff
 from PIL import Image
 
+from mit_semseg.data.images import open_image
 from mit_semseg.data.raster import raster_size, read_raster
 from mit_semseg.errors import UserError
 
@@ -135,3 +136,9 @@ def test_a_text_is_not_an_image(tmp_path):
     (tmp_path / "a.tif").write_text("II*")
     with pytest.raises(UserError, match=r"a\.tif"):
         read_raster(tmp_path / "a.tif")
+
+
+def test_a_model_of_photos_says_what_a_file_with_bands_needs(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", values_of("uint16"), "tiled")
+    with pytest.raises(UserError, match=r"set DATASET\.channels and compute the statistics"):
+        open_image(path)
