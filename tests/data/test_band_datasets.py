@@ -4,11 +4,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from band_files import values_of, write_tiff
+from band_files import tifffile, values_of, write_tiff
 from PIL import Image
 
 from mit_semseg.data.datasets import TestDataset as PredictionDataset
 from mit_semseg.data.datasets import TrainDataset, ValDataset
+from mit_semseg.data.label_values import LabelCoding
+from mit_semseg.data.labels import read_label
+from mit_semseg.dataset_tools.check.decode import read_label as check_label
 from mit_semseg.errors import UserError
 
 SIZES = [(40, 32), (48, 40)]
@@ -114,3 +117,22 @@ def test_photos_are_untouched_by_the_keys_of_bands(tiny):
     opt = SimpleNamespace(imgSizes=[32], imgMaxSize=64, padding_constant=8, channels=3, bands=(), nodata=())
     item = ValDataset(tiny.folder, str(tiny.folder / "validation.odgt"), opt).as_bytes(0)
     assert item["img_data"][0].dtype == torch.uint8
+
+
+@pytest.mark.parametrize(("nodata", "offset"), [(255, 1), (2, 1), (0, 0), (0, 1)])
+def test_a_value_for_no_data_in_a_label_is_ignored(tmp_path, nodata, offset):
+    values = np.array([[1, 2, nodata], [2, 1, 1]], np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, str(nodata), True)])
+    coding = LabelCoding(3, offset=offset)
+    wanted = np.where(values == nodata, 0, values - offset + 1)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif", coding), wanted)
+    facts = check_label(str(tmp_path / "a.tif"))
+    assert facts.nodata == nodata
+    assert nodata not in facts.values
+
+
+def test_other_values_of_such_a_label_are_still_judged(tmp_path):
+    values = np.array([[1, 9, 255]], np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "255", True)])
+    with pytest.raises(UserError, match=r"a\.tif holds the value 9"):
+        read_label(tmp_path / "a.tif", LabelCoding(3))

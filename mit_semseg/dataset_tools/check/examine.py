@@ -58,6 +58,8 @@ def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:
         yield "constant_band", IMAGE, image.constant
     if image.empty > _MOSTLY:
         yield "mostly_nodata", IMAGE, f"{image.empty:.1%} of its pixels"
+    if label.nodata >= 0:
+        yield "label_nodata", LABEL, f"value {label.nodata}"
     if label.mode == "P":
         yield "palette", LABEL, ""
     if label.mode == "I" or label.mode.startswith("I;16"):
