@@ -196,10 +196,7 @@ def main() -> None:
     write(
         f"{np.__version__}, tifffile {tifffile.__version__}, imagecodecs {imagecodecs.__version__}, Python "
     )
-    write(
-        f"{platform.python_version()}; {datetime.date.today()}; medians of {ROUNDS} rounds, in which all "
-        "ways take "
-    )
+    write(f"{platform.python_version()}; {datetime.date.today()}; {ROUNDS} rounds, in which all ways take ")
     write("turns.\n")
     write(f"`python benchmarks/bands.py{' --before TREE' if args.before else ''}`\n\n")
     with tempfile.TemporaryDirectory() as folder:
