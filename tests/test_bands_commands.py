@@ -199,3 +199,10 @@ def test_other_statistics_than_those_of_the_training_are_reported(run, call):
     outcome = call("eval", "--gpus", "cpu", "--cfg", run / "config.yaml", *keys, "VAL.result", run / "other")
     assert outcome.code == 0
     assert "were trained with another DATASET.std" in outcome.out + outcome.err
+
+
+def test_the_server_refuses_a_model_with_bands(run):
+    from mit_semseg.serve.worker import _of_photos
+
+    with pytest.raises(UserError, match="mine takes images with 4 bands, but the server takes photos"):
+        _of_photos(Segmenter.load(run / "run", device="cpu"), "mine")

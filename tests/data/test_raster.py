@@ -1,8 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 from band_files import FORMS, imagecodecs_png, tifffile, values_of, write_tiff
 from PIL import Image
 
+from mit_semseg.data import tiff
 from mit_semseg.data.images import open_image
 from mit_semseg.data.raster import raster_size, read_raster
 from mit_semseg.errors import UserError
@@ -142,3 +145,26 @@ def test_a_model_of_photos_says_what_a_file_with_bands_needs(tmp_path):
     path = write_tiff(tmp_path / "a.tif", values_of("uint16"), "tiled")
     with pytest.raises(UserError, match=r"set DATASET\.channels and compute the statistics"):
         open_image(path)
+
+
+@pytest.mark.parametrize(("package", "form"), [("tifffile", "tiled"), ("imagecodecs", "lzw")])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch, package, form):
+    path = write_tiff(tmp_path / "a.tif", values_of("uint16"), form)
+    if package == "tifffile":
+        monkeypatch.setitem(sys.modules, package, None)
+    else:  # tifffile has imported it, and raises this error without it
+        monkeypatch.setattr(tiff, "find_spec", lambda name: None)
+        monkeypatch.setattr(
+            tifffile.TiffPageSeries, "asarray", raising(ValueError("requires the 'imagecodecs' package"))
+        )
+    with pytest.raises(
+        UserError, match=rf"needs the package {package}\. Run: pip install 'mit-semseg\[bands\]'"
+    ):
+        read_raster(path)
+
+
+def raising(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
