@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ...data.images import unit_range
+from ...data.images import hidden_bands, unit_range
 from ...data.label_files import LabelError, nodata_of, unread_lossy_format, values_of
 from ...data.label_values import count_classes
 from ...data.orientation import orientation_of
@@ -165,6 +165,8 @@ def _unidentified(data: bytes) -> tuple[str, str]:
 
 def _describe_image(image: Image.Image) -> dict[str, Any]:
     about = _common(image)
+    if (bands := hidden_bands(image)) > 1:
+        return {**about, "problem": "needs_bands", "detail": f"{bands} bands"}
     image.draft(None, (1, 1))  # of a JPEG every byte is read, but few pixels are computed
     image.load()
     about["orientation"] = orientation_of(image)
