@@ -171,6 +171,6 @@ def raising(error):
 
 
 def test_a_model_of_photos_does_not_take_the_first_of_planar_bands(tmp_path):
-    path = write_tiff(tmp_path / "a.tif", values_of("uint16"), "planar")
+    path = write_tiff(tmp_path / "a.tif", values_of("uint16"), "planar tiled lzw")
     with pytest.raises(UserError, match=r"a\.tif has 5 bands, of which Pillow reads the first one"):
         open_image(path)
