@@ -1,6 +1,5 @@
 """Exported files, opened by their runtimes: onnxruntime, OpenVINO, or torch."""
 
-import importlib
 import json
 import os
 import threading
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..runtime.packages import require
 from .graph import INPUT
 from .metadata import Metadata
 
@@ -87,16 +87,6 @@ def open_exported(path: str | Path, *, threads: int = 1, callers: int = 1, amp: 
     """
     kind = _kind(path)
     return kind(Path(path), threads, callers, amp)
-
-
-def require(package: str, why: object, install: str = "") -> Any:
-    """The module ``package``. Raises: UserError with the command that installs it, if it is missing."""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise UserError(f"{why} needs the package {package}. Run: pip install {install or package}") from None
 
 
 def _kind(path: str | Path) -> Any:

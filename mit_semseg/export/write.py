@@ -18,10 +18,11 @@ from torch import nn
 from ..errors import UserError
 from ..runtime import claim
 from ..runtime.files import check_writable, unwritable
+from ..runtime.packages import require
 from .compare import Row, Shape, as_table, compare, shapes_for
 from .graph import INPUT, ExportGraph
 from .metadata import Metadata
-from .opened import EXTRA_FILE, RT_INFO, files_of, open_exported, require
+from .opened import EXTRA_FILE, RT_INFO, files_of, open_exported
 
 OUTPUTS = ("labels", "scores")
 """``scores`` adds the probabilities to the labels."""

@@ -1,0 +1,67 @@
+"""A scene at one of the scales at which it is scored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .resize import fit_size, round_up
+from .resized_windows import read_resized
+from .scenes import Scene, Span
+
+_HELD = 2**25  # pixels; a scene that is resized from or to more is not held in memory
+
+
+def scene_sizes(
+    scene: Scene, short_edges: Sequence[int], max_long_edge: int, multiple: int, window: int
+) -> list[tuple[int, int]]:
+    """The (height, width) of a scene at each scale, in pixels.
+
+    Args:
+        window: side of the windows of scenes that the model was trained on, in pixels: scenes are scaled as
+            these windows are. 0: as images are, to the short edges.
+        multiple: sides are rounded up to multiples of it.
+    """
+    sizes = []
+    for short_edge in short_edges:
+        if window:
+            scale = fit_size(window, window, short_edge, max_long_edge)[0] / window
+            width, height = max(1, round(scene.width * scale)), max(1, round(scene.height * scale))
+        else:
+            width, height = fit_size(scene.width, scene.height, short_edge, max_long_edge)
+        sizes.append((round_up(height, multiple), round_up(width, multiple)))
+    return sizes
+
+
+class ScenePixels:
+    """The pixels of a scene, resized to another size as Pillow resizes images. Parts are (1, 3, h, w) uint8.
+
+    A scene of up to 32 megapixels is resized by Pillow, so its values are those of an image. For larger ones,
+    some may differ by 1: recent versions of Pillow choose by the size which side they resize first.
+
+    Args:
+        size: (height, width).
+    """
+
+    def __init__(self, scene: Scene, size: tuple[int, int]) -> None:
+        self.height, self.width = size
+        self._scene = scene
+        self._source = (scene.height, scene.width)
+        self._whole: np.ndarray | None = None
+        if self._source != size and max(scene.height * scene.width, size[0] * size[1]) <= _HELD:
+            image = Image.fromarray(scene.read((0, scene.height), (0, scene.width)).pixels)
+            self._whole = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+    def read(self, rows: Span, columns: Span) -> torch.Tensor:
+        """Raises: SceneError as `Scene.read`."""
+        if self._whole is not None:
+            pixels = self._whole[slice(*rows), slice(*columns)]
+        elif self._source == (self.height, self.width):
+            pixels = self._pixels(rows, columns)
+        else:
+            pixels = read_resized(self._pixels, self._source, (self.height, self.width), rows, columns)
+        return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+
+    def _pixels(self, rows: Span, columns: Span) -> np.ndarray:
+        return self._scene.read(rows, columns).pixels

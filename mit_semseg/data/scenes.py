@@ -1,0 +1,219 @@
+"""Scenes: images with coordinates, or too large for memory, of which windows are read. GDAL reads them."""
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from ..errors import UserError
+from ..runtime.packages import require
+from .files import naming
+
+Span = tuple[int, int]  # first row or column, and the one after the last
+
+INSTALL = "'mit-semseg[geo]'"
+LARGE = 2**27
+"""Pixels; a TIFF file with more is read by windows, even without coordinates."""
+
+_EXTENSIONS = (".tif", ".tiff")
+_WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
+_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
+_GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, GeoKeys
+_CACHE_BYTES = 96 * 2**20  # of decoded tiles. GDAL's default is a share of the machine's memory
+_LARGEST_BLOCK = 256 * 2**20  # bytes, of a decoded tile or strip
+_SHOWN = 3  # damaged tiles that a message names
+_RGB = ("red", "green", "blue")
+
+
+class SceneError(UserError):
+    """A scene that cannot be used."""
+
+
+class Window(NamedTuple):
+    """A part of a scene.
+
+    Attributes:
+        pixels: (h, w, 3) uint8.
+        valid: (h, w) bool; False where the scene has no data.
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray
+
+
+def is_scene(path: str | PathLike[str]) -> bool:
+    """Whether a file is a TIFF with coordinates (maybe in a world file), or with more than `LARGE` pixels.
+
+    False for a file that cannot be read. Needs no package.
+    """
+    file = Path(path)
+    if file.suffix.lower() not in _EXTENSIONS:
+        return False
+    try:
+        tags = _tags(file)
+        pixels = int(tags.get(_WIDTH, 0)) * int(tags.get(_HEIGHT, 0))
+        georeferenced = any(tag in tags for tag in _GEOREFERENCE)
+        return georeferenced or pixels > LARGE or any(file.with_suffix(end).exists() for end in _WORLD_FILES)
+    except Exception:  # for a damaged file, Pillow raises errors of many kinds
+        return False
+
+
+class Scene:
+    """An open scene. Several threads may read it; they wait for each other.
+
+    Gray and palette scenes give RGB, as those that Pillow decodes. Of four bands the first three are taken,
+    and of more those that the file calls red, green and blue.
+
+    Attributes:
+        path: of the file.
+        height, width: in pixels.
+        crs: the coordinate reference system, of rasterio; None if the file names none.
+        transform: from (column, row) to coordinates; the identity for a file without a georeference.
+
+    Raises: SceneError if the file cannot be used; UserError if rasterio is missing.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = str(path)
+        self._lock = threading.Lock()
+        self._rasterio = rasterio = require("rasterio", f"{path}, a GeoTIFF or a very large TIFF,", INSTALL)
+        logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what matters is raised
+        try:
+            with naming(path), self._env(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+                self._file = rasterio.open(path)
+        except UserError as error:
+            raise SceneError(str(error)) from error.__cause__
+        self.height: int = self._file.height
+        self.width: int = self._file.width
+        self.crs: Any = self._file.crs
+        self.transform: Any = self._file.transform
+        self._bands = self._chosen_bands()
+        self._palette = self._find_palette()
+        flags = [flag.name for of_band in self._file.mask_flag_enums for flag in of_band]
+        self._has_mask = any(name != "all_valid" for name in flags)
+        self._check_blocks()
+
+    def __enter__(self) -> "Scene":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    @property
+    def georeferenced(self) -> bool:
+        """Whether the file has a reference system or a transform."""
+        return self.crs is not None or not self.transform.is_identity
+
+    def read(self, rows: Span, columns: Span) -> Window:
+        """A window. Raises: SceneError that names the damaged tiles of the file, if it needs one of them."""
+        return self._read(rows, columns, None)
+
+    def valid(self, rows: Span, columns: Span) -> np.ndarray:
+        """Where a window has data, (h, w) bool. Raises: as `read`."""
+        if not self._has_mask:
+            return np.ones((rows[1] - rows[0], columns[1] - columns[0]), bool)
+        return self.read(rows, columns).valid
+
+    def overview(self, step: int) -> Window:
+        """Every ``step``-th pixel of every ``step``-th row, or its neighbour. Raises: as `read`."""
+        shape = -(-self.height // step), -(-self.width // step)
+        return self._read((0, self.height), (0, self.width), shape)
+
+    def _read(self, rows: Span, columns: Span, shape: tuple[int, int] | None) -> Window:
+        window = (rows, columns)
+        shape = shape or (rows[1] - rows[0], columns[1] - columns[0])
+        try:
+            with self._lock, self._env():
+                values = self._file.read(self._bands, window=window, out_shape=(len(self._bands), *shape))
+                valid = np.ones(shape, bool)
+                if self._has_mask:
+                    valid = self._file.dataset_mask(window=window, out_shape=shape) != 0
+        except (self._rasterio.errors.RasterioError, MemoryError) as error:
+            raise SceneError(self._damage(error)) from error
+        if self._palette is not None:
+            return Window(self._palette[values[0]], valid)
+        if len(values) == 1:
+            values = np.repeat(values, 3, axis=0)
+        return Window(np.ascontiguousarray(values.transpose(1, 2, 0)), valid)
+
+    def _env(self) -> Any:
+        return self._rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES)
+
+    def _chosen_bands(self) -> list[int]:
+        """The numbers of the bands to read, from 1."""
+        file = self._file
+        if any(dtype != "uint8" for dtype in file.dtypes):
+            raise SceneError(
+                f"{self.path} has bands of type {', '.join(sorted(set(file.dtypes)))}, but scenes have 8 "
+                "bits. Scale it: rio convert --dtype uint8 --scale-ratio X"
+            )
+        if file.count <= 2:
+            return [1]
+        names = [color.name for color in file.colorinterp]
+        if set(_RGB) <= set(names):
+            return [names.index(name) + 1 for name in _RGB]
+        if file.count <= 4:
+            return [1, 2, 3]
+        raise SceneError(
+            f"{self.path} has {file.count} bands and does not say which are red, green and blue. Save those "
+            "three: rio stack --bidx R,G,B"
+        )
+
+    def _find_palette(self) -> np.ndarray | None:
+        """The colours of a palette, (256, 3) uint8; None without one."""
+        if len(self._bands) > 1 or self._file.colorinterp[0].name != "palette":
+            return None
+        table = np.zeros((256, 3), np.uint8)
+        for value, color in self._file.colormap(1).items():
+            table[value] = color[:3]
+        return table
+
+    def _check_blocks(self) -> None:
+        """Raises: UserError if the file has to be decoded in pieces that do not fit into memory."""
+        height, width = self._file.block_shapes[0]
+        if height * width * self._file.count > _LARGEST_BLOCK:
+            raise SceneError(
+                f"{self.path} is compressed in pieces of {width} x {height} pixels, so no window of it can "
+                f"be read alone. Write it in tiles: rio convert {self.path} tiled.tif --co TILED=YES"
+            )
+
+    def _damage(self, error: Exception) -> str:
+        """The message for a file of which a window cannot be read: all its damaged tiles."""
+        found = list(self._damaged())
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())
+        if not found:
+            return f"{self.path} cannot be read ({reason}). Fetch it again or drop it."
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        places = "; ".join(found[:_SHOWN])
+        return (
+            f"{self.path} is damaged in {len(found)} of its tiles: {places}{more} ({reason}). Fetch it again "
+            "or drop it."
+        )
+
+    def _damaged(self) -> Iterator[str]:
+        """The place of each tile or strip that cannot be decoded."""
+        for _, window in self._file.block_windows(self._bands[0]):
+            try:
+                with self._lock, self._env():
+                    self._file.read(self._bands, window=window)
+            except self._rasterio.errors.RasterioError:
+                (top, bottom), (left, right) = window.toranges()
+                yield f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+
+
+def _tags(path: Path) -> ImageFileDirectory_v2:
+    """The tags of the first image in a TIFF file, however many bands it has."""
+    with path.open("rb") as file:
+        header = file.read(8)
+        tags = ImageFileDirectory_v2(header + file.read(8) if header[2] == 43 or header[3] == 43 else header)
+        file.seek(tags.next)
+        tags.load(file)
+    return tags
