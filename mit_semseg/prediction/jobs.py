@@ -213,9 +213,10 @@ def _without_outputs(inputs: Sequence[Input], outputs: Sequence[str]) -> dict[in
         if refused:
             possible = ", ".join(name for name in OUTPUTS if name != PAGE and _suffix(each, name))
             is_kind, kinds, hint = _KINDS[each.kind]
+            source = f"Camera {each.path}" if each.kind == "camera" else each.path
             problems[k] = (
-                f"{f'Camera {each.path}' if each.kind == 'camera' else each.path} is {is_kind}. {kinds} have no "
-                f"output {' or '.join(refused)}, only {possible} and {PAGE}. Change TEST.output{hint}."
+                f"{source} is {is_kind}. {kinds} have no output {' or '.join(refused)}, only {possible} and "
+                f"{PAGE}. Change TEST.output{hint}."
             )
     return problems
 
