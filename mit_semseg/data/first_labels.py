@@ -50,7 +50,8 @@ def check_first_labels(dataset: TrainDataset | ValDataset, rows: Iterable[int], 
         if process.is_first:
             rows = list(islice(dict.fromkeys(rows), MOST))
             _check_values(dataset, rows)
-            _check_orientation(dataset, rows[:_HEADERS])
+            if dataset.bands is None:  # files with bands are used as they are stored
+                _check_orientation(dataset, rows[:_HEADERS])
 
 
 def _check_values(dataset: TrainDataset | ValDataset, rows: list[int]) -> None:

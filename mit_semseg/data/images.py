@@ -147,9 +147,12 @@ def normalize(pixels: torch.Tensor, sizes: Sequence[tuple[int, int]] | None = No
     """A batch as the encoders expect it, (B, 3, H, W) float32: scaled to 0 to 1, minus MEAN, divided by STD.
 
     Args:
-        pixels: (B, 3, H, W) uint8 RGB, on any device.
+        pixels: (B, 3, H, W) uint8 RGB, on any device; or floating point, which is normalized and padded
+            already, as images with bands are.
         sizes: (width, height) of each image without its padding. The padding becomes 0, the mean colour.
     """
+    if pixels.is_floating_point():
+        return pixels.contiguous()
     scale, shift = scale_and_shift(pixels.device)
     out = pixels.contiguous().to(torch.float32)
     out.mul_(scale).sub_(shift)

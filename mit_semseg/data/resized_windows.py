@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 Span = tuple[int, int]  # first row or column, and the one after the last
-Read = Callable[[Span, Span], np.ndarray]  # rows, columns -> (h, w, C) uint8
+Read = Callable[[Span, Span], np.ndarray]  # rows, columns -> (h, w, C) uint8 or float32
 
 _BITS = 22  # of the fraction of a weight, as in Pillow for 8-bit images
 _CHUNK_BYTES = 32 * 2**20  # of the image that are held at a time
@@ -25,9 +25,9 @@ class _Taps(NamedTuple):
 
 
 def read_resized(read: Read, source: Span, target: Span, rows: Span, columns: Span) -> np.ndarray:
-    """A window (h, w, C) uint8 of an image resized to another size, bilinear and antialiased.
+    """A window (h, w, C) of an image resized to another size, bilinear and antialiased.
 
-    As in Pillow, the rows are resized first and rounded to 8 bits, then the columns.
+    As in Pillow, the rows are resized first and, if they are uint8, rounded; then the columns.
 
     Args:
         read: returns a window of the image.
@@ -75,10 +75,11 @@ def _blend(pixels: np.ndarray, taps: _Taps, offset: int, *, axis: int) -> np.nda
     """The resize along an axis of (H, W, C), of which ``pixels`` holds what starts at ``offset``."""
     shape = list(pixels.shape)
     shape[axis] = len(taps.first)
-    total = np.full(shape, 1 << (_BITS - 1), np.int32)
+    rounds = pixels.dtype == np.uint8
+    total: np.ndarray = np.full(shape, 1 << (_BITS - 1) if rounds else 0, np.int32 if rounds else np.float32)
+    factors = taps.weights if rounds else taps.weights * np.float32(2**-_BITS)
     last = pixels.shape[axis] - 1
-    for tap in range(taps.weights.shape[1]):
+    for tap in range(factors.shape[1]):
         places = np.minimum(taps.first - offset + tap, last)
-        weights = taps.weights[:, tap].reshape((-1, 1) if axis else (-1, 1, 1))
-        total += np.take(pixels, places, axis=axis) * weights
-    return (total >> _BITS).astype(np.uint8)
+        total += np.take(pixels, places, axis=axis) * factors[:, tap].reshape((-1, 1) if axis else (-1, 1, 1))
+    return (total >> _BITS).astype(np.uint8) if rounds else total

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .resize import fit_size, round_up
+from .resize import fit_size, resize, round_up
 from .resized_windows import read_resized
 from .scenes import Scene, Span
 
@@ -35,10 +35,13 @@ def scene_sizes(
 
 
 class ScenePixels:
-    """The pixels of a scene, resized to another size as Pillow resizes images. Parts are (1, 3, h, w) uint8.
+    """The pixels of a scene, resized as those of an image. Parts are (1, 3, h, w) uint8.
 
-    A scene of up to 32 megapixels is resized by Pillow, so its values are those of an image. For larger ones,
-    some may differ by 1: recent versions of Pillow choose by the size which side they resize first.
+    With bands, they are (1, C, h, w) float32 and normalized.
+
+    A scene of up to 32 megapixels is resized as a whole, so its values are exactly those of an image. For
+    larger ones, some of 8 bits may differ by 1: recent versions of Pillow choose by the size which side they
+    resize first.
 
     Args:
         size: (height, width).
@@ -48,20 +51,30 @@ class ScenePixels:
         self.height, self.width = size
         self._scene = scene
         self._source = (scene.height, scene.width)
-        self._whole: np.ndarray | None = None
+        self._whole: torch.Tensor | None = None
         if self._source != size and max(scene.height * scene.width, size[0] * size[1]) <= _HELD:
-            image = Image.fromarray(scene.read((0, scene.height), (0, scene.width)).pixels)
-            self._whole = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+            pixels = self._pixels((0, scene.height), (0, scene.width))
+            if scene.bands is None:
+                image = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+                self._whole = _first(np.array(image))
+            else:
+                self._whole = resize(pixels, size[1], size[0])
 
     def read(self, rows: Span, columns: Span) -> torch.Tensor:
         """Raises: SceneError as `Scene.read`."""
         if self._whole is not None:
-            pixels = self._whole[slice(*rows), slice(*columns)]
+            part = self._whole[:, slice(*rows), slice(*columns)]
         elif self._source == (self.height, self.width):
-            pixels = self._pixels(rows, columns)
+            part = _first(self._pixels(rows, columns))
         else:
-            pixels = read_resized(self._pixels, self._source, (self.height, self.width), rows, columns)
-        return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+            size = (self.height, self.width)
+            part = _first(read_resized(self._pixels, self._source, size, rows, columns))
+        return (part if self._scene.bands is None else self._scene.bands.normalize(part))[None]
 
     def _pixels(self, rows: Span, columns: Span) -> np.ndarray:
         return self._scene.read(rows, columns).pixels
+
+
+def _first(pixels: np.ndarray) -> torch.Tensor:
+    """An array (h, w, C) with the channels first."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)

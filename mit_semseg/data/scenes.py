@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import UserError
 from ..runtime.packages import require
+from .bands import Bands
 from .files import naming
 
 Span = tuple[int, int]  # first row or column, and the one after the last
@@ -39,7 +40,7 @@ class Window(NamedTuple):
     """A part of a scene.
 
     Attributes:
-        pixels: (h, w, 3) uint8.
+        pixels: (h, w, 3) uint8; with bands (h, w, C) float32 from 0 to 1.
         valid: (h, w) bool; False where the scene has no data.
     """
 
@@ -67,8 +68,11 @@ def is_scene(path: str | PathLike[str]) -> bool:
 class Scene:
     """An open scene. Several threads may read it; they wait for each other.
 
-    Gray and palette scenes give RGB, as those that Pillow decodes. Of four bands the first three are taken,
-    and of more those that the file calls red, green and blue.
+    Without ``bands``, gray and palette scenes give RGB, as images do that Pillow decodes. Of four bands the
+    first three are taken, and of more those that the file calls red, green and blue.
+
+    Args:
+        bands: to read; None for 8-bit RGB.
 
     Attributes:
         path: of the file.
@@ -79,8 +83,9 @@ class Scene:
     Raises: SceneError if the file cannot be used; UserError if rasterio is missing.
     """
 
-    def __init__(self, path: str | PathLike[str]) -> None:
+    def __init__(self, path: str | PathLike[str], bands: Bands | None = None) -> None:
         self.path = str(path)
+        self.bands = bands
         self._lock = threading.Lock()
         self._rasterio = rasterio = require("rasterio", f"{path}, a GeoTIFF or a very large TIFF,", INSTALL)
         logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what matters is raised
@@ -94,8 +99,9 @@ class Scene:
         self.width: int = self._file.width
         self.crs: Any = self._file.crs
         self.transform: Any = self._file.transform
-        self._bands = self._chosen_bands()
-        self._palette = self._find_palette()
+        # With bands, all are read: GDAL decodes them together, and `Bands` selects.
+        self._bands = self._rgb_bands() if bands is None else list(range(1, self._file.count + 1))
+        self._palette = self._find_palette() if bands is None else None
         flags = [flag.name for of_band in self._file.mask_flag_enums for flag in of_band]
         self._has_mask = any(name != "all_valid" for name in flags)
         self._check_blocks()
@@ -117,14 +123,18 @@ class Scene:
 
     def valid(self, rows: Span, columns: Span) -> np.ndarray:
         """Where a window has data, (h, w) bool. Raises: as `read`."""
-        if not self._has_mask:
+        if not self._has_mask and (self.bands is None or self._never_absent()):
             return np.ones((rows[1] - rows[0], columns[1] - columns[0]), bool)
         return self.read(rows, columns).valid
 
-    def overview(self, step: int) -> Window:
-        """Every ``step``-th pixel of every ``step``-th row, or its neighbour. Raises: as `read`."""
+    def overview(self, step: int) -> np.ndarray:
+        """Every ``step``-th pixel of every ``step``-th row, or its neighbour, as a picture (h, w, 3) uint8.
+
+        Raises: as `read`.
+        """
         shape = -(-self.height // step), -(-self.width // step)
-        return self._read((0, self.height), (0, self.width), shape)
+        found = self._read((0, self.height), (0, self.width), shape)
+        return found.pixels if self.bands is None else self.bands.picture(found.pixels, ~found.valid)
 
     def _read(self, rows: Span, columns: Span, shape: tuple[int, int] | None) -> Window:
         window = (rows, columns)
@@ -137,22 +147,38 @@ class Scene:
                     valid = self._file.dataset_mask(window=window, out_shape=shape) != 0
         except (self._rasterio.errors.RasterioError, MemoryError) as error:
             raise SceneError(self._damage(error)) from error
+        if self.bands is not None:
+            return self._of_bands(self.bands, values.transpose(1, 2, 0), valid)
         if self._palette is not None:
             return Window(self._palette[values[0]], valid)
         if len(values) == 1:
             values = np.repeat(values, 3, axis=0)
         return Window(np.ascontiguousarray(values.transpose(1, 2, 0)), valid)
 
+    def _of_bands(self, bands: Bands, values: np.ndarray, valid: np.ndarray) -> Window:
+        try:
+            pixels = bands.select(values, self.path, self._file.nodata)
+        except UserError as error:
+            raise SceneError(str(error)) from None
+        if pixels.without_data is not None:
+            valid = valid & ~pixels.without_data
+        return Window(bands.unit(pixels), valid)
+
+    def _never_absent(self) -> bool:
+        """Whether no value can stand for a missing one."""
+        assert self.bands is not None
+        return not self.bands.nodata and all(np.dtype(each).kind in "iu" for each in self._file.dtypes)
+
     def _env(self) -> Any:
         return self._rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES)
 
-    def _chosen_bands(self) -> list[int]:
+    def _rgb_bands(self) -> list[int]:
         """The numbers of the bands to read, from 1."""
         file = self._file
         if any(dtype != "uint8" for dtype in file.dtypes):
             raise SceneError(
-                f"{self.path} has bands of type {', '.join(sorted(set(file.dtypes)))}, but scenes have 8 "
-                "bits. Scale it: rio convert --dtype uint8 --scale-ratio X"
+                f"{self.path} has bands of type {', '.join(sorted(set(file.dtypes)))}, but the model "
+                "takes 8-bit RGB. Train it with DATASET.bands, or convert it: rio convert --dtype uint8"
             )
         if file.count <= 2:
             return [1]
@@ -162,8 +188,8 @@ class Scene:
         if file.count <= 4:
             return [1, 2, 3]
         raise SceneError(
-            f"{self.path} has {file.count} bands and does not say which are red, green and blue. Save those "
-            "three: rio stack --bidx R,G,B"
+            f"{self.path} has {file.count} bands and does not say which are red, green and blue. Train a "
+            "model with DATASET.bands, or save those three: rio stack --bidx R,G,B"
         )
 
     def _find_palette(self) -> np.ndarray | None:
@@ -178,7 +204,8 @@ class Scene:
     def _check_blocks(self) -> None:
         """Raises: UserError if the file has to be decoded in pieces that do not fit into memory."""
         height, width = self._file.block_shapes[0]
-        if height * width * self._file.count > _LARGEST_BLOCK:
+        size = height * width * self._file.count * np.dtype(self._file.dtypes[0]).itemsize
+        if size > _LARGEST_BLOCK:
             raise SceneError(
                 f"{self.path} is compressed in pieces of {width} x {height} pixels, so no window of it can "
                 f"be read alone. Write it in tiles: rio convert {self.path} tiled.tif --co TILED=YES"

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from .metadata import Metadata
 RT_INFO = "mit_semseg"  # the part of an OpenVINO file's information that holds the metadata
 EXTRA_FILE = "metadata.json"  # in a file of torch.export
 
-Image = NDArray[np.uint8]
-"""Images (N, 3, H, W), RGB."""
+Image: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+"""Images (N, 3, H, W) uint8 RGB; with bands (N, C, H, W) float32, see `ExportGraph`."""
 
 
 class OpenedModel(ABC):

@@ -223,6 +223,7 @@ def model_spec(cfg: CfgNode) -> ModelSpec:
         decoder_norm=model.decoder_norm,
         encoder_options=parse_options(model.encoder_options),
         decoder_options=parse_options(model.decoder_options),
+        in_channels=cfg.DATASET.channels,
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.bands import Bands
 from ..data.scene_pixels import ScenePixels, scene_sizes
 from ..data.scenes import INSTALL, Scene, SceneError
 from ..inference.scene import SceneScorer
@@ -34,6 +35,7 @@ def check_packages(outputs: Sequence[str]) -> None:
 def predict_scene(
     predictor: Predictor,
     job: Job,
+    bands: Bands | None,
     sizes: tuple[Sequence[int], int, int, int],
     recorder: Recorder,
     *,
@@ -42,6 +44,7 @@ def predict_scene(
     """Write the outputs for a scene, and record them. Pictures show it at a reduced size.
 
     Args:
+        bands: of the scene that the model takes; None for 8-bit RGB.
         sizes: the arguments of `scene_sizes` besides the scene.
         shown: whether to show the progress.
 
@@ -50,12 +53,12 @@ def predict_scene(
     """
     pictures = {name: path for name, path in job.targets.items() if OUTPUTS[name].draw is not None}
     try:
-        with Scene(job.input.path) as scene, replacing(job.targets[LABELS]) as file:
+        with Scene(job.input.path, bands) as scene, replacing(job.targets[LABELS]) as file:
             part = Path(file.name)
             overview = bool(pictures) or recorder.has_page
             with LabelRaster(part, scene, predictor.table, overview=overview) as raster:
                 _score(predictor, scene, scene_sizes(scene, *sizes), raster, shown=shown)
-            shown_pixels = scene.overview(raster.step).pixels if overview else np.zeros((1, 1, 3), np.uint8)
+            shown_pixels = scene.overview(raster.step) if overview else np.zeros((1, 1, 3), np.uint8)
             for name in POLYGONS:
                 if name in job.targets:
                     with replacing(job.targets[name]) as polygons:

@@ -59,13 +59,17 @@ class FileFacts:
     """In pixels, as stored; 0 if unknown."""
     height: int = 0
     mode: str = ""
-    """Pillow's mode: L, P, RGB, I;16, ..."""
+    """Pillow's mode: L, P, RGB, I;16, ...; with bands their number and type: 12 x uint16."""
     orientation: int = 1
     """EXIF's orientation: 1 is upright, 5 to 8 swap width and height."""
     values: np.ndarray = field(default_factory=lambda: _NOTHING)
     """Distinct values of a label, ascending, (K,) int64."""
     counts: np.ndarray = field(default_factory=lambda: _NOTHING)
     """Number of pixels of each value, (K,) int64."""
+    empty: float = 0.0
+    """The share of pixels without data, of an image with bands."""
+    constant: str = ""
+    """The bands that hold a single value, in words."""
 
 
 def digest_of(data: bytes) -> int:
@@ -83,11 +87,18 @@ def read_label(path: str) -> FileFacts:
     return _read(path, _describe_label)
 
 
-def _read(path: str, describe: Callable[[Image.Image], dict[str, Any]]) -> FileFacts:
+def content_of(path: str) -> bytes | FileFacts:
+    """The bytes of a file, or why there are none."""
     try:
-        data = _bytes(path)
+        return _bytes(path)
     except _ProblemError as problem:
         return FileFacts(*problem.args)
+
+
+def _read(path: str, describe: Callable[[Image.Image], dict[str, Any]]) -> FileFacts:
+    data = content_of(path)
+    if isinstance(data, FileFacts):
+        return data
     digest = digest_of(data)
     try:
         with warnings.catch_warnings():
