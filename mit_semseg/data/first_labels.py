@@ -14,7 +14,6 @@ from .datasets import TrainDataset, ValDataset
 from .files import regular
 from .label_files import LARGEST
 from .label_values import Diagnosis, count_classes, diagnose
-from .labels import read_values
 from .orientation import UNDECIDED_FIX, Fit, fit, orientation_of
 
 MOST = 256
@@ -77,7 +76,7 @@ def _diagnose(dataset: TrainDataset | ValDataset, rows: list[int]) -> tuple[Diag
     found, read, first = None, 0, ""
     for row in rows:
         try:
-            label = read_values(_label(dataset, row))
+            label = dataset.label_values(row)
         except UserError:
             continue
         values, pixels = count_classes(label, str(_label(dataset, row)))

@@ -37,7 +37,14 @@ def read_label(path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:
 
     Raises: UserError as `read_values` does, and for a value that is not a class in ``coding``.
     """
-    values = read_values(path)
+    return standard_values(read_values(path), path, coding)
+
+
+def standard_values(values: np.ndarray, path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:
+    """The standard values of a label with the values of its file, (H, W).
+
+    Raises: UserError for a value that is not a class in ``coding``.
+    """
     beyond = coding.beyond(values)
     if beyond is None:
         return coding.standard(values)

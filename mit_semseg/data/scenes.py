@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -15,6 +15,8 @@ from ..errors import UserError
 from ..runtime.packages import require
 from .bands import Bands
 from .files import naming
+
+T = TypeVar("T")
 
 Span = tuple[int, int]  # first row or column, and the one after the last
 
@@ -26,7 +28,7 @@ _EXTENSIONS = (".tif", ".tiff")
 _WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, GeoKeys
-_CACHE_BYTES = 96 * 2**20  # of decoded tiles. GDAL's default is a share of the machine's memory
+_CACHE_BYTES = 48 * 2**20  # of decoded tiles. GDAL's default is a share of the machine's memory
 _LARGEST_BLOCK = 256 * 2**20  # bytes, of a decoded tile or strip
 _SHOWN = 3  # damaged tiles that a message names
 _RGB = ("red", "green", "blue")
@@ -65,14 +67,8 @@ def is_scene(path: str | PathLike[str]) -> bool:
         return False
 
 
-class Scene:
-    """An open scene. Several threads may read it; they wait for each other.
-
-    Without ``bands``, gray and palette scenes give RGB, as images do that Pillow decodes. Of four bands the
-    first three are taken, and of more those that the file calls red, green and blue.
-
-    Args:
-        bands: to read; None for 8-bit RGB.
+class Raster:
+    """An open file that GDAL reads. Several threads may read it; they wait for each other.
 
     Attributes:
         path: of the file.
@@ -83,14 +79,13 @@ class Scene:
     Raises: SceneError if the file cannot be used; UserError if rasterio is missing.
     """
 
-    def __init__(self, path: str | PathLike[str], bands: Bands | None = None) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self.path = str(path)
-        self.bands = bands
         self._lock = threading.Lock()
         self._rasterio = rasterio = require("rasterio", f"{path}, a GeoTIFF or a very large TIFF,", INSTALL)
         logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what matters is raised
         try:
-            with naming(path), self._env(), warnings.catch_warnings():
+            with naming(path), limited_cache(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
                 self._file = rasterio.open(path)
         except UserError as error:
@@ -99,14 +94,11 @@ class Scene:
         self.width: int = self._file.width
         self.crs: Any = self._file.crs
         self.transform: Any = self._file.transform
-        # With bands, all are read: GDAL decodes them together, and `Bands` selects.
-        self._bands = self._rgb_bands() if bands is None else list(range(1, self._file.count + 1))
-        self._palette = self._find_palette() if bands is None else None
         flags = [flag.name for of_band in self._file.mask_flag_enums for flag in of_band]
         self._has_mask = any(name != "all_valid" for name in flags)
         self._check_blocks()
 
-    def __enter__(self) -> "Scene":
+    def __enter__(self: T) -> T:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -116,6 +108,80 @@ class Scene:
     def georeferenced(self) -> bool:
         """Whether the file has a reference system or a transform."""
         return self.crs is not None or not self.transform.is_identity
+
+    def _read_bands(
+        self, bands: list[int], rows: Span, columns: Span, shape: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values of some bands, (bands, h, w), and where the file has data, (h, w) bool.
+
+        Args:
+            shape: to read at reduced size; None: (h, w) of the window.
+        """
+        window = (rows, columns)
+        shape = shape or (rows[1] - rows[0], columns[1] - columns[0])
+        try:
+            with self._lock, limited_cache():
+                values = self._file.read(bands, window=window, out_shape=(len(bands), *shape))
+                valid = np.ones(shape, bool)
+                if self._has_mask:
+                    valid = self._file.dataset_mask(window=window, out_shape=shape) != 0
+        except (self._rasterio.errors.RasterioError, MemoryError) as error:
+            raise SceneError(self._damage(error)) from error
+        return values, valid
+
+    def _check_blocks(self) -> None:
+        """Raises: UserError if the file has to be decoded in pieces that do not fit into memory."""
+        height, width = self._file.block_shapes[0]
+        size = height * width * self._file.count * np.dtype(self._file.dtypes[0]).itemsize
+        if size > _LARGEST_BLOCK:
+            raise SceneError(
+                f"{self.path} is compressed in pieces of {width} x {height} pixels, so no window of it can "
+                f"be read alone. Write it in tiles: rio convert {self.path} tiled.tif --co TILED=YES"
+            )
+
+    def _damage(self, error: Exception) -> str:
+        """The message for a file of which a window cannot be read: all its damaged tiles."""
+        found = list(self._damaged())
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())
+        if not found:
+            return f"{self.path} cannot be read ({reason}). Fetch it again or drop it."
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        places = "; ".join(found[:_SHOWN])
+        return (
+            f"{self.path} is damaged in {len(found)} of its tiles: {places}{more} ({reason}). Fetch it again "
+            "or drop it."
+        )
+
+    def _damaged(self) -> Iterator[str]:
+        """The place of each tile or strip that cannot be decoded."""
+        for _, window in self._file.block_windows(1):
+            try:
+                with self._lock, limited_cache():
+                    self._file.read(window=window)
+            except self._rasterio.errors.RasterioError:
+                (top, bottom), (left, right) = window.toranges()
+                yield f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+
+
+class Scene(Raster):
+    """An image of which windows are read.
+
+    Without ``bands``, gray and palette scenes give RGB, as images do that Pillow decodes. Of four bands the
+    first three are taken, and of more those that the file calls red, green and blue.
+
+    Args:
+        bands: to read; None for 8-bit RGB.
+
+    Raises: as `Raster`.
+    """
+
+    def __init__(self, path: str | PathLike[str], bands: Bands | None = None) -> None:
+        super().__init__(path)
+        self.bands = bands
+        # With bands, all are read: GDAL decodes them together, and `Bands` selects.
+        self._bands = self._rgb_bands() if bands is None else list(range(1, self._file.count + 1))
+        self._palette = self._find_palette() if bands is None else None
 
     def read(self, rows: Span, columns: Span) -> Window:
         """A window. Raises: SceneError that names the damaged tiles of the file, if it needs one of them."""
@@ -137,16 +203,7 @@ class Scene:
         return found.pixels if self.bands is None else self.bands.picture(found.pixels, ~found.valid)
 
     def _read(self, rows: Span, columns: Span, shape: tuple[int, int] | None) -> Window:
-        window = (rows, columns)
-        shape = shape or (rows[1] - rows[0], columns[1] - columns[0])
-        try:
-            with self._lock, self._env():
-                values = self._file.read(self._bands, window=window, out_shape=(len(self._bands), *shape))
-                valid = np.ones(shape, bool)
-                if self._has_mask:
-                    valid = self._file.dataset_mask(window=window, out_shape=shape) != 0
-        except (self._rasterio.errors.RasterioError, MemoryError) as error:
-            raise SceneError(self._damage(error)) from error
+        values, valid = self._read_bands(self._bands, rows, columns, shape)
         if self.bands is not None:
             return self._of_bands(self.bands, values.transpose(1, 2, 0), valid)
         if self._palette is not None:
@@ -168,9 +225,6 @@ class Scene:
         """Whether no value can stand for a missing one."""
         assert self.bands is not None
         return not self.bands.nodata and all(np.dtype(each).kind in "iu" for each in self._file.dtypes)
-
-    def _env(self) -> Any:
-        return self._rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES)
 
     def _rgb_bands(self) -> list[int]:
         """The numbers of the bands to read, from 1."""
@@ -201,39 +255,39 @@ class Scene:
             table[value] = color[:3]
         return table
 
-    def _check_blocks(self) -> None:
-        """Raises: UserError if the file has to be decoded in pieces that do not fit into memory."""
-        height, width = self._file.block_shapes[0]
-        size = height * width * self._file.count * np.dtype(self._file.dtypes[0]).itemsize
-        if size > _LARGEST_BLOCK:
+
+class LabelScene(Raster):
+    """The label of a scene, of which windows are read: one band of 8 or 16 bits with class numbers.
+
+    Raises: as `Raster`.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(path)
+        if self._file.count != 1 or self._file.dtypes[0] not in ("uint8", "uint16"):
             raise SceneError(
-                f"{self.path} is compressed in pieces of {width} x {height} pixels, so no window of it can "
-                f"be read alone. Write it in tiles: rio convert {self.path} tiled.tif --co TILED=YES"
+                f"{path} has {self._file.count} bands of type {self._file.dtypes[0]}, but a label has one "
+                "of 8 or 16 bits, with class numbers."
             )
 
-    def _damage(self, error: Exception) -> str:
-        """The message for a file of which a window cannot be read: all its damaged tiles."""
-        found = list(self._damaged())
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())
-        if not found:
-            return f"{self.path} cannot be read ({reason}). Fetch it again or drop it."
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        places = "; ".join(found[:_SHOWN])
-        return (
-            f"{self.path} is damaged in {len(found)} of its tiles: {places}{more} ({reason}). Fetch it again "
-            "or drop it."
-        )
+    def read(self, rows: Span, columns: Span) -> tuple[np.ndarray, np.ndarray]:
+        """The values of a window, (h, w), and where it has data, (h, w) bool. Raises: as `Scene.read`."""
+        values, valid = self._read_bands([1], rows, columns)
+        return values[0], valid
 
-    def _damaged(self) -> Iterator[str]:
-        """The place of each tile or strip that cannot be decoded."""
-        for _, window in self._file.block_windows(self._bands[0]):
-            try:
-                with self._lock, self._env():
-                    self._file.read(self._bands, window=window)
-            except self._rasterio.errors.RasterioError:
-                (top, bottom), (left, right) = window.toranges()
-                yield f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+    def classes(self) -> dict[int, str]:
+        """The names of the values, if test.py has made the file."""
+        tags: dict[str, str] = self._file.tags(1)
+        return {
+            int(key[6:]): name
+            for key, name in tags.items()
+            if key.startswith("CLASS_") and key[6:].isdecimal() and int(key[6:])
+        }
+
+
+def limited_cache() -> Any:
+    """A context in which GDAL, which reads or writes a file, keeps few decoded tiles."""
+    return require("rasterio", "A scene", INSTALL).Env(GDAL_CACHEMAX=_CACHE_BYTES)
 
 
 def _tags(path: Path) -> ImageFileDirectory_v2:

@@ -17,7 +17,7 @@ from .tiles import Network, Pixels, ScoreMap, Span, TiledMap, WholeMap, spans
 STEP = 512
 """Strips of a scene begin at multiples of this number of columns."""
 
-_BUDGET = 192 * 2**20  # bytes of scores that are held at a time
+_BUDGET = 128 * 2**20  # bytes of scores that are held at a time
 _BUFFERS = 3  # of scores, while a row of tiles is added: the old, the new, and one that blocks still read
 
 Use = Callable[[slice, slice, NDArray[np.integer]], None]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.classes import ClassTable
-from ..data.scenes import INSTALL, Scene
+from ..data.scenes import INSTALL, Scene, limited_cache
 from ..inference.pictures import MARK
 from ..inference.scene import STEP
 from ..runtime.packages import require
@@ -71,7 +71,8 @@ class LabelRaster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with limited_cache():
+            self._file.close()
 
     def add(self, rows: slice, columns: slice, classes: NDArray[np.integer]) -> None:
         """Add a block of classes. Blocks do not overlap, and none crosses a multiple of `STEP` columns."""
@@ -97,7 +98,8 @@ class LabelRaster:
             part = values[y :: self.step, x :: self.step].astype(np.int32) - 1
             first = (top + y) // self.step, (left + x) // self.step
             self.overview[first[0] : first[0] + len(part), first[1] : first[1] + part.shape[1]] = part
-        self._file.write(values, 1, window=((top, bottom), (left, right)))
+        with limited_cache():
+            self._file.write(values, 1, window=((top, bottom), (left, right)))
 
     def _describe(self) -> None:
         table = self._table

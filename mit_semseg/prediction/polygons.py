@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.scenes import INSTALL
+from ..data.scenes import INSTALL, limited_cache
 from ..runtime.packages import require
 
 _DRIVERS = {"geojson": "GeoJSON", "gpkg": "GPKG"}  # GDAL's names of the formats
@@ -51,7 +51,7 @@ def write_polygons(raster: Path, path: Path, output: str, names: Sequence[str]) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         file = rasterio.open(raster)
-    with file:
+    with file, limited_cache():
         areas = _areas(file)
         crs = file.crs
     fields = {
