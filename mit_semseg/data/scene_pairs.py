@@ -13,7 +13,7 @@ from .bands import Bands
 from .label_values import LabelCoding
 from .labels import standard_values
 from .records import Record
-from .scenes import LabelScene, Scene, SceneError, Span
+from .scenes import LabelScene, Raster, Scene, SceneError, Span
 
 _OPEN = 16  # pairs that a process keeps open
 _ALIKE = 1e-3  # of a pixel; transforms that differ by less are equal
@@ -22,7 +22,7 @@ _ALIKE = 1e-3  # of a pixel; transforms that differ by less are equal
 class ScenePair(NamedTuple):
     """A scene and its label, open, with the same pixels."""
 
-    image: Scene
+    image: Raster
     label: LabelScene
 
 
@@ -47,10 +47,10 @@ def read_region(
 
     Raises: UserError if a file cannot be used, the two do not match, or the window is not inside of them.
     """
-    pair = open_pair_of_scenes(image, label, bands)
-    _check_inside(region, pair.image)
-    pixels, valid = pair.image.read(*region)
-    values = _label(pair.label, region, coding)
+    scene, label_scene = _open_pair(image, label, bands, os.getpid())
+    _check_inside(region, scene)
+    pixels, valid = scene.read(*region)
+    values = _label(label_scene, region, coding)
     values[~valid] = 0
     return BandImage(pixels, None if valid.all() else ~valid), values
 
@@ -63,20 +63,25 @@ def label_values(label: Path, region: Region) -> np.ndarray:
     return values if valid.all() else values[valid][None]
 
 
-def open_pair_of_scenes(image: Path, label: Path, bands: Bands | None) -> ScenePair:
-    """A scene and its label. Each process keeps some open, because a training reads them again and again.
+def open_scenes(image: Path, label: Path) -> ScenePair:
+    """A scene, whatever its bands, and its label.
 
     Raises: UserError if a file cannot be used, or if they differ in size, transform or reference system.
     """
-    return _open_pair(image, label, bands, os.getpid())  # a forked process must not share open files
-
-
-@lru_cache(maxsize=_OPEN)
-def _open_pair(image: Path, label: Path, bands: Bands | None, process: int) -> ScenePair:
-    pair = ScenePair(Scene(image, bands), _open_label(label, process))
+    pair = ScenePair(Raster(image), LabelScene(label))
     if difference := _difference(*pair):
         raise SceneError(f"{label} does not match its image {image}: {difference}.")
     return pair
+
+
+# Each process keeps some files open, because a training reads them again and again.
+# A forked process must not share open files, so the number of the process is part of the key.
+
+
+@lru_cache(maxsize=_OPEN)
+def _open_pair(image: Path, label: Path, bands: Bands | None, process: int) -> tuple[Scene, LabelScene]:
+    open_scenes(image, label)
+    return Scene(image, bands), _open_label(label, process)
 
 
 @lru_cache(maxsize=_OPEN)
@@ -84,7 +89,7 @@ def _open_label(label: Path, process: int) -> LabelScene:
     return LabelScene(label)
 
 
-def _difference(image: Scene, label: LabelScene) -> str:
+def _difference(image: Raster, label: LabelScene) -> str:
     """How a label differs from its image, as a clause; "" if it has the same pixels."""
     sizes = [f"{each.width} x {each.height}" for each in (label, image)]
     if sizes[0] != sizes[1]:
@@ -105,21 +110,21 @@ def _difference(image: Scene, label: LabelScene) -> str:
     return ""
 
 
-def _largest_shift(image: Scene, label: LabelScene) -> float:
+def _largest_shift(image: Raster, label: LabelScene) -> float:
     """The largest distance between the same corner in both files, in pixels."""
     a, b = (np.array(tuple(each.transform)[:9], float).reshape(3, 3) for each in (image, label))
     corners = np.array([[0, image.width, 0, image.width], [0, 0, image.height, image.height], [1, 1, 1, 1]])
     return float(np.abs(np.linalg.solve(b, a @ corners) - corners).max())
 
 
-def name_of(raster: Scene | LabelScene) -> str:
+def name_of(raster: Raster) -> str:
     """The reference system of a file, for people."""
     if raster.crs is None:
         return "none"
     return str(raster.crs.to_string()) if raster.crs.to_epsg() else str(raster.crs.to_wkt())[:80]
 
 
-def _check_inside(region: Region, scene: Scene | LabelScene) -> None:
+def _check_inside(region: Region, scene: Raster) -> None:
     (top, bottom), (left, right) = region
     if bottom > scene.height or right > scene.width:
         raise UserError(
