@@ -1,5 +1,7 @@
 """Synthetic scenes: fields in three colours, with roads, as GeoTIFFs with their labels."""
 
+import warnings
+
 import numpy as np
 
 UTM, GEOGRAPHIC = "EPSG:32632", "EPSG:4326"
@@ -33,7 +35,7 @@ def transform_of(crs=UTM, *, column=0, row=0):
 
 def write_scene(path, pixels, *, crs=UTM, transform=None, **profile):
     """Write (H, W) or (H, W, bands) as a GeoTIFF in tiles; ``transform`` False writes no coordinates."""
-    import rasterio
+    import rasterio.errors
 
     values = pixels[..., None] if pixels.ndim == 2 else pixels
     if transform is not False:
@@ -43,8 +45,9 @@ def write_scene(path, pixels, *, crs=UTM, transform=None, **profile):
     settings = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate", **profile}
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width, count = values.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", width=width, height=height, count=count, dtype=values.dtype, **settings
-    ) as file:
-        file.write(values.transpose(2, 0, 1))
+    size = {"width": width, "height": height, "count": count, "dtype": values.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="GTiff", **size, **settings) as file:
+            file.write(values.transpose(2, 0, 1))
     return path

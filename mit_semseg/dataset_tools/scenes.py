@@ -30,6 +30,7 @@ end (a.tif, a_labels.tif). In labels, 0 is unlabelled and k is class k.
 The ground is divided into square areas. All windows of an area train, or all validate, also where scenes
 overlap, and no window crosses the border of an area.
 """
+_TILE = 512  # pixels; enough context at the edges, in little memory
 _EXTENSIONS = (".tif", ".tiff")
 
 
@@ -124,8 +125,8 @@ def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
         for name, of_part in parts.items()
     }
     contents[folder / "config.yaml"] = _config(folder, count, plan).encode()
-    write_classes(folder / "classes.csv", table)
     write_together(contents)
+    write_classes(folder / "classes.csv", table)
     areas = len({each.area for each in labelled})
     report = [
         f"{folder}: {len(parts['training'])} training and {len(parts['validation'])} validation windows of "
@@ -224,8 +225,9 @@ class _Grid:
         else:
             width = max(pair.image.width for pair in pairs)
             height = max(pair.image.height for pair in pairs)
-        self._across = width / max(1, round(width / self.side))
-        self._down = height / max(1, round(height / self.side))
+        # Rounded down, so that no area is narrower than a window.
+        self._across = width / max(1, int(width / self.side))
+        self._down = height / max(1, int(height / self.side))
 
     def windows(self, number: int, files: tuple[Path, Path], pair: "ScenePair") -> list[_Window]:
         """The windows of a scene. They cover each area that is wide enough, and none crosses two."""
@@ -359,6 +361,8 @@ def _config(folder: Path, count: int, plan: Plan) -> str:
             f"  window: {plan.window}  # test.py scores scenes at the scale of these windows",
             f"  imgSizes: [{plan.window}]",
             f"  imgMaxSize: {plan.window}",
+            "INFERENCE:",
+            f"  tile: {max(_TILE, plan.window)}  # memory grows with the tiles that scenes are scored in",
             f"DIR: {quoted('ckpt/' + folder.name)}",
             "",
         ]
