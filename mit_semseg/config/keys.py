@@ -287,6 +287,14 @@ KEYS = (
         "crop`.",
     ),
     Key(
+        "DATASET.window",
+        0,
+        Integer(0, 65536),
+        "Side in pixels of the windows of scenes (GeoTIFFs) that the lists name. `test.py` scales a scene as "
+        "training scales its windows: by `imgSizes / window`. 0: it scales a whole scene to `imgSizes`.",
+        since="2.1",
+    ),
+    Key(
         "DATASET.on_error",
         "raise",
         Choice("raise", "skip"),
@@ -765,7 +773,8 @@ KEYS = (
         "TEST.output",
         ("side_by_side",),
         Names(),
-        "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`.",
+        "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`; "
+        "for GeoTIFFs also polygons, `geojson` or `gpkg`.",
     ),
     Key(
         "TEST.legend",

@@ -19,9 +19,10 @@ from .bands import Bands
 from .base_dataset import BaseDataset, select
 from .images import normalize, open_image, open_pair, pages_of
 from .label_values import LabelCoding
-from .labels import read_label
-from .records import Records, read_records
+from .labels import read_with_nodata, standard_values
+from .records import Record, Records, read_records
 from .resize import fit_size, pick_nearest, resize, round_up
+from .scene_pairs import label_values, read_region, region_of
 from .schedule import Schedule
 
 if TYPE_CHECKING:  # torchvision takes a second to import, and most runs do not need it
@@ -90,6 +91,38 @@ class _Listed(BaseDataset):
     def _scales(self, image: Image.Image) -> list[torch.Tensor]:
         """The image at each short edge, stretched to multiples of padding_constant; uint8 (1, 3, h, w)."""
         return scaled(image, self.imgSizes, self.imgMaxSize, self.padding_constant)
+
+    def _files(self, record: Record) -> tuple[Path, Path]:
+        """The image and the label of a record, in the folder of the dataset."""
+        root = Path(getattr(self, "root_dataset", ""))
+        return root / record.fpath_img, root / record.fpath_segm
+
+    def _read_pair(self, record: Record, at_least: int | None = None) -> tuple[BandImage, np.ndarray]:
+        """The pixels of a record, which are uint8 RGB without bands, and its label.
+
+        Args:
+            at_least: see `open_pair`.
+        """
+        files = self._files(record)
+        if record.is_window:
+            return read_region(*files, region_of(record), self.coding, self.bands)
+        if self.bands is None:
+            pixels, label = open_pair(*files, self.coding, at_least)
+            return BandImage(pixels, None), label
+        return read_pair(*files, self.coding, self.bands)
+
+    def label_values(self, row: int) -> np.ndarray:
+        """The values of a record's label as its file has them, (H, W); if some have no data, the others, (1, N).
+
+        Raises: UserError if it cannot be read.
+        """
+        record = self.records[row]
+        label = self._files(record)[1]
+        if record.is_window:
+            return label_values(label, region_of(record))
+        values, nodata = read_with_nodata(label)
+        valid = values != nodata
+        return values if nodata is None or valid.all() else values[valid][None]
 
     def _of_bands(self, image: BandImage) -> dict[str, Any]:
         """The picture of an image with bands, and the image at each short edge, as an item has them."""
@@ -219,7 +252,7 @@ class TrainDataset(_Listed):
         assert num_class is not None
         try:
             with self._placing(row):
-                label = read_label(self.root_dataset / self.records[row].fpath_segm, self.coding)
+                label = standard_values(self.label_values(row), self.records[row].fpath_segm, self.coding)
         except UserError:
             if not self.skips_errors:
                 raise
@@ -265,11 +298,7 @@ class TrainDataset(_Listed):
             record = self.records[row]
             try:
                 with self._placing(row):
-                    files = self.root_dataset / record.fpath_img, self.root_dataset / record.fpath_segm
-                    if self.bands is None:
-                        pixels, label = open_pair(*files, self.coding, at_least)
-                    else:
-                        (pixels, _), label = read_pair(*files, self.coding, self.bands)
+                    (pixels, _), label = self._read_pair(record, at_least)
                 return _Example(row, pixels, label, skipped)
             except UserError as error:
                 if not self.skips_errors or len(skipped) == _SUBSTITUTES:
@@ -335,8 +364,7 @@ class ValDataset(_Listed):
 
     def files(self, index: int) -> tuple[Path, Path]:
         """The image and the label of a record."""
-        record = self.records[index]
-        return self.root_dataset / record.fpath_img, self.root_dataset / record.fpath_segm
+        return self._files(self.records[index])
 
     def __len__(self) -> int:
         return self.num_sample
@@ -347,11 +375,11 @@ class ValDataset(_Listed):
     def as_bytes(self, index: int) -> dict[str, Any]:
         """An item that is cheap to move: its ``img_data`` is uint8, and a ScoringNetwork normalizes it."""
         with self._placing(index):
+            image, label = self._read_pair(self.records[index])
             if self.bands is None:
-                pixels, label = open_pair(*self.files(index), self.coding)
-                images = {"img_ori": pixels, "img_data": self._scales(Image.fromarray(pixels))}
+                scales = self._scales(Image.fromarray(image.unit))
+                images = {"img_ori": image.unit, "img_data": scales}
             else:
-                image, label = read_pair(*self.files(index), self.coding, self.bands)
                 images = self._of_bands(image)
         return {
             **images,

@@ -14,7 +14,6 @@ from .datasets import TrainDataset, ValDataset
 from .files import regular
 from .label_files import LARGEST
 from .label_values import Diagnosis, count_classes, diagnose
-from .labels import read_with_nodata
 from .orientation import UNDECIDED_FIX, Fit, fit, orientation_of
 
 MOST = 256
@@ -77,14 +76,12 @@ def _diagnose(dataset: TrainDataset | ValDataset, rows: list[int]) -> tuple[Diag
     found, read, first = None, 0, ""
     for row in rows:
         try:
-            label, nodata = read_with_nodata(_label(dataset, row))
+            label = dataset.label_values(row)
         except UserError:
             continue
         values, pixels = count_classes(label, str(_label(dataset, row)))
-        if nodata is not None:
-            values, pixels = values[values != nodata], pixels[values != nodata]
-            if not len(values):
-                continue
+        if not len(values):  # a label without data
+            continue
         read += 1
         if not first and dataset.coding.beyond(values) is not None:
             first = ", ".join(filter(None, (str(_label(dataset, row)), dataset.records.line(row))))

@@ -48,16 +48,19 @@ def read_label(path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:
     values, nodata = read_with_nodata(path)
     if nodata is not None and (hidden := values == nodata).any():
         # Any class in their place, so that only the other values are judged.
-        standard = coding.standard(_checked(np.where(hidden, coding.offset, values), path, coding))
+        standard = standard_values(np.where(hidden, coding.offset, values), path, coding)
         return np.where(hidden, standard.dtype.type(0), standard)
-    return coding.standard(_checked(values, path, coding))
+    return standard_values(values, path, coding)
 
 
-def _checked(values: np.ndarray, path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:
-    """The values themselves. Raises: UserError for a value that is not a class."""
+def standard_values(values: np.ndarray, path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:
+    """The standard values of a label with the values of its file, (H, W).
+
+    Raises: UserError for a value that is not a class in ``coding``.
+    """
     beyond = coding.beyond(values)
     if beyond is None:
-        return values
+        return coding.standard(values)
     last = coding.offset + (coding.num_class or 0) - 1
     found = diagnose(*count_values(values), coding)
     raise UserError(

@@ -20,6 +20,7 @@ from ..data.files import (
     missing,
 )
 from ..data.folders import is_left_by_system, leads_up, search
+from ..data.scenes import is_scene
 from ..errors import UserError
 from ..runtime.paths import PathError, expand, expand_argument
 
@@ -28,7 +29,7 @@ _STANDARD_INPUT = "-"
 
 @dataclass(frozen=True)
 class Input:
-    """One image, video or camera.
+    """One image, scene, video or camera.
 
     Attributes:
         path: of the file, or the number of the camera.
@@ -37,7 +38,7 @@ class Input:
     """
 
     path: str
-    kind: Literal["image", "video", "camera"]
+    kind: Literal["image", "scene", "video", "camera"]
     relative: Path
 
     @property
@@ -158,7 +159,7 @@ def _is_image(path: str | Path, more: tuple[str, ...]) -> bool:
 
 
 def _file(path: str, relative: Path) -> Input:
-    return Input(path, "video" if is_video(path) else "image", relative)
+    return Input(path, "video" if is_video(path) else "scene" if is_scene(path) else "image", relative)
 
 
 def _searched(folder: Path, more: tuple[str, ...], relative_to: Path | None = None) -> Found:
@@ -167,7 +168,7 @@ def _searched(folder: Path, more: tuple[str, ...], relative_to: Path | None = No
     found = Found(above=tree.above, problems=tree.problems)
     for file in tree.files:
         if _is_image(file, more):
-            found.inputs.append(Input(file, "image", Path(file).relative_to(relative_to or folder)))
+            found.inputs.append(_file(file, Path(file).relative_to(relative_to or folder)))
         elif is_broken_link(file):  # such as to a folder on a drive that is not connected
             found.problems.append(missing(file))
         else:

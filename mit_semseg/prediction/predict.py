@@ -37,6 +37,7 @@ from ..runtime.threads import BackgroundWriter
 from .inputs import Input, describe_unread, find_inputs
 from .jobs import Job, Jobs, find_jobs, is_result
 from .page import drop_cards, write_page
+from .predict_scene import check_packages, predict_scene
 from .predict_video import predict_video
 from .predictor import Prediction, Predictor
 from .recorder import Recorder, printable
@@ -82,6 +83,7 @@ class PredictionOptions:
         legend: whether pictures have a legend.
         workers: loader processes.
         fingerprint: all that the outputs depend on, besides the inputs.
+        window: see `scene_sizes`.
     """
 
     model: ModelSpec
@@ -94,6 +96,7 @@ class PredictionOptions:
     legend: bool
     workers: int
     fingerprint: Fingerprint
+    window: int
 
 
 @dataclass
@@ -145,6 +148,8 @@ def _run(cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], re
     if found is not None:
         jobs = find_jobs(found.inputs, outputs, folder, made_by, resume=resume)
         _check_camera(jobs, count_processes(devices))
+        if any(job.input.kind == "scene" for job in jobs.all):
+            check_packages(outputs)
         _announce(jobs, resume=resume)
     options = PredictionOptions(
         model=model_spec(cfg),
@@ -157,6 +162,7 @@ def _run(cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], re
         legend=cfg.TEST.legend,
         workers=cfg.TRAIN.workers,
         fingerprint=made_by,
+        window=cfg.DATASET.window,
     )
     if is_first_process() and PAGE in outputs and not resume:
         drop_cards(folder)
@@ -177,7 +183,7 @@ def _run(cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], re
 
 
 def _check_files(inputs: Sequence[Input], bands: Bands) -> None:
-    moving = [each.path for each in inputs if each.kind != "image"]
+    moving = [each.path for each in inputs if each.kind in ("video", "camera")]
     if moving:
         raise UserError(
             f"{moving[0]} is a video, whose images are 8-bit RGB, but the model takes {bands.channels} bands "
@@ -218,6 +224,7 @@ def _predict(process: ProcessInfo, options: PredictionOptions, jobs: Jobs | None
         )
         recorder = Recorder(options.folder, options.fingerprint, process.rank, page=PAGE in options.outputs)
         _predict_images(process, options, jobs, predictor, recorder, outcome)
+        _predict_scenes(process, options, jobs, predictor, recorder, outcome)
         _predict_videos(process, options, jobs, predictor, recorder, outcome)
     total = Outcome()
     for share in gather_from_processes(outcome):
@@ -265,6 +272,23 @@ def _finish(job: Job, prediction: Prediction, recorder: Recorder, pages: int) ->
     recorder.add(job, job.input.path, prediction, prediction.shares(), pages=pages)
 
 
+def _predict_scenes(
+    process: ProcessInfo,
+    options: PredictionOptions,
+    jobs: Jobs,
+    predictor: Predictor,
+    recorder: Recorder,
+    outcome: Outcome,
+) -> None:
+    sizes, bands = (*options.images.sizes, options.window), Bands.of(options.images)
+    for k in jobs.share("scene", process.rank, process.size):
+        problem = predict_scene(predictor, jobs.all[k], bands, sizes, recorder, shown=process.is_first)
+        if problem:
+            outcome.problems[k] = problem
+        else:
+            outcome.written.add(k)
+
+
 def _predict_videos(
     process: ProcessInfo,
     options: PredictionOptions,
@@ -288,7 +312,7 @@ def _predict_videos(
 
 def _summary(problems: Sequence[str], failed: int, jobs: Jobs) -> str:
     """The problems, and how many inputs could not be segmented."""
-    part = "" if {job.input.kind for job in jobs.all} == {"image"} else ", or only in part"
+    part = "" if {job.input.kind for job in jobs.all} <= {"image", "scene"} else ", or only in part"
     lines = [*map(printable, problems)]
     if failed:
         count = len(jobs.all)
@@ -299,4 +323,6 @@ def _summary(problems: Sequence[str], failed: int, jobs: Jobs) -> str:
 def _plural(jobs: Jobs, count: int = 2) -> str:
     """The common name of the inputs."""
     kinds = {job.input.kind for job in jobs.all}
-    return (kinds.pop() if len(kinds) == 1 and kinds <= {"image", "video"} else "input") + "s" * (count != 1)
+    return (kinds.pop() if len(kinds) == 1 and kinds <= {"image", "scene", "video"} else "input") + "s" * (
+        count != 1
+    )
