@@ -112,7 +112,9 @@ class _Listed(BaseDataset):
         return read_pair(*files, self.coding, self.bands)
 
     def label_values(self, row: int) -> np.ndarray:
-        """The values of a record's label as its file has them, (H, W); if some have no data, the others, (1, N).
+        """The values of a record's label as its file has them, (H, W).
+
+        If some have no data, the others, (1, N).
 
         Raises: UserError if it cannot be read.
         """
