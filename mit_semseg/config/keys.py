@@ -711,7 +711,8 @@ KEYS = (
         "TEST.output",
         ("side_by_side",),
         Names(),
-        "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`.",
+        "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`, "
+        "and for labelling tools `coco`, `cvat`, `labelme`.",
     ),
     Key(
         "TEST.legend",

@@ -14,9 +14,12 @@ from ..inference.pictures import (
     save_scores,
     side_by_side,
 )
+from .collected import COLLECTED, PAGE
 from .predictor import Prediction
+from .tools import labelme
+from .tools.areas import Shapes
 
-PAGE = "html"
+__all__ = ["OUTPUTS", "PAGE", "TOOLS", "Output", "check_outputs", "write"]
 
 
 class Output(NamedTuple):
@@ -26,12 +29,14 @@ class Output(NamedTuple):
         suffix: added to the name of the image.
         draw: returns a picture, which is saved as PNG or as a frame of a video.
         save: writes a file that is not a picture.
+        annotate: writes a file of a labelling tool.
         video_suffix: added to the name of a video; "" if videos do not have this output.
     """
 
     suffix: str
     draw: Callable[[Prediction], Image] | None = None
     save: Callable[[Prediction, Path], None] | None = None
+    annotate: Callable[[Prediction, Path, Shapes], None] | None = None
     video_suffix: str = ""
 
 
@@ -55,12 +60,21 @@ def _save_scores(prediction: Prediction, path: Path) -> None:
     save_scores(prediction.probabilities, prediction.table.names, path)
 
 
+def _save_labelme(prediction: Prediction, path: Path, shapes: Shapes) -> None:
+    areas = shapes.of("labelme", prediction.labels)
+    labelme.save(path, prediction.path, areas, prediction.labels.shape, prediction.table)
+
+
+TOOLS = ("coco", "labelme", "cvat")
+"""The outputs that labelling tools import."""
+
 OUTPUTS: dict[str, Output] = {
     "side_by_side": Output(".png", draw=draw_side_by_side, video_suffix=".mp4"),
     "overlay": Output("_overlay.png", draw=draw_overlay, video_suffix="_overlay.mp4"),
     "labels": Output("_labels.png", save=_save_labels),
     "scores": Output("_scores.npz", save=_save_scores),
-    PAGE: Output(""),  # one file for all images, see page.py
+    "labelme": Output(".json", annotate=_save_labelme),
+    **{name: Output("") for name in COLLECTED},  # one file for all images, see collected.py
 }
 
 
@@ -73,7 +87,7 @@ def check_outputs(names: Sequence[object]) -> list[str]:
     return list(dict.fromkeys(map(str, names)))
 
 
-def write(prediction: Prediction, targets: dict[str, Path]) -> None:
+def write(prediction: Prediction, targets: dict[str, Path], shapes: Shapes) -> None:
     """Write the files of an image, by output. Raises: UserError if a file cannot be written."""
     for name, path in targets.items():
         output = OUTPUTS[name]
@@ -81,3 +95,5 @@ def write(prediction: Prediction, targets: dict[str, Path]) -> None:
             save_picture(output.draw(prediction), path)
         if output.save is not None:
             output.save(prediction, path)
+        if output.annotate is not None:
+            output.annotate(prediction, path, shapes)
