@@ -176,6 +176,10 @@ def _issues(
         facts["nothing_labelled"] = tuple(f"{name} has no pixel that belongs to a class." for name in empty)
     if same_list:
         facts["same_list"] = ()
+    facts["moved"] = tuple(
+        f"{name}: all {images} labels together fit better {move}."
+        for name, (images, move) in tally.common_moves().items()
+    )
     facts["shared_sequence"] = _shared_sequences(lists)
     missing = {about.checked.name: _missing(tally, number, coding) for number, about in enumerate(lists)}
     facts["class_missing"] = tuple(
