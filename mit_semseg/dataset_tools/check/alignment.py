@@ -83,19 +83,22 @@ def agreement(gray: NDArray[np.uint8], borders: NDArray[np.bool_], scale: float)
     """How well the small pictures of an image and a label agree; None if they are too small to say."""
     if gray.shape != borders.shape or min(gray.shape) < _SHORTEST or borders.sum() < _FEWEST_BORDERS:
         return None
-    strength = _edge_ranks(gray)
-    height, width = (2 * side for side in gray.shape)  # so that what is moved out does not come in again
-    spectrum = np.fft.rfft2(strength, (height, width))
+    from scipy.fft import irfft2, next_fast_len, rfft2  # slow to import
 
-    def strengths(rows: int, columns: int) -> NDArray[np.float64]:
-        turned = np.fft.rfft2(borders[::rows, ::columns], (height, width))
-        found = np.fft.irfft2(spectrum * turned.conj(), (height, width))
+    strength = _edge_ranks(gray)
+    # Wider by the longest move, so that what is moved out on one side does not come in on the other.
+    size = tuple(next_fast_len(side + REACH, real=True) for side in gray.shape)
+    spectrum = rfft2(strength, size)
+
+    def strengths(rows: int, columns: int) -> NDArray[np.float32]:
+        turned = rfft2(borders[::rows, ::columns].astype(np.float32), size)
+        found = irfft2(spectrum * turned.conj(), size)
         return np.roll(found, (REACH, REACH), (0, 1))[: 2 * REACH + 1, : 2 * REACH + 1] / borders.sum()
 
     maps = [strengths(1, 1), *(strengths(*steps) for steps in MIRRORS.values())]
     middle = float(np.median(maps))
     deviation = 1.4826 * float(np.median(np.abs(np.array(maps) - middle)))
-    if not deviation > 1e-9:
+    if not deviation > 1e-6:
         return None  # an image without edges
     moved, *others = ((one - middle) / deviation for one in maps)
     return Agreement(moved.astype(np.float16), tuple(float(_near(one).max()) for one in others), scale)
@@ -152,11 +155,11 @@ def _near(moved: NDArray[np.floating], reach: int = 1) -> NDArray[np.floating]:
 
 
 def _edge_ranks(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The rank of the gradient of each pixel, from -0.5 for the smallest to 0.5, so that their mean is 0."""
-    values = gray.astype(np.float32)
+    """The rank of the gradient of each pixel, from -0.5 for the smallest to 0.5. Equal ones share one."""
+    values = gray.astype(np.int32)
     gradient = np.zeros_like(values)
     gradient[:, 1:-1] += (values[:, 2:] - values[:, :-2]) ** 2
     gradient[1:-1] += (values[2:] - values[:-2]) ** 2
-    ranks = np.empty(gradient.size, np.float32)
-    ranks[gradient.ravel().argsort(kind="stable")] = np.linspace(-0.5, 0.5, gradient.size, dtype=np.float32)
-    return ranks.reshape(gradient.shape)
+    counts = np.bincount(gradient.ravel())
+    ranks = (np.cumsum(counts) - counts / 2) / gradient.size - 0.5
+    return ranks[gradient].astype(np.float32)
