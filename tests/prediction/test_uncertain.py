@@ -70,7 +70,7 @@ def test_the_page_shows_them_first_and_a_resumed_run_keeps_the_ranking(segment, 
     assert doubts == sorted(doubts, reverse=True)
     assert len(doubts) == 4
     assert first.split("/")[-1] in cards[0]
-    assert page.index("The 1 images of which") < page.index("<article") < page.index("All others")
+    assert page.index("Least sure: 1 of 4") < page.index("<article") < page.index("All others")
     assert cards[0].count("<img") == 3
     again = segment(photos, "--uncertain", "3", "--resume", TEST__output="labels")
     assert "Skipped 4 of 4" in again.out + again.err
