@@ -32,7 +32,7 @@ from .splits import assign
 from .staging import Staging, staging
 
 _MARK = "prepare.json"  # shows that a folder was written by this command, which may then write to it again
-_SHOWN = 5  # problems spelled out in an error; the rest are counted
+_SHOWN = 20  # problems spelled out in an error; the rest are counted
 _FEW = 64  # pairs that are converted before other processes have started
 
 
