@@ -17,7 +17,7 @@ from ...data.orientation import Fit, fit, orientation_of
 from ...errors import UserError
 from ..pool import Mark
 from .classes import Recoding
-from .labels import UnknownColorsError
+from .labels import FixableError, UnknownColorsError
 from .release import Assigned, LabelReader, SourcePair
 from .staging import Staging
 
@@ -117,6 +117,8 @@ def convert(conversion: Conversion, pair: SourcePair, mark: Mark) -> Converted |
         return Failure(error.sentence, error.fix)
     except UnknownColorsError as error:
         return Failure(str(error), colors=error.colors)
+    except FixableError as error:
+        return Failure(*error.args)
     except UserError as error:
         return Failure(str(error))
     except OSError as error:
