@@ -244,8 +244,9 @@ def _check_camera(jobs: Jobs, processes: int) -> None:
 def _announce(jobs: Jobs, *, resume: bool) -> None:
     if jobs.kept:
         get_logger().info(
-            "Kept %d files of LabelMe that people have drawn or corrected, such as %s",
+            "Kept %d file%s of LabelMe that people have drawn or corrected, such as %s",
             len(jobs.kept),
+            "s" * (len(jobs.kept) > 1),
             jobs.kept[0],
         )
     if jobs.own_results:

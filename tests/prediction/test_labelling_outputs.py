@@ -168,7 +168,7 @@ def test_what_a_person_has_corrected_in_labelme_stays(segment, photos, resume):
     path.write_text(corrected)
     outcome = segment(photos, *(["--resume"] if resume else []), TEST__output="labelme", out=photos)
     assert outcome.code == 0, outcome.err
-    assert "Kept 1 files of LabelMe" in outcome.out + outcome.err
+    assert "Kept 1 file of LabelMe" in outcome.out + outcome.err
     assert path.read_text() == corrected
     assert sorted(file.name for file in photos.rglob("*.json")) == ["a.json", 'b & "ä".json']
 
