@@ -118,6 +118,14 @@ def is_own_picture(path: Path) -> bool:
         return False
 
 
+def unlabelled(labels: NDArray[np.integer], without_data: NDArray[np.bool_] | None) -> NDArray[np.integer]:
+    """A label map with -1, no class, in the pixels without data, (H, W); the map itself if there are none."""
+    if without_data is None:
+        return labels
+    signed = np.int16 if labels.dtype.itemsize == 1 else np.int32
+    return np.where(without_data, signed(-1), labels.astype(signed))
+
+
 def class_shares(labels: NDArray[np.integer], num_class: int) -> NDArray[np.float64]:
     """Each class's share of all pixels of a label map, (num_class,). Negative labels belong to no class."""
     counts = np.bincount(labels.ravel() if labels.dtype.kind == "u" else labels[labels >= 0])
@@ -186,7 +194,7 @@ def save_labels(labels: NDArray[np.integer], num_class: int, path: Path) -> None
 
     A palette would look better, but readers such as OpenCV would then return colours and not classes.
     """
-    values = labels.astype(np.uint16) + np.uint16(1)
+    values = labels.astype(np.uint16) + np.uint16(1)  # -1, no class, becomes 0
     save_picture(values.astype(np.uint8) if num_class <= 255 else values, path)
 
 

@@ -10,9 +10,11 @@ import PIL.Image
 import torch
 from yacs.config import CfgNode
 
+from ..data.bands import Bands
 from ..data.classes import ClassTable
 from ..data.datasets import TestDataset, scaled
 from ..data.loader import loading
+from ..data.raster import RASTER_EXTENSIONS
 from ..errors import InputError, UserError
 from ..inference.fingerprint import Fingerprint, prediction_fingerprint
 from ..inference.load import (
@@ -34,7 +36,7 @@ from ..runtime.log import get_logger, setup_logger
 from ..runtime.progress import ProgressCounter, say
 from ..runtime.threads import BackgroundWriter
 from .collected import COLLECTED, PAGE, Lines, drop_parts, write_whole
-from .inputs import describe_unread, find_inputs
+from .inputs import Input, describe_unread, find_inputs
 from .jobs import Job, Jobs, find_jobs, is_result
 from .predict_video import predict_video
 from .predictor import Prediction, Predictor
@@ -49,12 +51,25 @@ _TIMEOUT_S = 30 * 24 * 3600.0  # for the share of another process; a process tha
 _WRITE_DEPTH = 2  # predictions that wait to be written; they may be large
 
 
-class ImageSizes(NamedTuple):
-    """The sizes at which images are scored, by the names that `TestDataset` reads."""
+class ImageOptions(NamedTuple):
+    """How images are read and at which sizes they are scored, by the names that `TestDataset` reads."""
 
     imgSizes: tuple[int, ...]  # short edges, in pixels
     imgMaxSize: int  # limit of the long edge
     padding_constant: int  # sides are rounded up to multiples of it
+    channels: int
+    # The keys of bands in the section DATASET.
+    bands: tuple[int, ...]
+    nodata: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    clip_low: tuple[float, ...]
+    clip_high: tuple[float, ...]
+    display_bands: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], int, int]:
+        return self.imgSizes, self.imgMaxSize, self.padding_constant
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,7 @@ class PredictionOptions:
         weights: the checkpoint files of encoder and decoder, or the files of an exported model.
         settings: how an image is scored.
         table: names and colours of the classes.
-        sizes: at which images are scored.
+        images: how they are read, and the sizes at which they are scored.
         folder: of the outputs.
         outputs: their names.
         legend: whether pictures have a legend.
@@ -80,7 +95,7 @@ class PredictionOptions:
     weights: Weights
     settings: Settings
     table: ClassTable
-    sizes: ImageSizes
+    images: ImageOptions
     folder: Path
     outputs: list[str]
     legend: bool
@@ -154,8 +169,12 @@ def _run(
     check_model(cfg)
     table = class_table(cfg)
     folder = Path(cfg.TEST.result)
+    bands = Bands.of(cfg.DATASET)
     # Only the first process can read standard input.
-    found = find_inputs(words, sys.stdin) if is_first_process() else None
+    more = RASTER_EXTENSIONS if bands else ()
+    found = find_inputs(words, sys.stdin, more) if is_first_process() else None
+    if found is not None and bands is not None:
+        _check_files(found.inputs, bands)
     weights = trained_weights(cfg, "TEST")
     made_by = prediction_fingerprint(cfg, weights, table, devices[0])
     made_by |= {"--simplify": simplify, "--uncertain": bool(uncertain) or None}
@@ -171,7 +190,7 @@ def _run(
         weights=weights,
         settings=scoring_settings(cfg),
         table=table,
-        sizes=ImageSizes(cfg.DATASET.imgSizes, cfg.DATASET.imgMaxSize, cfg.DATASET.padding_constant),
+        images=ImageOptions(**{name: cfg.DATASET[name] for name in ImageOptions._fields}),
         folder=folder,
         outputs=outputs,
         legend=cfg.TEST.legend,
@@ -234,6 +253,15 @@ def _check_images(jobs: Jobs) -> None:
     other = next((job.input.path for job in jobs.all if job.input.kind != "image"), None)
     if other is not None:
         raise UserError(f"--uncertain ranks images, but {other} is a video. Name only images.")
+
+
+def _check_files(inputs: Sequence[Input], bands: Bands) -> None:
+    moving = [each.path for each in inputs if each.kind != "image"]
+    if moving:
+        raise UserError(
+            f"{moving[0]} is a video, whose images are 8-bit RGB, but the model takes {bands.channels} bands "
+            "with statistics of their own. Save its images as files, and name these."
+        )
 
 
 def _check_camera(jobs: Jobs, processes: int) -> None:
@@ -300,7 +328,7 @@ def _predict_images(
     numbers = jobs.share("image", process.rank, process.size)
     if not numbers:
         return
-    dataset = TestDataset([jobs.all[k].input.path for k in numbers], options.sizes)
+    dataset = TestDataset([jobs.all[k].input.path for k in numbers], options.images)
     rows, workers = range(len(dataset)), options.workers
     with (
         loading(dataset.as_bytes, rows, workers=workers, device=process.device) as items,
@@ -312,7 +340,12 @@ def _predict_images(
                 outcome.problems[k] = str(item)
             else:
                 job = jobs.all[k]
-                prediction = predictor.predict(item["img_ori"], item["img_data"], name=job.input.path)
+                prediction = predictor.predict(
+                    item["img_ori"],
+                    item["img_data"],
+                    name=job.input.path,
+                    without_data=item.get("without_data"),
+                )
                 background.submit(_finish, job, prediction, recorder, item["pages"])
                 outcome.written.add(k)
             counter.add()
@@ -332,7 +365,7 @@ def _predict_videos(
     outcome: Outcome,
 ) -> None:
     def scale(image: PIL.Image.Image) -> list[torch.Tensor]:
-        return scaled(image, *options.sizes)
+        return scaled(image, *options.images.sizes)
 
     for kind in ("video", "camera"):
         for k in jobs.share(kind, process.rank, process.size):

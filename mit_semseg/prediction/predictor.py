@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.classes import ClassTable
 from ..inference.exported import AnyNetwork
-from ..inference.pictures import Image, add_legend, by_share, class_shares
+from ..inference.pictures import Image, add_legend, by_share, class_shares, unlabelled
 from ..inference.predict import (
     Settings,
     labels_of,
@@ -26,7 +26,7 @@ class Prediction:
 
     Attributes:
         image: (H, W, 3) RGB.
-        labels: (H, W) classes.
+        labels: (H, W) classes; -1 where the image has no data.
         probabilities: (num_class, H, W); None if they were not asked for.
         legend: whether pictures have a legend.
         path: of the input.
@@ -79,14 +79,16 @@ class Predictor:
         legend_rows: int | None = None,
         *,
         name: str = "an image",
+        without_data: NDArray[np.bool_] | None = None,
     ) -> Prediction:
         """The prediction for an image.
 
         Args:
             image: (H, W, 3) RGB.
-            scaled: the image at each scale, (1, 3, h, w).
+            scaled: the image at each scale, (1, C, h, w).
             legend_rows: see `Prediction`.
             name: path of the image.
+            without_data: pixels that get no class, (H, W).
 
         Raises: UserError if the scores are not finite.
         """
@@ -103,4 +105,7 @@ class Predictor:
             labels, doubt = found[0].numpy(), (1 - margins[0]).numpy()
         else:
             labels = predict_labels(self.network, scaled, size, self.settings, [name])[0].numpy()
+        labels = unlabelled(labels, without_data)
+        if doubt is not None and without_data is not None:
+            doubt[without_data] = 0  # there is nothing to correct
         return Prediction(image, labels, self.table, probabilities, self.legend, legend_rows, name, doubt)

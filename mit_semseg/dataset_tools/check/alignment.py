@@ -51,9 +51,10 @@ def small_gray(image: Image.Image) -> NDArray[np.uint8]:
     """A small gray picture of an image, whose longer side is `LONG_EDGE`, (h, w)."""
     size = small_size(*image.size)
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image).astype(np.float32)
-        low, high = float(values.min()), float(values.max())
-        image = Image.fromarray((255 * (values - low) / max(high - low, 1e-9)).astype(np.uint8))
+        image = Image.fromarray(np.asarray(image).astype(np.float32))
+        values = np.nan_to_num(np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)))
+        low, high = np.percentile(values, (1, 99))
+        return (255 * np.clip((values - low) / max(high - low, 1e-9), 0, 1)).astype(np.uint8)
     return np.asarray(image.convert("L").resize(size, Image.Resampling.BILINEAR, reducing_gap=2))
 
 

@@ -126,7 +126,7 @@ def polygons_of(labels: NDArray[np.integer], simplify: float, drawing: Drawing, 
         whole = labels == k
         lost.shared[k] = np.count_nonzero(drawn & whole)
         lost.all[k] = np.count_nonzero(drawn | whole)
-    if not found and simplify:
+    if not found and simplify and (labels >= 0).any():
         return polygons_of(labels, 0, drawing, cost)
     cost.add(lost)
     return found
@@ -146,7 +146,7 @@ def _of_ring(k: int, ring: np.ndarray, drawing: Drawing, size: Sequence[int]) ->
 
 def _boxes(labels: NDArray[np.integer]) -> list[tuple[int, tuple[slice, slice]]]:
     """Each class that occurs with the box around its pixels; the one with the most pixels first."""
-    classes, counts = np.unique(labels, return_counts=True)
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)  # negative: no data
     boxes = []
     for k in classes[np.argsort(-counts, kind="stable")].tolist():
         mask = labels == k
