@@ -61,7 +61,8 @@ class BackgroundGuard:
     """Passes actions to a tracker in a thread, for one that may wait for a network.
 
     The thread starts with the first action, after the loader processes, which would inherit the locks that it
-    holds. If the tracker is more than 1000 actions late, further ones are dropped. There is one warning at most.
+    holds. If the tracker is more than 1000 actions late, further ones are dropped. There is at most
+    one warning.
     """
 
     def __init__(self, name: str, build: Callable[[], Tracker]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, DRIVER, Browser
 from PIL import Image
-from serving import picture
+from serving import picture, serving
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium or its driver is not installed")
 READY = "return document.getElementById('models').textContent.includes('3 classes')"
@@ -232,6 +232,20 @@ def test_the_camera_takes_a_photo(page):
     page.click("#shoot")
     page.wait(DONE)
     assert page.run("return document.querySelector('.photo').width") > 100
+
+
+def test_a_token_is_asked_for_and_the_keyboard_stays_where_it_is_needed(browser, trained):
+    with serving("--token", "secret", trained) as server:
+        browser.open(server.url)
+        browser.wait("return !document.getElementById('token-form').hidden")
+        enter = "\ue007"
+        browser.type("#token", "guess" + enter)
+        assert browser.wait(FAILED) == "The token is wrong."
+        assert browser.run("return document.activeElement.id") == "token"
+        browser.type("#token", "\ue003" * 5 + "secret" + enter)
+        browser.wait(READY)
+        browser.wait("return document.activeElement.id === 'file'")
+        browser.run("sessionStorage.clear()")
 
 
 @pytest.mark.parametrize("width", [390, 1400])

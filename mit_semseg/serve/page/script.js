@@ -432,11 +432,12 @@ find("samples").addEventListener("click", async (event) => {
   const response = await fetch(`page/samples/${button.dataset.file}`);
   open(new File([await response.blob()], button.dataset.file, { type: "image/jpeg" }));
 });
-find("token-form").addEventListener("submit", (event) => {
+find("token-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   token = find("token").value;
   sessionStorage.setItem("token", token);
-  loadModels();
+  await loadModels();
+  find(models.length ? "file" : "token").focus();
 });
 
 addEventListener("paste", (event) => {
