@@ -87,3 +87,9 @@ def test_specks_are_omitted_by_simplifying_unless_nothing_would_be_left():
     assert {area.k for area in polygons_of(labels, 2, BY_CENTERS, cost)} == {0}
     assert cost.iou() < 0.51  # class 1 has lost its only pixel
     assert [area.k for area in polygons_of(np.zeros((1, 1), int), 2, BY_CENTERS, Cost(2))] == [0]
+
+
+def test_pixels_without_data_belong_to_no_shape():
+    labels = np.array([[-1, -1, 0], [-1, 1, 0]])
+    np.testing.assert_array_equal(drawn(labels, 0, BY_CENTERS), labels)
+    assert polygons_of(np.full((3, 3), -1), 2, BY_CENTERS, Cost(2)) == []
