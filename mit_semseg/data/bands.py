@@ -231,7 +231,7 @@ def _as(dtype: np.dtype[Any], value: float) -> Any:
         with np.errstate(over="ignore"):
             return dtype.type(value)
     limits = np.iinfo(dtype)
-    return dtype.type(int(value)) if value.is_integer() and limits.min <= value <= limits.max else None
+    return dtype.type(int(value)) if float(value).is_integer() and limits.min <= value <= limits.max else None
 
 
 def _counted(count: int) -> str:

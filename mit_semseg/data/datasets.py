@@ -19,7 +19,7 @@ from .bands import Bands
 from .base_dataset import BaseDataset, select
 from .images import normalize, open_image, open_pair, pages_of
 from .label_values import LabelCoding
-from .labels import read_values, standard_values
+from .labels import read_with_nodata, standard_values
 from .records import Record, Records, read_records
 from .resize import fit_size, pick_nearest, resize, round_up
 from .scene_pairs import label_values, read_region, region_of
@@ -112,10 +112,17 @@ class _Listed(BaseDataset):
         return read_pair(*files, self.coding, self.bands)
 
     def label_values(self, row: int) -> np.ndarray:
-        """The values of a record's label as its file has them. Raises: UserError if it cannot be read."""
+        """The values of a record's label as its file has them, (H, W); if some have no data, the others, (1, N).
+
+        Raises: UserError if it cannot be read.
+        """
         record = self.records[row]
         label = self._files(record)[1]
-        return label_values(label, region_of(record)) if record.is_window else read_values(label)
+        if record.is_window:
+            return label_values(label, region_of(record))
+        values, nodata = read_with_nodata(label)
+        valid = values != nodata
+        return values if nodata is None or valid.all() else values[valid][None]
 
     def _of_bands(self, image: BandImage) -> dict[str, Any]:
         """The picture of an image with bands, and the image at each short edge, as an item has them."""

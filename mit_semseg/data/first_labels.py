@@ -80,6 +80,8 @@ def _diagnose(dataset: TrainDataset | ValDataset, rows: list[int]) -> tuple[Diag
         except UserError:
             continue
         values, pixels = count_classes(label, str(_label(dataset, row)))
+        if not len(values):  # a label without data
+            continue
         read += 1
         if not first and dataset.coding.beyond(values) is not None:
             first = ", ".join(filter(None, (str(_label(dataset, row)), dataset.records.line(row))))

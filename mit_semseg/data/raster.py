@@ -2,15 +2,14 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UserError
 from ..runtime.packages import require
-from .files import naming, regular, too_large
-from .images import MOST_PIXELS
+from .files import naming, regular
 from .tiff import INSTALL, is_tiff, read_header, read_tiff
 
 RASTER_EXTENSIONS = (".npy",)
@@ -50,7 +49,6 @@ def read_raster(path: str | PathLike[str]) -> Raster:
         file = regular(path)
         start = _start(file)
         if is_tiff(start):
-            _check_pixels(path, read_header(file).shape)
             values, header = read_tiff(file)
             return Raster(_real(values, path), header.nodata)
         if start.startswith(_NPY):
@@ -61,6 +59,15 @@ def read_raster(path: str | PathLike[str]) -> Raster:
             return Raster(_three(values.png_decode(file.read_bytes())))
         with Image.open(file) as image:
             return Raster(_three(_from_pillow(image, path)))
+
+
+def is_raster(path: str | PathLike[str]) -> bool:
+    """Whether a file is a TIFF or an array, by its first bytes."""
+    try:
+        start = _start(Path(path))
+    except OSError:
+        return False
+    return is_tiff(start) or start.startswith(_NPY)
 
 
 def raster_size(path: str | PathLike[str]) -> tuple[int, int]:
@@ -113,8 +120,3 @@ def _real(values: np.ndarray, path: object) -> np.ndarray:
             f"{path} holds values of type {values.dtype}, but bands are integers or floating point."
         )
     return values
-
-
-def _check_pixels(path: str | PathLike[str], shape: tuple[Any, ...]) -> None:
-    if shape[0] * shape[1] > MOST_PIXELS:
-        raise UserError(too_large(path, MOST_PIXELS))

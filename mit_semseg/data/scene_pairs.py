@@ -56,7 +56,7 @@ def read_region(
 
 
 def label_values(label: Path, region: Region) -> np.ndarray:
-    """The values of a label's window as the file has them, (h, w); those without data are omitted, (n,)."""
+    """The values of a label's window as the file has them, (h, w); if some have no data, the others, (1, n)."""
     scene = _open_label(label, os.getpid())
     _check_inside(region, scene)
     values, valid = scene.read(*region)

@@ -14,6 +14,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..runtime.packages import require
+from .files import too_large
+from .images import MOST_PIXELS
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are those of BigTIFF
 _GDAL_NODATA = 42113  # the tag with GDAL's nodata value, as text
@@ -48,8 +50,9 @@ def read_header(path: Path) -> TiffHeader:
 def read_tiff(path: Path) -> tuple[np.ndarray, TiffHeader]:
     """All bands of a TIFF file, (H, W, bands), and its header. Planar files give a transposed view.
 
-    Raises: UserError if a package is missing, if the file holds several images, or for a tile or strip that
-        cannot be decoded, with its rows and columns; errors of tifffile for a damaged header.
+    Raises: UserError if a package is missing, if the file holds several images or too large a one, or for a
+        tile or strip that cannot be decoded, with its rows and columns; errors of tifffile for a damaged
+        header.
     """
     with _opened(path) as file:
         header = _header(file, path)
@@ -79,6 +82,8 @@ def _header(file: Any, path: Path) -> TiffHeader:
             f"{path} holds an array of {sizes} (axes {series.axes}), not one image with bands. Save each "
             "image as a file of its own."
         )
+    if shape["Y"] * shape["X"] > MOST_PIXELS:
+        raise UserError(too_large(path, MOST_PIXELS))
     nodata = file.pages[0].tags.valueof(_GDAL_NODATA)
     bands = shape[rest[0]] if rest else 1
     return TiffHeader((shape["Y"], shape["X"], bands), np.dtype(series.dtype), _number(nodata))

@@ -51,8 +51,8 @@ def look(tmp_path, caplog):
 
 def test_labels_of_two_classes_say_nothing_and_are_not_all_read(look, monkeypatch):
     seen = []
-    read = first_labels.read_values
-    monkeypatch.setattr(first_labels, "read_values", lambda path: seen.append(path) or read(path))
+    read = first_labels.read_with_nodata
+    monkeypatch.setattr(first_labels, "read_with_nodata", lambda path: seen.append(path) or read(path))
     assert look([[0, 1], [1], [2], [1], [1, 2]]) == []
     assert len(seen) == 3
 

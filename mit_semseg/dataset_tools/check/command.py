@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that paths are relative to (default: the config's, or else the list's folder)",
     )
     parser.add_argument(
-        "--cfg", metavar="FILE", help="a config that gives lists, root, classes and label values"
+        "--cfg",
+        action="append",
+        metavar="FILE",
+        help="a config that gives lists, root, classes, bands and label values; of several, later ones win",
     )
     parser.add_argument(
         "--num-class",
@@ -130,13 +133,13 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.problems else 0
 
 
-def _config(path: str | None) -> dict[str, Any]:
+def _config(paths: list[str] | None) -> dict[str, Any]:
     """The DATASET section of a config; empty without a config."""
-    if path is None:
+    if not paths:
         return {}
     from ...config import load_config
 
-    return load_config(path).DATASET
+    return load_config(paths).DATASET
 
 
 def _lists(given: list[str], dataset: dict[str, Any]) -> list[tuple[str, str]]:

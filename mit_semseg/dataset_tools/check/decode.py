@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ...data.images import unit_range
-from ...data.label_files import LabelError, unread_lossy_format, values_of
+from ...data.images import hidden_bands, unit_range
+from ...data.label_files import LabelError, nodata_of, unread_lossy_format, values_of
 from ...data.label_values import count_classes
 from ...data.orientation import orientation_of
 from ...runtime.near_names import did_you_mean
@@ -66,6 +66,8 @@ class FileFacts:
     """Distinct values of a label, ascending, (K,) int64."""
     counts: np.ndarray = field(default_factory=lambda: _NOTHING)
     """Number of pixels of each value, (K,) int64."""
+    nodata: int = -1
+    """The value of a label that stands for no data, by GDAL's tag, if it occurs. It is not in ``values``."""
     empty: float = 0.0
     """The share of pixels without data, of an image with bands."""
     constant: str = ""
@@ -163,6 +165,8 @@ def _unidentified(data: bytes) -> tuple[str, str]:
 
 def _describe_image(image: Image.Image) -> dict[str, Any]:
     about = _common(image)
+    if (bands := hidden_bands(image)) > 1:
+        return {**about, "problem": "needs_bands", "detail": f"{bands} bands"}
     image.draft(None, (1, 1))  # of a JPEG every byte is read, but few pixels are computed
     image.load()
     about["orientation"] = orientation_of(image)
@@ -181,6 +185,10 @@ def _describe_label(image: Image.Image) -> dict[str, Any]:
         values, counts = count_classes(values_of(image, "The label"), "The label")
     except LabelError as error:
         return {**about, "problem": error.kind, "detail": error.what}
+    nodata = nodata_of(image)
+    if nodata in values:
+        kept = values != nodata
+        return {**about, "values": values[kept], "counts": counts[kept], "nodata": nodata}
     return {**about, "values": values, "counts": counts}
 
 

@@ -1,7 +1,6 @@
 """An image with bands: decoded, and described in a few numbers."""
 
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
@@ -61,10 +60,3 @@ def _constant(pixels: Pixels, selection: BandSelection) -> str:
             found.append(f"band {number} is {np.asarray(there).flat[0]:g}")
     more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     return ", ".join(found[:_MOST_NAMED]) + more
-
-
-def is_raster(path: str) -> bool:
-    """Whether a file is of a kind that may hold bands, by its first bytes."""
-    with suppress(OSError), Path(path).open("rb") as file:
-        return file.read(6).startswith((b"II", b"MM", b"\x93NUMPY"))
-    return False

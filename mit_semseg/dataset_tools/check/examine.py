@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from ...data.bands import BandSelection
 from ...data.orientation import Fit, fit, upright_size
+from ...data.raster import is_raster
 from .decode import FileFacts, read_image, read_label
-from .decode_bands import hint_at_bands, is_raster, read_bands
+from .decode_bands import hint_at_bands, read_bands
 
 IMAGE, LABEL = 0, 1
 """Which file of a pair."""
@@ -57,6 +58,8 @@ def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:
         yield "constant_band", IMAGE, image.constant
     if image.empty > _MOSTLY:
         yield "mostly_nodata", IMAGE, f"{image.empty:.1%} of its pixels"
+    if label.nodata >= 0:
+        yield "label_nodata", LABEL, f"value {label.nodata}"
     if label.mode == "P":
         yield "palette", LABEL, ""
     if label.mode == "I" or label.mode.startswith("I;16"):

@@ -145,6 +145,12 @@ ISSUE_TYPES = {
         "None needed: the index of a pixel is its value, and the colours are not read.",
         note=True,
     ),
+    "label_nodata": IssueType(
+        "Labels with a value for no data",
+        "None needed: the file itself names this value (GDAL_NODATA), and its pixels are unlabelled. If it "
+        "is a class, remove the tag.",
+        note=True,
+    ),
     "label_16bit": IssueType("Labels with 16 bits", "None needed: they are read as they are.", note=True),
     "one_class": IssueType("Pixels of one class only", "", note=True),
     "off_by_one": IssueType("Values that may be off by one", "", note=True),
