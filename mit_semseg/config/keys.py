@@ -520,6 +520,15 @@ KEYS = (
         "Weight decay of convolutions and linear layers. Biases, norms and position embeddings have none.",
     ),
     Key(
+        "TRAIN.layer_decay",
+        1.0,
+        Number(above=0, at_most=1),
+        "Factor on the learning rate from each block of a transformer encoder to the block before it. 1 gives all "
+        "blocks `TRAIN.lr_encoder`, which the last block has in any case. For `mit_*`, `swin_*`, `convnext_*`, "
+        "`dinov2_*`, `dinov3_*` and the vision transformers of timm.",
+        since="2.1",
+    ),
+    Key(
         "TRAIN.deep_sup_scale",
         0.4,
         Number(at_least=0, at_most=1000),

@@ -24,7 +24,7 @@ class ExportedNetwork:
     opened again.
 
     Attributes:
-        device, stride, grid, align_corners: see `ScoringNetwork`; it computes on the CPU.
+        device, stride, grid, softmax, align_corners: see `ScoringNetwork`; it computes on the CPU.
         amp: what the runtime can do of the ``amp`` that was asked for.
         path: of the file.
     """
@@ -40,7 +40,7 @@ class ExportedNetwork:
         self.path = str(path)
         self.device = torch.device("cpu")
         self.stride, self.grid = metadata.stride, metadata.grid
-        self.align_corners = metadata.align_corners
+        self.align_corners, self.softmax = metadata.align_corners, metadata.softmax
         self.amp = amp if has_bf16(path) else "none"
         if self.amp != amp:
             get_logger().info("%s computes in float32: INFERENCE.amp %s has no effect on it", path, amp)

@@ -90,8 +90,8 @@ def predict_labels(
             )
 
         # Softmax keeps the order of the classes, so a single map does not need it to find the highest.
-        softmax = len(maps) > 1 or threshold is not None
-        for_each_block(maps, size, choose, softmax=softmax, align_corners=network.align_corners)
+        kind = _kind(network) if len(maps) > 1 or threshold is not None else {"softmax": False}
+        for_each_block(maps, size, choose, **kind, align_corners=network.align_corners)
         results.append(labels.cpu())
         require_finite()
     return _batch(results)
@@ -126,7 +126,7 @@ def predict_confident_labels(
             labels[block.rows, block.columns] = chosen
             confidence[block.rows, block.columns] = probability.div_(count)
 
-        for_each_block(maps, size, choose, softmax=True, align_corners=network.align_corners)
+        for_each_block(maps, size, choose, **_kind(network), align_corners=network.align_corners)
         results.append(labels.cpu())
         confidences.append(confidence.cpu())
         require_finite()
@@ -152,10 +152,15 @@ def predict_probabilities(
         def keep(block: Block, result: Tensor = result, count: int = len(maps)) -> None:
             result[:, block.rows, block.columns] = block.scores.div_(count).permute(2, 0, 1)
 
-        for_each_block(maps, size, keep, softmax=True, align_corners=network.align_corners)
+        for_each_block(maps, size, keep, **_kind(network), align_corners=network.align_corners)
         results.append(result)
         require_finite()
     return _batch(results)
+
+
+def _kind(network: AnyNetwork) -> dict[str, bool]:
+    """The arguments with which `for_each_block` makes probabilities of a network's scores."""
+    return {"softmax": network.softmax, "shares": not network.softmax}
 
 
 def _batch(results: list[Tensor]) -> Tensor:

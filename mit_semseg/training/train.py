@@ -131,6 +131,7 @@ def _train_epoch(run: Run, data: Batches, stop: StopAgreement, loggers: Loggers 
             progress.loaded()
             _seed(options.seed, state.iteration, process.rank)
             set_rates(run.optimizer, run.schedule, state.iteration)
+            run.module.set_progress(state.iteration / options.iterations)
             result = step(
                 run.net,
                 run.optimizer,

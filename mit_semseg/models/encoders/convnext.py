@@ -61,6 +61,16 @@ class ConvNeXt(nn.Module):
         )
         self.norms = nn.ModuleList(_ChannelNorm(width) for width in widths)
 
+    def layers(self) -> list[list[nn.Module]]:
+        """The parts in the order of the data, for learning rates that fall towards the input."""
+        parts: list[list[nn.Module]] = []
+        for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
+            first, *others = stage  # type: ignore[misc]
+            start = [self.downsample[i]] if i else [self.stem, self.stem_norm]
+            parts += [[*start, first], *([block] for block in others)]
+            parts[-1].append(norm)
+        return parts
+
     def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
         size = x.shape[-2:]
         x = self.stem_norm(self.stem(_padded(x)))
