@@ -523,9 +523,9 @@ KEYS = (
         "TRAIN.layer_decay",
         1.0,
         Number(above=0, at_most=1),
-        "Factor on the learning rate from each block of a transformer encoder to the block before it. 1 gives all "
-        "blocks `TRAIN.lr_encoder`, which the last block has in any case. For `mit_*`, `swin_*`, `convnext_*`, "
-        "`dinov2_*`, `dinov3_*` and the vision transformers of timm.",
+        "Factor on the learning rate from each block of the encoder to the block before it. The last one has "
+        "`TRAIN.lr_encoder`; with 1, all have. For `mit_*`, `swin_*`, `convnext_*`, `dinov2_*`, `dinov3_*` "
+        "and the vision transformers of timm.",
         since="2.1",
     ),
     Key(

@@ -24,8 +24,8 @@ class Metadata:
         padding_constant: the sides of the scaled image are rounded up to multiples of it.
         stride: of ``logits``, in pixels.
         align_corners: how ``logits`` are resized to the image, see `mit_semseg.models.layers.resize`.
-        softmax: whether ``logits`` become probabilities by softmax; otherwise, by their shares of the sum over
-            the classes.
+        softmax: whether softmax makes probabilities of ``logits``; otherwise, they are the shares of the sum
+            over the classes.
         grid: tiles must start at multiples of this number of pixels.
         outputs: names of the file's outputs.
         model: encoder and decoder, as in "resnet18dilated + ppm".

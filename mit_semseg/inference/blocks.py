@@ -84,8 +84,8 @@ def for_each_block(
         size: (height, width).
         use: called once for each block, in any order; on the CPU, from several threads.
         softmax: turn the resized scores into probabilities before they are summed.
-        shares: divide the sums by their sum over the classes, so that they sum to the number of maps. It is for
-            scores of at least 0, of which softmax would not make probabilities.
+        shares: divide the sums by their sum over the classes, so that they sum to the number of maps. It is
+            for scores of at least 0, of which softmax would not make probabilities.
         align_corners: align the centres of the corner pixels, not the areas of pixels.
     """
     height, width = size

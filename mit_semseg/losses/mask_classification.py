@@ -1,7 +1,7 @@
 """The loss of decoders with queries: each class of an image is assigned to the query that fits it best.
 
-Source: Cheng et al. 2022, Masked-attention Mask Transformer for Universal Image Segmentation, sections 3.2 and
-3.3, with the weights of Kerssies et al. 2025, Your ViT is Secretly an Image Segmentation Model, section 4.1.
+Source: Cheng et al. 2022, Masked-attention Mask Transformer for Universal Image Segmentation, section 3.3,
+with the weights of Kerssies et al. 2025, Your ViT is Secretly an Image Segmentation Model.
 """
 
 from collections.abc import Sequence

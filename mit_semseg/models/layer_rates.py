@@ -24,7 +24,7 @@ def layer_rates(encoder: nn.Module, decay: float) -> dict[nn.Parameter, float]:
     found = _layers(encoder)
     if found is None:
         raise UserError(
-            f"TRAIN.layer_decay is {decay:g}, but the blocks of this encoder are not known to be in an order. "
+            f"TRAIN.layer_decay is {decay:g}, but the order of this encoder's blocks is not known. "
             "Set it to 1, or choose a transformer, such as mit_b0, swin_tiny, dinov2_small, or a ViT of timm."
         )
     last = max(found.values())
@@ -40,7 +40,7 @@ def _layers(encoder: Any) -> Mapping[nn.Parameter, int] | None:
                 own = part.parameters() if isinstance(part, nn.Module) else [part]
                 layers |= {each: number for each in own if each is not None}
         return layers
-    model = getattr(getattr(encoder, "net", None), "model", None)
+    model: Any = getattr(getattr(encoder, "net", None), "model", None)
     if not hasattr(model, "group_matcher"):
         return None
     from timm.models._manipulate import group_parameters

@@ -57,7 +57,7 @@ def _check_pair(options: TrainOptions, losses: tuple[str, ...]) -> None:
         )
     if not queries and OF_QUERIES in losses:
         raise UserError(
-            f"TRAIN.loss is '{loss}', but {arch} has no queries. Set it to another loss, such as cross_entropy."
+            f"TRAIN.loss is '{loss}', but {arch} has no queries. Set another loss, such as cross_entropy."
         )
 
 

@@ -1,7 +1,7 @@
 """EoMT: queries that join the tokens of a vision transformer in its last blocks, and predict masks.
 
-Source: Kerssies et al. 2025, Your ViT is Secretly an Image Segmentation Model, sections 3.2 and 3.3. The names
-of the weights are those of its authors.
+Source: Kerssies et al. 2025, Your ViT is Secretly an Image Segmentation Model, section 3. The names of the
+weights are those of its authors.
 """
 
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Masks with a class each, as decoders with queries predict them, and the scores of the classes at a pixel."""
+"""Masks with a class each, as decoders with queries predict them, and what they say about a pixel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

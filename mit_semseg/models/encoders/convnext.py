@@ -65,9 +65,9 @@ class ConvNeXt(nn.Module):
         """The parts in the order of the data, for learning rates that fall towards the input."""
         parts: list[list[nn.Module]] = []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            first, *others = stage  # type: ignore[misc]
+            blocks = list(stage.children())
             start = [self.downsample[i]] if i else [self.stem, self.stem_norm]
-            parts += [[*start, first], *([block] for block in others)]
+            parts += [[*start, blocks[0]], *([block] for block in blocks[1:])]
             parts[-1].append(norm)
         return parts
 

@@ -84,9 +84,9 @@ class Swin(nn.Module):
         """The parts in the order of the data, for learning rates that fall towards the input."""
         parts: list[list[nn.Module]] = []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            first, *others = stage  # type: ignore[misc]
+            blocks = list(stage.children())
             start = [self.merges[i - 1]] if i else [self.patches, self.patch_norm]
-            parts += [[*start, first], *([block] for block in others)]
+            parts += [[*start, blocks[0]], *([block] for block in blocks[1:])]
             parts[-1].append(norm)
         return parts
 

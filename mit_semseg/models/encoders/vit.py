@@ -51,12 +51,15 @@ class VisionTransformer(nn.Module):
         gated: whether the hidden layers are gated by SiLU (SwiGLU), as in the largest DINOv2.
         registers: number of register tokens.
         grid: side of the grid of learned positions, in patches; 0 for rotary positions.
+        class_position: whether the learned positions begin with one for the class token.
         theta: base of the wavelengths of rotary positions.
         key_bias: whether keys have a bias.
         layer_scale: initial value of the factors on the output of attention and hidden layer.
         eps: of the normalizations.
         drop_path: probability that the last block is dropped in training; see `drop_rates`.
     """
+
+    frequencies: Tensor | None
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class VisionTransformer(nn.Module):
         gated: bool = False,
         registers: int = 4,
         grid: int = 32,
+        class_position: bool = False,
         theta: float = 100.0,
         key_bias: bool = True,
         layer_scale: float = 1e-5,
@@ -83,11 +87,12 @@ class VisionTransformer(nn.Module):
         if not grid and width // heads % 4:
             raise ValueError(f"rotary positions need a multiple of 4 channels per head, not {width // heads}")
         self.channels, self.strides = (width,), (patch,)
-        self.grid, self.registers = grid, registers
+        self.grid, self.registers, self.own_position = grid, registers, class_position and grid > 0
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, stride=patch)})
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.reg_token = nn.Parameter(torch.empty(1, registers, width)) if registers else None
-        self.pos_embed = nn.Parameter(torch.empty(1, grid * grid, width)) if grid else None
+        positions = grid * grid + self.own_position
+        self.pos_embed = nn.Parameter(torch.empty(1, positions, width)) if grid else None
         hidden = hidden or hidden_width(width, gated)
         self.blocks = CheckpointedSequential(
             *(
@@ -105,11 +110,6 @@ class VisionTransformer(nn.Module):
             if parameter is not None:
                 nn.init.trunc_normal_(parameter, std=0.02)
 
-    @property
-    def prefix(self) -> int:
-        """The number of tokens before those of the patches."""
-        return 1 + self.registers
-
     def tokens(self, x: Tensor) -> Tokens:
         """The tokens of images (N, 3, H, W) before the first block."""
         patch = self.strides[0]
@@ -117,9 +117,12 @@ class VisionTransformer(nn.Module):
         x = self.patch_embed["proj"](x)
         count, _, height, width = x.shape
         x = x.flatten(2).transpose(1, 2)
+        first = self.cls_token
         if self.pos_embed is not None:
-            x = x + _resampled(self.pos_embed, self.grid, height, width)
-        own = (self.cls_token,) if self.reg_token is None else (self.cls_token, self.reg_token)
+            positions = self.pos_embed[:, 1:] if self.own_position else self.pos_embed
+            first = first + self.pos_embed[:, :1] if self.own_position else first
+            x = x + _resampled(positions, self.grid, height, width)
+        own = (first,) if self.reg_token is None else (first, self.reg_token)
         x = torch.cat([*(token.expand(count, -1, -1) for token in own), x], 1)
         rotations = None if self.frequencies is None else _rotations(self.frequencies, height, width, x)
         return Tokens(x, height, width, rotations)
@@ -221,7 +224,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor, rotations: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
         count, length, width = x.shape
-        bias = self.qkv.bias
+        bias: Tensor | None = self.qkv.bias
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias)
@@ -262,7 +265,7 @@ def _resampled(positions: Tensor, grid: int, height: Any, width: Any) -> Tensor:
     if not in_graph() and (height, width) == (grid, grid):
         return positions
     dtype = positions.dtype
-    square = positions.float().view(1, grid, grid, -1).permute(0, 3, 1, 2)
+    square = positions.float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
     if in_graph():  # exporters lack the filter, or translate it for the one size that they have seen
         down, right = (_bicubic(grid, length, positions) for length in (height, width))
         new = down @ square @ right.T

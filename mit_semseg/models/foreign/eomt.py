@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ..encoders.vit import hidden_width
 from .config import Config
 from .model import ForeignModel, ForeignPart, Rules, joined, nearest_named, renamed
 from .source import Source
@@ -64,6 +65,7 @@ def eomt(source: Source) -> ForeignModel:
     config = Config(source.config, "config.json", source.config_name)
     encoder = {name: value for name, value in source.weights.items() if name.startswith(_ENCODER_NAMES)}
     decoder = {name: value for name, value in source.weights.items() if name not in encoder}
+    config.expect("use_gated_mlp", False)  # its heads would have the gate's activation
     values = _vit(config)
     rotary = config.text("model_type") == "eomt_dinov3"
     if rotary:
@@ -104,8 +106,8 @@ def eomt_of_authors(source: Source) -> ForeignModel:
     if rotary and source.base is None and not source.complete:
         raise UserError(
             f"{source.name} is an EoMT with DINOv3. Its authors publish the differences to the weights of "
-            "DINOv3, which you must have: give their folder, with config.json and model.safetensors, by --base "
-            f"FOLDER. If the file holds the weights themselves, give --base {NO_BASE}."
+            "DINOv3, which you must have: name their folder, with config.json and model.safetensors, by "
+            f"--base FOLDER. If the file holds the weights themselves, add --base {NO_BASE}."
         )
     if not rotary and source.base is not None:
         raise UserError(f"{source.name} is an EoMT with DINOv2, which holds all its weights. Omit --base.")
@@ -141,11 +143,12 @@ def eomt_of_authors(source: Source) -> ForeignModel:
             values |= {"grid": 0, "key_bias": "blocks.0.attn.qkv.bias" in weights, "eps": 1e-5}
     size = config.integer("image_size", 0)
     if not rotary:
-        values["grid"] = _split_positions(weights, values["registers"], source)
+        values |= _positions(weights, values["registers"], source)
         size = size or values["grid"] * values["patch"]
     if not size:
         notes.append(
-            "The file does not tell the size of its training images: set INFERENCE.tile and DATASET.imgSizes to it."
+            "The file does not tell the size of its training images. Set INFERENCE.tile and DATASET.imgSizes "
+            "to it."
         )
     probabilities = decoder.get("attn_mask_probs")
     if probabilities is not None:
@@ -167,11 +170,14 @@ def dinov3(source: Source) -> ForeignModel:
     config = Config(source.config, "config.json", source.config_name)
     values = _vit(config) | _rotary(config)
     weights = _encoder_weights({name.removeprefix("model."): value for name, value in source.weights.items()})
+    if values["hidden"] == hidden_width(values["width"], values["gated"]):
+        values["hidden"] = 0
     return ForeignModel(DINOV3, ForeignPart(*nearest_named("dinov3_", values), weights), None)
 
 
 def _vit(config: Config) -> dict[str, Any]:
-    config.expect("hidden_act", "gelu")
+    gated = config.switch("use_gated_mlp", False)
+    config.expect("hidden_act", "silu" if gated else "gelu")
     return {
         "depth": config.integer("num_hidden_layers", 24),
         "width": config.integer("hidden_size", 1024),
@@ -231,8 +237,8 @@ def _added(weights: Mapping[str, Tensor], source: Source) -> dict[str, Tensor]:
     ]
     if differing:
         raise UserError(
-            f"{source.base.name} is not the base of {source.name}: {len(differing)} weights differ in name or "
-            f"shape (first: {differing[0]}). Give the DINOv3 of the same size by --base."
+            f"{source.base.name} is not the base of {source.name}: {len(differing)} weights differ in name "
+            f"or shape (first: {differing[0]}). Name the DINOv3 of the same size by --base."
         )
     return {name: base[name] + value for name, value in weights.items()}
 
@@ -242,12 +248,12 @@ def _heads(config: Config, width: int, source: Source, notes: list[str]) -> int:
         return config.integer("num_attention_heads")
     if width % _PER_HEAD:
         raise UserError(
-            f"{source.name} does not tell the number of its heads, and its width {width} is not a multiple of "
-            f'{_PER_HEAD}. Write it to a file, such as {{"num_attention_heads": 6}}, and add --config FILE.'
+            f"{source.name} does not tell the number of its heads, and its width {width} is not a multiple "
+            f'of {_PER_HEAD}. Write it to a file, as {{"num_attention_heads": 6}}, and add --config FILE.'
         )
     notes.append(
-        f"The file does not tell the number of its heads: {width // _PER_HEAD} are assumed, of {_PER_HEAD} channels "
-        "each, as in all models of its authors."
+        f"The file does not tell the number of its heads: {width // _PER_HEAD} are assumed, of {_PER_HEAD} "
+        "channels each, as in all models of its authors."
     )
     return width // _PER_HEAD
 
@@ -264,18 +270,16 @@ def _check_mean(mean: Tensor | None, source: Source) -> None:
         )
 
 
-def _split_positions(weights: dict[str, Tensor], registers: int, source: Source) -> int:
-    """Move the position of the class token to that token, in place. Returns the side of the grid."""
+def _positions(weights: Mapping[str, Tensor], registers: int, source: Source) -> dict[str, Any]:
+    """The options of the learned positions."""
     positions = weights["pos_embed"]
     count = positions.shape[1] if positions.dim() == 3 else 0
-    if not registers and math.isqrt(count - 1 if count else 0) ** 2 == count - 1:
-        weights["cls_token"] = weights["cls_token"] + positions[:, :1]
-        weights["pos_embed"] = positions[:, 1:]
-        count -= 1
+    of_class = not registers and count > 1 and math.isqrt(count - 1) ** 2 == count - 1
+    count -= of_class
     side = math.isqrt(count)
     if not count or side**2 != count:
         raise UserError(f"{source.name} has {count} positions, but only square grids of them are supported.")
-    return side
+    return {"grid": side, "class_position": of_class}
 
 
 def _model(
@@ -295,21 +299,22 @@ def _model(
     count = len(classes) - 1
     if names and len(names) != count:
         raise UserError(
-            f"id2label names {len(names)} classes, but the weights have {count}. Name the weights and the config "
-            "of one model."
+            f"id2label names {len(names)} classes, but the weights have {count}. Name the weights and the "
+            "config of one model."
         )
     options: dict[str, Any] = {"queries": len(queries)}
     upscales = len({name.split(".")[1] for name in decoder if name.startswith("upscale.")})
     options |= {"joint_blocks": joint_blocks, "upscales": upscales}
     shares = decoder.get("attn_mask_probs")
-    values = {"layer_scale": 1e-5, "theta": 100.0, "key_bias": True, "drop_path": 0.0, **values}
-    if values["hidden"] == (4 * values["width"] if not values["gated"] else -1):
+    usual = {"layer_scale": 1e-5, "theta": 100.0, "key_bias": True, "drop_path": 0.0, "class_position": False}
+    values = {**usual, **values}
+    if values["hidden"] == hidden_width(values["width"], values["gated"]):
         values["hidden"] = 0
     if shares is not None and bool(((shares > 0) & (shares < 1)).any()):
         notes = (
             *notes,
-            "Its training was stopped while the masks of the attention were annealed: here, a block restricts all "
-            "its queries if its share is one half or more, and none otherwise, where the original draws them.",
+            "Its training stopped while the masks of the attention were annealed: here, a block restricts "
+            "all its queries if its share is one half or more, and none otherwise. The original draws them.",
         )
     kind = "dinov2_" if values["grid"] else "dinov3_"
     return ForeignModel(
