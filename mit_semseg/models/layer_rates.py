@@ -33,9 +33,9 @@ def layer_rates(encoder: nn.Module, decay: float) -> dict[nn.Parameter, float]:
 
 def _layers(encoder: Any) -> Mapping[nn.Parameter, int] | None:
     """The number of the block of each parameter, counted from 0; None if the encoder has no such order."""
-    if hasattr(encoder, "layers"):
+    if hasattr(encoder, "layer_order"):
         layers: dict[nn.Parameter, int] = {}
-        for number, parts in enumerate(encoder.layers()):
+        for number, parts in enumerate(encoder.layer_order()):
             for part in parts:
                 own = part.parameters() if isinstance(part, nn.Module) else [part]
                 layers |= {each: number for each in own if each is not None}

@@ -32,7 +32,8 @@ def test_a_learned_grid_gives_the_features_of_timm_at_every_size(registers, gate
     more = {"mlp_layer": SwiGLUPacked, "mlp_ratio": 2 * vit.hidden_width(32, gated) / 32} if gated else {}
     more |= {"act_layer": torch.nn.SiLU} if gated else {}
     theirs = timm.models.VisionTransformer(
-        img_size=64, embed_dim=32, depth=3, num_heads=4, reg_tokens=registers, no_embed_class=not of_class, num_classes=0,
+        img_size=64, embed_dim=32, depth=3, num_heads=4, reg_tokens=registers, no_embed_class=not of_class,
+        num_classes=0,
         init_values=1e-5, dynamic_img_size=True, dynamic_img_pad=True, **more,
     ).eval()  # fmt: skip
     theirs.load_state_dict(net.state_dict())

@@ -61,7 +61,7 @@ class ConvNeXt(nn.Module):
         )
         self.norms = nn.ModuleList(_ChannelNorm(width) for width in widths)
 
-    def layers(self) -> list[list[nn.Module]]:
+    def layer_order(self) -> list[list[nn.Module]]:
         """The parts in the order of the data, for learning rates that fall towards the input."""
         parts: list[list[nn.Module]] = []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):

@@ -72,7 +72,7 @@ class MixTransformer(nn.Module):
             )
         )
 
-    def layers(self) -> list[list[nn.Module]]:
+    def layer_order(self) -> list[list[nn.Module]]:
         """The parts in the order of the data, for learning rates that fall towards the input."""
         parts: list[list[nn.Module]] = []
         for child in self.stages:

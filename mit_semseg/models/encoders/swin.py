@@ -80,7 +80,7 @@ class Swin(nn.Module):
         self.merges = nn.ModuleList(_Merge(channels) for channels in self.channels[:-1])
         self.norms = nn.ModuleList(nn.LayerNorm(channels, _INNER_EPS) for channels in self.channels)
 
-    def layers(self) -> list[list[nn.Module]]:
+    def layer_order(self) -> list[list[nn.Module]]:
         """The parts in the order of the data, for learning rates that fall towards the input."""
         parts: list[list[nn.Module]] = []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):

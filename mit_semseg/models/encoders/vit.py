@@ -117,7 +117,7 @@ class VisionTransformer(nn.Module):
         x = self.patch_embed["proj"](x)
         count, _, height, width = x.shape
         x = x.flatten(2).transpose(1, 2)
-        first = self.cls_token
+        first: Tensor = self.cls_token
         if self.pos_embed is not None:
             positions = self.pos_embed[:, 1:] if self.own_position else self.pos_embed
             first = first + self.pos_embed[:, :1] if self.own_position else first
@@ -132,7 +132,7 @@ class VisionTransformer(nn.Module):
         start = sequence.shape[1] - height * width
         return sequence[:, start:].transpose(1, 2).unflatten(2, (height, width))
 
-    def layers(self) -> list[list[nn.Module | nn.Parameter | None]]:
+    def layer_order(self) -> list[list[nn.Module | nn.Parameter | None]]:
         """The parts in the order of the data, for learning rates that fall towards the input."""
         parts: list[list[nn.Module | nn.Parameter | None]] = [[block] for block in self.blocks]
         parts[0] += [self.patch_embed, self.cls_token, self.reg_token, self.pos_embed]
@@ -264,14 +264,14 @@ def _resampled(positions: Tensor, grid: int, height: Any, width: Any) -> Tensor:
     """Positions (1, grid * grid, C) interpolated to (1, height * width, C)."""
     if not in_graph() and (height, width) == (grid, grid):
         return positions
-    dtype = positions.dtype
-    square = positions.float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
     if in_graph():  # exporters lack the filter, or translate it for the one size that they have seen
         down, right = (_bicubic(grid, length, positions) for length in (height, width))
-        new = down @ square @ right.T
-    else:
-        new = F.interpolate(square, size=(height, width), mode="bicubic", antialias=True)
-    return new.flatten(2).transpose(1, 2).to(dtype)
+        # One product, not one for each axis: torch.export would assume that there is more than one patch.
+        weights = down[:, None, :, None] * right[None, :, None]
+        return weights.flatten(2).flatten(0, 1) @ positions
+    square = positions.float().reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
+    new = F.interpolate(square, size=(height, width), mode="bicubic", antialias=True)
+    return new.flatten(2).transpose(1, 2).to(positions.dtype)
 
 
 def _bicubic(source: int, target: Any, like: Tensor) -> Tensor:

@@ -166,8 +166,7 @@ def test_differences_of_dinov3_are_added_to_their_base(seed, options, tmp_path, 
         for name, value in authors_names(net).items():
             if name in rounded:
                 assert torch.allclose(value, rounded[name], atol=1e-5)
-        ours = {name: value for name, value in net.state_dict().items()}
-        for (name, value), new in zip(ours.items(), authors_names(net), strict=False):
+        for value, new in zip(net.state_dict().values(), authors_names(net), strict=False):
             if new in rounded:
                 value.copy_(rounded[new])
     report = import_model(
@@ -193,7 +192,7 @@ def test_the_wrong_base_is_named(tmp_path):
     net = original("EomtDinov3", {"image_size": 80, "num_labels": 6})
     torch.save(authors_names(net), tmp_path / "eomt.bin")
     save_dinov3(tmp_path / "dinov3", {**SMALL, "hidden_size": 64})
-    with pytest.raises(UserError, match="dinov3 is not the base of .*eomt.bin: .* weights differ"):
+    with pytest.raises(UserError, match=r"dinov3 is not the base of .*eomt\.bin: .* weights differ"):
         import_model(str(tmp_path / "eomt.bin"), tmp_path / "run", base=str(tmp_path / "dinov3"))
 
 
