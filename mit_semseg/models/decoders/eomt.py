@@ -131,7 +131,8 @@ class EoMT(Decoder):
         """Add the masks and the classes that the queries predict from a sequence."""
         x = vit.norm(x)
         queries = x[:, : self.queries]
-        patches = self.upscale(vit.as_map(x, *size))
+        # In the layout of the sequence, torch.export would assume more than one image and one patch.
+        patches = self.upscale(vit.as_map(x, *size).contiguous())
         masks.append(torch.einsum("bqc,bchw->bqhw", self.mask_head(queries), patches))
         classes.append(self.class_head(queries))
 
