@@ -167,9 +167,9 @@ def _report_on_encoder(model: ForeignModel, source: str, out: Path) -> str:
     options = Options().read(model.encoder.options)
     options = f" MODEL.encoder_options '{options}'" if options else ""
     return (
-        f"{source}: a classifier, whose encoder {model.encoder.arch} is in {out / 'encoder.pth'}. Start a "
-        f"training from it: MODEL.arch_encoder {model.encoder.arch}{options} MODEL.weights_encoder "
-        f"{out / 'encoder.pth'}"
+        " ".join([f"{source}: {model.family}, whose encoder is in {out / 'encoder.pth'}.", *model.notes])
+        + f" Start a training from it: MODEL.arch_encoder {model.encoder.arch}{options} "
+        f"MODEL.weights_encoder {out / 'encoder.pth'}"
     )
 
 

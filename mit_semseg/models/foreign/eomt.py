@@ -4,7 +4,6 @@ Sources: the models ``EomtForUniversalSegmentation`` and ``EomtDinov3ForUniversa
 transformers, version 5, and the checkpoints of Kerssies et al. 2025.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,38 +11,28 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ..encoders.vit import hidden_width
 from .config import Config
-from .model import ForeignModel, ForeignPart, Rules, joined, nearest_named, renamed
+from .dino import (
+    PER_HEAD,
+    dinov3,
+    encoder_weights,
+    named_vit,
+    positions,
+    rotary_options,
+    sizes,
+    vit_options,
+)
+from .model import ForeignModel, ForeignPart, Rules, renamed
 from .source import Source
 
 EOMT = "EoMT of Hugging Face"
 AUTHORS = "EoMT of its authors"
-DINOV3 = "DINOv3 of Hugging Face"
 NO_BASE = "none"
 """In place of a base: the file holds the weights themselves, not their differences to those of a base."""
 
-_PER_HEAD = 64  # channels of a head, in all vision transformers of DINOv2 and DINOv3
 _BACKBONE = "encoder.backbone."  # of the authors' names
 _MEAN = (0.485, 0.456, 0.406)
 
-_BLOCK: Rules = (
-    (r"(layers?|blocks)\.(\d+)\.attention\.(out|o)_proj\.", r"blocks.\2.attn.proj."),
-    (r"(layers?|blocks)\.(\d+)\.attention\.", r"blocks.\2.attn."),
-    (r"(layers?|blocks)\.(\d+)\.layer_scale([12])\.lambda1", r"blocks.\2.ls\3.gamma"),
-    (r"(layers?|blocks)\.(\d+)\.mlp\.down_proj\.", r"blocks.\2.mlp.fc2."),
-    (r"(layers?|blocks)\.(\d+)\.", r"blocks.\2."),
-)
-_ENCODER: Rules = (
-    (r"(embeddings|patch_embed)\.mask_token", None),
-    (r"(embeddings|patch_embed)\.cls_token", "cls_token"),
-    (r"(embeddings|patch_embed)\.register_tokens", "reg_token"),
-    (r"(embeddings|patch_embed)\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
-    (r"embeddings\.position_embeddings\.weight", "pos_embed"),
-    (r"(layernorm|norm)\.", "norm."),
-    (r"rope_embeddings\.", None),
-    *_BLOCK,
-)
 _DECODER: Rules = (
     (r"query\.", "q."),
     (r"class_predictor\.", "class_head."),
@@ -66,17 +55,17 @@ def eomt(source: Source) -> ForeignModel:
     encoder = {name: value for name, value in source.weights.items() if name.startswith(_ENCODER_NAMES)}
     decoder = {name: value for name, value in source.weights.items() if name not in encoder}
     config.expect("use_gated_mlp", False)  # its heads would have the gate's activation
-    values = _vit(config)
+    values = vit_options(config)
     rotary = config.text("model_type") == "eomt_dinov3"
     if rotary:
-        values |= _rotary(config)
+        values |= rotary_options(config)
     else:
         patch, size = config.integer("patch_size", 16), config.integer("image_size", 640)
         values["grid"] = size // max(patch, 1)
         values["gated"] = config.switch("use_swiglu_ffn", False)
         hidden = int(values["width"] * config.number("mlp_ratio", 4))
         values["hidden"] = (int(hidden * 2 / 3) + 7) // 8 * 8 if values["gated"] else hidden
-    weights = _encoder_weights(encoder)
+    weights = encoder_weights(encoder)
     if source.base is not None:
         weights = _added(weights, source)
     config.expect("num_channels", 3)
@@ -111,30 +100,17 @@ def eomt_of_authors(source: Source) -> ForeignModel:
         )
     if not rotary and source.base is not None:
         raise UserError(f"{source.name} is an EoMT with DINOv2, which holds all its weights. Omit --base.")
-    weights = _encoder_weights(start)
-    width = int(weights.get("cls_token", torch.empty(0)).numel())
-    depth = 1 + max((int(name.split(".")[1]) for name in weights if name.startswith("blocks.")), default=-1)
-    patches = weights.get("patch_embed.proj.weight")
-    if not width or not depth or patches is None or patches.dim() != 4:
+    weights = encoder_weights(start)
+    values = sizes(weights) | {"eps": 1e-6}
+    width = values["width"]
+    if not (width and values["depth"] and values["patch"]):
         raise UserError(
             f"{source.name} is not a whole EoMT: cls_token, blocks or patch_embed.proj is missing."
         )
-    registers = weights.get("reg_token")
-    hidden = weights.get("blocks.0.mlp.fc2.weight")
-    up = weights.get("blocks.0.mlp.fc1.weight")
     notes: list[str] = []
-    values: dict[str, Any] = {
-        "depth": depth,
-        "width": width,
-        "patch": patches.shape[-1],
-        "registers": 0 if registers is None or registers.dim() != 3 else registers.shape[1],
-        "hidden": 0 if hidden is None else hidden.shape[-1],
-        "gated": hidden is not None and up is not None and len(up) == 2 * hidden.shape[-1],
-        "eps": 1e-6,
-    }
     if source.base is not None:
         base = Config(source.base.config, "config.json", source.base.config_name)
-        values |= _vit(base) | _rotary(base)
+        values |= vit_options(base) | rotary_options(base)
         weights = _added(weights, source)
     else:
         _check_mean(given.get("encoder.pixel_mean"), source)
@@ -143,7 +119,7 @@ def eomt_of_authors(source: Source) -> ForeignModel:
             values |= {"grid": 0, "key_bias": "blocks.0.attn.qkv.bias" in weights, "eps": 1e-5}
     size = config.integer("image_size", 0)
     if not rotary:
-        values |= _positions(weights, values["registers"], source)
+        values |= positions(weights, values["registers"], source)
         size = size or values["grid"] * values["patch"]
     if not size:
         notes.append(
@@ -163,67 +139,6 @@ def eomt_of_authors(source: Source) -> ForeignModel:
         joint_blocks=0 if probabilities is None else len(probabilities),
         notes=tuple(notes),
     )
-
-
-def dinov3(source: Source) -> ForeignModel:
-    """A ``DINOv3ViTModel`` as an encoder. Raises: UserError for a config that is not supported."""
-    config = Config(source.config, "config.json", source.config_name)
-    values = _vit(config) | _rotary(config)
-    weights = _encoder_weights({name.removeprefix("model."): value for name, value in source.weights.items()})
-    if values["hidden"] == hidden_width(values["width"], values["gated"]):
-        values["hidden"] = 0
-    return ForeignModel(DINOV3, ForeignPart(*nearest_named("dinov3_", values), weights), None)
-
-
-def _vit(config: Config) -> dict[str, Any]:
-    gated = config.switch("use_gated_mlp", False)
-    config.expect("hidden_act", "silu" if gated else "gelu")
-    return {
-        "depth": config.integer("num_hidden_layers", 24),
-        "width": config.integer("hidden_size", 1024),
-        "heads": config.integer("num_attention_heads", 16),
-        "patch": config.integer("patch_size", 16),
-        "registers": config.integer("num_register_tokens", 4),
-        "eps": config.number("layer_norm_eps", 1e-6),
-        "drop_path": config.number("drop_path_rate", 0.0),
-    }
-
-
-def _rotary(config: Config) -> dict[str, Any]:
-    """The options of a DINOv3, which differ from those of a DINOv2."""
-    for key in ("query_bias", "value_bias", "proj_bias", "mlp_bias"):
-        config.expect(key, True)
-    theta = config.number("rope_theta", 100.0)
-    if "rope_parameters" in config:
-        rope = config.section("rope_parameters")
-        rope.expect("rope_type", "default")
-        theta = rope.number("rope_theta", 100.0)
-    return {
-        "grid": 0,
-        "theta": theta,
-        "key_bias": config.switch("key_bias", False),
-        "gated": config.switch("use_gated_mlp", False),
-        "hidden": config.integer("intermediate_size", 4096),
-    }
-
-
-def _encoder_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of the encoder under the names of this package."""
-    result = renamed(weights, _ENCODER)
-    joined(result, ("q_proj", "k_proj", "v_proj"), "qkv")
-    joined(result, ("mlp.gate_proj", "mlp.up_proj"), "mlp.fc1")
-    result = renamed(
-        result,
-        (
-            (r"(blocks\.\d+\.mlp)\.up_proj\.", r"\1.fc1."),
-            (r"(blocks\.\d+\.attn)\.([qv])_proj\.bias", r"\1.\2_bias"),
-        ),
-    )
-    if "reg_token" in result and not result["reg_token"].numel():
-        del result["reg_token"]
-    if "pos_embed" in result and result["pos_embed"].dim() == 2:
-        result["pos_embed"] = result["pos_embed"][None]
-    return result
 
 
 def _added(weights: Mapping[str, Tensor], source: Source) -> dict[str, Tensor]:
@@ -246,16 +161,16 @@ def _added(weights: Mapping[str, Tensor], source: Source) -> dict[str, Tensor]:
 def _heads(config: Config, width: int, source: Source, notes: list[str]) -> int:
     if "num_attention_heads" in config:
         return config.integer("num_attention_heads")
-    if width % _PER_HEAD:
+    if width % PER_HEAD:
         raise UserError(
             f"{source.name} does not tell the number of its heads, and its width {width} is not a multiple "
-            f'of {_PER_HEAD}. Write it to a file, as {{"num_attention_heads": 6}}, and add --config FILE.'
+            f'of {PER_HEAD}. Write it to a file, as {{"num_attention_heads": 6}}, and add --config FILE.'
         )
     notes.append(
-        f"The file does not tell the number of its heads: {width // _PER_HEAD} are assumed, of {_PER_HEAD} "
+        f"The file does not tell the number of its heads: {width // PER_HEAD} are assumed, of {PER_HEAD} "
         "channels each, as in all models of its authors."
     )
-    return width // _PER_HEAD
+    return width // PER_HEAD
 
 
 def _check_mean(mean: Tensor | None, source: Source) -> None:
@@ -268,18 +183,6 @@ def _check_mean(mean: Tensor | None, source: Source) -> None:
             f"{source.name} normalizes images by the mean {mean.flatten().tolist()}, but only ImageNet's "
             f"{list(_MEAN)} is supported."
         )
-
-
-def _positions(weights: Mapping[str, Tensor], registers: int, source: Source) -> dict[str, Any]:
-    """The options of the learned positions."""
-    positions = weights["pos_embed"]
-    count = positions.shape[1] if positions.dim() == 3 else 0
-    of_class = not registers and count > 1 and math.isqrt(count - 1) ** 2 == count - 1
-    count -= of_class
-    side = math.isqrt(count)
-    if not count or side**2 != count:
-        raise UserError(f"{source.name} has {count} positions, but only square grids of them are supported.")
-    return {"grid": side, "class_position": of_class}
 
 
 def _model(
@@ -306,20 +209,15 @@ def _model(
     upscales = len({name.split(".")[1] for name in decoder if name.startswith("upscale.")})
     options |= {"joint_blocks": joint_blocks, "upscales": upscales}
     shares = decoder.get("attn_mask_probs")
-    usual = {"layer_scale": 1e-5, "theta": 100.0, "key_bias": True, "drop_path": 0.0, "class_position": False}
-    values = {**usual, **values}
-    if values["hidden"] == hidden_width(values["width"], values["gated"]):
-        values["hidden"] = 0
     if shares is not None and bool(((shares > 0) & (shares < 1)).any()):
         notes = (
             *notes,
             "Its training stopped while the masks of the attention were annealed: here, a block restricts "
             "all its queries if its share is one half or more, and none otherwise. The original draws them.",
         )
-    kind = "dinov2_" if values["grid"] else "dinov3_"
     return ForeignModel(
         family,
-        ForeignPart(*nearest_named(kind, values), encoder),
+        named_vit(values, encoder),
         ForeignPart(
             "eomt", {key: value for key, value in options.items() if value != _DEFAULTS[key]}, decoder
         ),

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from ...errors import UserError
-from .eomt import AUTHORS, DINOV3, EOMT, dinov3, eomt, eomt_of_authors, is_authors
+from .dino import DINOV3, TIMM_DINOV2, dinov3, is_timm_dinov2, timm_dinov2
+from .eomt import AUTHORS, EOMT, eomt, eomt_of_authors, is_authors
 from .huggingface import SEGFORMER, UPERNET, segformer, upernet
 from .mmsegmentation import MMSEGMENTATION, mmsegmentation
 from .model import ForeignModel
@@ -16,6 +17,7 @@ FAMILIES: dict[str, Callable[[Source], ForeignModel]] = {
     EOMT: eomt,
     AUTHORS: eomt_of_authors,
     DINOV3: dinov3,
+    TIMM_DINOV2: timm_dinov2,
 }
 # By the key model_type of a config.json.
 _BY_TYPE = {
@@ -48,6 +50,8 @@ def _recognize(source: Source) -> str:
         return _BY_TYPE[kind]
     if is_authors(source.weights):
         return AUTHORS
+    if is_timm_dinov2(source.weights):
+        return TIMM_DINOV2
     if isinstance(source.config.get("model"), dict):
         return MMSEGMENTATION
     starts = {name.partition(".")[0] for name in source.weights}

@@ -1,6 +1,8 @@
 """EoMT gives the same masks and classes here as in transformers, and as its authors' code with timm."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +18,8 @@ SMALL = {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 4, "n
 DINOV2 = {
     "narrow": {"image_size": 80, "num_labels": 5},
     "no registers": {"image_size": 48, "num_labels": 19, "num_register_tokens": 0, "num_blocks": 3},
-    "gated": {"image_size": 64, "patch_size": 8, "num_upscale_blocks": 1, "use_swiglu_ffn": True, "num_labels": 2},
+    "gated": {"image_size": 64, "use_swiglu_ffn": True, "num_labels": 2},
+    "small patches": {"image_size": 64, "patch_size": 8, "num_upscale_blocks": 1},
     "wide": {"image_size": 112, "hidden_size": 96, "num_attention_heads": 3, "num_labels": 150},
     "larger": {"image_size": 144, "num_queries": 100},
     "small": {"image_size": 32, "num_blocks": 1, "num_labels": 3},
@@ -142,9 +145,9 @@ def save_dinov3(folder, options, seed=5):
     net = randomize(transformers.DINOv3ViTModel(config), seed)
     net.save_pretrained(folder)
     return {
-        name.replace("model.layer.", "layer.").replace("layer.", "blocks.", 1).replace("embeddings.", "patch_embed.", 1): value
+        re.sub(r"^(model\.)?layer\.", "blocks.", name).replace("embeddings.", "patch_embed.", 1): value
         for name, value in load_file(folder / "model.safetensors").items()
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(("seed", "options"), [(1, {}), (2, {"hidden_size": 96, "num_attention_heads": 3})])
@@ -174,8 +177,6 @@ def test_differences_of_dinov3_are_added_to_their_base(seed, options, tmp_path, 
     )
     assert "EoMT of its authors with 6 classes" in report
     source = read_source(tmp_path / "pytorch_model.bin")
-    from dataclasses import replace
-
     model = convert(replace(source, base=read_source(tmp_path / "dinov3")))
     assert difference(model, of_transformers(net), (80, 80), monkeypatch) <= TOLERANCE
 
@@ -197,8 +198,6 @@ def test_the_wrong_base_is_named(tmp_path):
 
 
 def test_a_whole_checkpoint_of_dinov3_is_read_if_the_user_says_so(tmp_path, monkeypatch):
-    from dataclasses import replace
-
     net = original("EomtDinov3", {"image_size": 64, "num_labels": 6})
     torch.save({"state_dict": authors_names(net)}, tmp_path / "eomt.ckpt")
     heads = tmp_path / "heads.json"
