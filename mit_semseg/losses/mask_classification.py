@@ -60,7 +60,7 @@ class MaskClassification(Loss):
 
     def forward(self, scores: _Scores, label: Tensor) -> Tensor:  # type: ignore[override]
         with torch.autocast(label.device.type, enabled=False):
-            total = label.new_zeros(2, dtype=torch.float32)
+            total = in_float32(scores.masks[0].new_zeros(2))
             present = _classes(label)
             for masks, classes in zip(scores.masks, scores.classes, strict=True):
                 total = total + self._of_block(in_float32(masks), in_float32(classes), label, present)
@@ -74,7 +74,7 @@ class MaskClassification(Loss):
         for image, own in enumerate(present):
             if not len(own):
                 continue
-            target = label[image] == own[:, None, None]
+            target = (label[image] == own[:, None, None]).to(masks.dtype)
             chosen, true = _assigned(masks[image], classes[image], target, own)
             wanted = torch.full_like(classes[image, :, 0], no_object, dtype=torch.long)
             wanted[chosen] = own[true]
@@ -98,7 +98,7 @@ def _assigned(masks: Tensor, classes: Tensor, target: Tensor, own: Tensor) -> tu
 
     Args:
         masks, classes: of one image, (Q, h, w) and (Q, num_class + 1).
-        target: (M, H, W) bool.
+        target: (M, H, W), 1 inside and 0 outside.
         own: the class of each target, (M,).
     """
     from scipy.optimize import linear_sum_assignment
@@ -141,7 +141,6 @@ def _at(masks: Tensor, points: Tensor | None, size: Sequence[int]) -> Tensor:
 
     Returns: (M, P), interpolated between pixels.
     """
-    masks = masks.float() if masks.dtype == torch.bool else masks
     if points is None:
         if masks.shape[1:] == tuple(size):
             return masks.flatten(1)

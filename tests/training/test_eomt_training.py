@@ -62,7 +62,7 @@ def test_evaluation_prediction_and_segmenter_use_it(learned, call, tiny, tmp_pat
     assert done.code == 0, done.err
     assert list((tmp_path / "out").glob("*.png"))
     segmenter = Segmenter.load(learned, device="cpu")
-    probabilities = segmenter.probabilities(photo)
+    probabilities = segmenter(photo).probabilities
     assert torch.allclose(torch.as_tensor(probabilities).sum(0), torch.tensor(1.0), atol=1e-5)
 
 
