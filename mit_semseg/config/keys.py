@@ -502,6 +502,14 @@ KEYS = (
         "Share of the schedule's learning rate at the start of the warm-up.",
     ),
     Key(
+        "TRAIN.encoder_delay",
+        0,
+        Integer(0),
+        "Iterations at the start in which the learning rate of the encoder is 0. Its schedule and its warm-up "
+        "begin after them.",
+        since="2.1",
+    ),
+    Key(
         "TRAIN.clip_grad_norm",
         0.0,
         Number(at_least=0),

@@ -45,6 +45,7 @@ _RECIPE_OF_QUERIES = {
     "TRAIN.weight_decay": 0.05,
     "TRAIN.clip_grad_norm": 0.01,
     "TRAIN.warmup_iters": 500,
+    "TRAIN.encoder_delay": 500,
 }
 
 

@@ -82,6 +82,7 @@ def build_optimizer(
     beta1: float,
     weight_decay: float,
     encoder_rates: Mapping[nn.Parameter, float] = MappingProxyType({}),
+    encoder_delay: int = 0,
 ) -> torch.optim.Optimizer:
     """One optimizer for an encoder and a decoder, each with its own learning rate.
 
@@ -93,6 +94,7 @@ def build_optimizer(
             tables and the weights that a network lists in ``no_weight_decay()`` are not decayed.
 
         encoder_rates: a factor on the learning rate of weights of the encoder; 1 for those that it lacks.
+        encoder_delay: iterations before the encoder's schedule starts, kept in its groups as ``delay``.
 
     Raises: ValueError for another name.
     """
@@ -102,14 +104,14 @@ def build_optimizer(
         raise ValueError(f"name is {name!r}, which {error}") from None
     groups = [
         group
-        for net, rate in zip((encoder, decoder), lr, strict=True)
-        for group in _groups(net, rate, weight_decay, encoder_rates)
+        for net, rate, delay in zip((encoder, decoder), lr, (encoder_delay, 0), strict=True)
+        for group in _groups(net, rate, weight_decay, encoder_rates, delay)
     ]
     return build(groups, lr[0], beta1)
 
 
 def _groups(
-    net: nn.Module, lr: float, weight_decay: float, factors: Mapping[nn.Parameter, float]
+    net: nn.Module, lr: float, weight_decay: float, factors: Mapping[nn.Parameter, float], delay: int
 ) -> Iterator[dict[str, Any]]:
     spared = _spared(net)
     parameters = [p for p in net.parameters() if p.requires_grad]
@@ -125,6 +127,7 @@ def _groups(
                     "lr": lr * factor,
                     "initial_lr": lr * factor,
                     "weight_decay": weight_decay if decay else 0.0,
+                    "delay": delay,
                 }
 
 

@@ -151,6 +151,7 @@ class TrainOptions:
     beta1: float
     weight_decay: float
     layer_decay: float
+    encoder_delay: int
     schedule: LRSchedule
     ema_decay: float
     validation: ValidationOptions | None
@@ -177,6 +178,7 @@ def train_options(cfg: CfgNode) -> TrainOptions:
         beta1=train.beta1,
         weight_decay=train.weight_decay,
         layer_decay=train.layer_decay,
+        encoder_delay=train.encoder_delay,
         schedule=LRSchedule(
             train.lr_schedule,
             train.num_epoch * train.epoch_iters,

@@ -154,6 +154,7 @@ def build_run(
         beta1=options.beta1,
         weight_decay=options.weight_decay,
         encoder_rates=layer_rates(module.encoder, options.layer_decay),
+        encoder_delay=options.encoder_delay,
     )
     precision = choose_precision(options.speed, module, process.device)
     average = WeightAverage(module, options.ema_decay) if options.ema_decay else None
