@@ -505,7 +505,7 @@ KEYS = (
         "TRAIN.encoder_delay",
         0,
         Integer(0),
-        "Iterations at the start in which the learning rate of the encoder is 0. Its schedule and its warm-up "
+        "Iterations at the start in which the learning rate of the encoder is 0. Its schedule and warm-up "
         "begin after them.",
         since="2.1",
     ),
