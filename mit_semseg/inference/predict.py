@@ -160,7 +160,8 @@ def predict_probabilities(
 
 def _kind(network: AnyNetwork) -> dict[str, bool]:
     """The arguments with which `for_each_block` makes probabilities of a network's scores."""
-    return {"softmax": network.softmax, "shares": not network.softmax}
+    softmax = getattr(network, "softmax", True)  # a network of the user may lack it
+    return {"softmax": softmax, "shares": not softmax}
 
 
 def _batch(results: list[Tensor]) -> Tensor:

@@ -66,7 +66,8 @@ def write_dinov3(folder, encoder):
     folder.mkdir()
     save_file(of_transformers(encoder.state_dict()), folder / "model.safetensors")
     config = {
-        "model_type": "dinov3_vit", "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": HEADS,
+        "model_type": "dinov3_vit", "hidden_size": WIDTH, "num_hidden_layers": len(encoder.blocks),
+        "num_attention_heads": HEADS,
         "intermediate_size": 4 * WIDTH, "num_register_tokens": 4, "layer_norm_eps": 1e-5, "rope_theta": 100.0,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
