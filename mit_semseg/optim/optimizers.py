@@ -93,7 +93,8 @@ def build_optimizer(
         weight_decay: weight decay of convolutions and linear layers. Biases, norms, embeddings, position
             tables and the weights that a network lists in ``no_weight_decay()`` are not decayed.
 
-        encoder_rates: a factor on the learning rate of weights of the encoder; 1 for those that it lacks.
+        encoder_rates: a factor on the learning rate of weights of the encoder, kept in each group as
+            ``factor``; 1 for those that it lacks.
         encoder_delay: iterations before the encoder's schedule starts, kept in its groups as ``delay``.
 
     Raises: ValueError for another name.
@@ -128,6 +129,7 @@ def _groups(
                     "initial_lr": lr * factor,
                     "weight_decay": weight_decay if decay else 0.0,
                     "delay": delay,
+                    "factor": factor,
                 }
 
 

@@ -66,6 +66,21 @@ def test_evaluation_prediction_and_segmenter_use_it(learned, call, tiny, tmp_pat
     assert torch.allclose(torch.as_tensor(probabilities).sum(0), torch.tensor(1.0), atol=1e-5)
 
 
+def test_an_exported_file_gives_its_labels(learned, call, tiny, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    done = call(
+        "export", "--cfg", learned / "config.yaml", "--out", tmp_path / "model.onnx", "--output", "scores"
+    )
+    assert done.code == 0, done.err
+    photo = tiny.folder / "training" / "1.jpg"
+    ours, exported = (
+        Segmenter.load(source, device="cpu")(photo) for source in (learned, tmp_path / "model.onnx")
+    )
+    assert (ours.labels != exported.labels).mean() < 1e-3
+    np.testing.assert_allclose(ours.probabilities, exported.probabilities, atol=1e-4)
+
+
 def test_a_resumed_run_ends_with_the_same_bits(call, tiny, tmp_path, monkeypatch):
     own = {
         **KEYS,
