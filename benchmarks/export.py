@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
 
@@ -33,11 +32,13 @@ from mit_semseg.data.datasets import ValDataset
 from mit_semseg.evaluation.smaller import calibration_images
 from mit_semseg.export import Metadata
 from mit_semseg.export.graph import ExportGraph
+from mit_semseg.export.opened import openvino_core
 from mit_semseg.export.smaller import Images, quantized
 from mit_semseg.export.write import FORMATS, LEAST_OPSET
 from mit_semseg.inference import ExportedNetwork, ScoringNetwork
 from mit_semseg.inference.load import load_network, model_spec, trained_weights
 from mit_semseg.models import ModelBuilder, SegmentationModule
+from mit_semseg.training.precision import fastest_amp
 
 RELEASED = "camvid-efficientnet_lite0-upernet"
 PAIRS = (("mobilenetv2dilated", "c1", 320), ("resnet50dilated", "ppm", 2048))
@@ -90,13 +91,14 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The name of the processor."""
+    """The name of the processor, and those of its extensions that matter to speed."""
     try:
         info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not Linux
         info = ""
     found = re.search(r"model name\s*: (.*)", info)
-    return found[1] if found else platform.machine()
+    extensions = [word for word in ("avx2", "avx512f", "vnni", "bf16", "amx_tile") if word in info]
+    return f"{found[1]} ({', '.join(extensions)})" if found else platform.machine()
 
 
 def released(data: Path) -> Model:
@@ -166,11 +168,10 @@ def _ratio(base: list[float], taken: list[float]) -> float:
 
 def ways_of(model: Model, folder: Path) -> dict[str, Way]:
     """Functions that score the image of a model, by name; PyTorch in float32 is the first."""
-    networks: dict[str, ScoringNetwork | ExportedNetwork] = {
-        "PyTorch float32": ScoringNetwork.prepared(model.module, CPU),
-        "PyTorch bf16": ScoringNetwork.prepared(model.module, CPU, amp="bf16"),
-    }
-    first = networks["PyTorch float32"]
+    first = ScoringNetwork.prepared(model.module, CPU)
+    networks: dict[str, ScoringNetwork | ExportedNetwork] = {"PyTorch float32": first}
+    if fastest_amp(CPU) == "bf16":  # others compute it more slowly than float32
+        networks["PyTorch bf16"] = ScoringNetwork.prepared(model.module, CPU, amp="bf16")
     count = model.num_class
     metadata = Metadata(
         names=tuple(map(str, range(count))),
@@ -188,7 +189,7 @@ def ways_of(model: Model, folder: Path) -> dict[str, Way]:
     )
     parts: Any = model.module
     graph = ExportGraph(parts.encoder, parts.decoder, count, scores=False)
-    bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    bf16 = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     for package, format in (("onnxruntime", "onnx"), ("OpenVINO", "openvino")):
         extension, write = FORMATS[format]
         float32, int8 = folder / f"float32{extension}", folder / f"int8{extension}"

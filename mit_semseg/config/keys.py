@@ -206,6 +206,60 @@ KEYS = (
         "One more label value to ignore, such as 255. -1: none.",
     ),
     Key(
+        "DATASET.channels",
+        3,
+        Integer(1, 64),
+        "Channels of the images. 3: 8-bit RGB, unless one of the keys below asks for bands; see "
+        "docs/bands.md.",
+        since="2.1",
+    ),
+    Key(
+        "DATASET.bands",
+        (),
+        ListOf(Integer(1, 65535), optional=True),
+        "Bands of a file to read, in the order of the channels, counted from 1 as by GDAL. Empty: all, as "
+        "many as `channels`.",
+        since="2.1",
+    ),
+    Key(
+        "DATASET.nodata",
+        (),
+        ListOf(Number(), optional=True),
+        "Values that stand for no data, besides NaN and the value that a TIFF file names (GDAL_NODATA).",
+        since="2.1",
+    ),
+    *(
+        Key(
+            name,
+            (),
+            ListOf(number, optional=True),
+            f"{meaning} `mit-semseg data stats` computes it.",
+            since="2.1",
+        )
+        for name, number, meaning in (
+            ("DATASET.mean", Number(), "Mean of each channel, in the units of the files, after clipping."),
+            ("DATASET.std", Number(above=0), "Standard deviation of each channel, likewise."),
+            (
+                "DATASET.clip_low",
+                Number(),
+                "Lower limit of each channel, to which smaller values are clipped.",
+            ),
+            (
+                "DATASET.clip_high",
+                Number(),
+                "Upper limit of each channel, to which larger values are clipped.",
+            ),
+        )
+    ),
+    Key(
+        "DATASET.display_bands",
+        (),
+        ListOf(Integer(1, 65535), optional=True),
+        "Bands that pictures and reports show: one in gray, or three as red, green and blue. Empty: the "
+        "first three, or the first.",
+        since="2.1",
+    ),
+    Key(
         "DATASET.augment",
         "published",
         Text("published, crop, or module:function"),
@@ -231,6 +285,14 @@ KEYS = (
         ListOf(Number(above=0, at_most=1000), length=2, ascending=True),
         "Smallest and largest factor that a size drawn from `imgSizes` is multiplied by. Only with `augment "
         "crop`.",
+    ),
+    Key(
+        "DATASET.window",
+        0,
+        Integer(0, 65536),
+        "Side in pixels of the windows of scenes (GeoTIFFs) that the lists name. `test.py` scales a scene as "
+        "training scales its windows: by `imgSizes / window`. 0: it scales a whole scene to `imgSizes`.",
+        since="2.1",
     ),
     Key(
         "DATASET.on_error",
@@ -728,7 +790,8 @@ KEYS = (
         "TEST.output",
         ("side_by_side",),
         Names(),
-        "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`.",
+        "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`; "
+        "for GeoTIFFs also polygons, `geojson` or `gpkg`.",
     ),
     Key(
         "TEST.legend",

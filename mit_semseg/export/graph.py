@@ -1,4 +1,4 @@
-"""The exported graph: from 8-bit pixels to labels and scores."""
+"""The exported graph: from pixels to labels and scores."""
 
 import copy
 import math
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.bands import Bands
 from ..data.images import scale_and_shift
 from ..models.decoders.base import features_of
 
@@ -18,7 +19,8 @@ _MOST_UINT8 = 255  # classes whose labels are stored in 8 bits; the value 255 st
 class ExportGraph(nn.Module):
     """Normalization, network, upsampling and the choice of the class.
 
-    Shape: uint8 RGB (N, 3, H, W) -> a tuple in the order of `outputs`:
+    Shape: uint8 RGB (N, 3, H, W), or with bands float32 (N, C, H, W), the values of the selected bands as in
+        the files, NaN where there is none -> a tuple in the order of `outputs`:
         ``labels`` (N, H, W), the class with the highest score (`threshold` favours one of two): uint8, or
         int32 for more than 255 classes;
         ``logits`` (N, num_class, h, w) float32, unnormalized, at the network's stride;
@@ -29,10 +31,14 @@ class ExportGraph(nn.Module):
         num_class: the number of classes.
         scores: whether probabilities are an output.
         threshold: with two classes, the probability from which a pixel belongs to the second one.
+        bands: of the images; None for 8-bit RGB.
     """
 
     scale: Tensor
     shift: Tensor
+    low: Tensor
+    high: Tensor
+    mean: Tensor
 
     def __init__(
         self,
@@ -42,16 +48,22 @@ class ExportGraph(nn.Module):
         *,
         scores: bool,
         threshold: float = 0.5,
+        bands: Bands | None = None,
     ) -> None:
         super().__init__()
+        self.bands = bands
         self.encoder = _for_export(encoder)
         self.decoder = _for_export(decoder)
         self.label_type = torch.uint8 if num_class <= _MOST_UINT8 else torch.int32
         self.scores = scores
         self.threshold = threshold
         self.least_lead = _log_odds(threshold) if num_class == 2 and threshold != 0.5 else None
-        for name, value in zip(("scale", "shift"), scale_and_shift(torch.device("cpu")), strict=True):
+        factors = scale_and_shift(torch.device("cpu")) if bands is None else bands.scale_and_shift()
+        for name, value in zip(("scale", "shift"), factors, strict=True):
             self.register_buffer(name, value.clone())
+        if bands is not None:
+            for name in ("low", "high", "mean"):
+                self.register_buffer(name, torch.tensor(getattr(bands, name)).view(-1, 1, 1))
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -60,7 +72,11 @@ class ExportGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         decoder: Any = self.decoder
-        x = image.to(torch.float32) * self.scale - self.shift  # as `normalize`
+        x = image.to(torch.float32)
+        if self.bands is not None:
+            x = torch.where(torch.isnan(x), self.mean, x)
+            x = torch.minimum(torch.maximum(x, self.low), self.high)
+        x = x * self.scale - self.shift  # as `normalize`
         logits = decoder.logits(features_of(self.encoder, self.decoder, x))
         full = self.full(logits, image.shape[-2:])
         results = self._choose(full).to(self.label_type), logits

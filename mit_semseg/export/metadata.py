@@ -3,8 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
+from ..data.bands import RGB, Bands
 from ..data.images import MEAN, STD
 from ..errors import UserError
 
@@ -33,6 +37,7 @@ class Metadata:
         weights: SHA-256 of the checkpoints of encoder and decoder.
         version: of this package.
         scores: of an evaluation of these weights, by name; empty if there is none.
+        bands: of the images; None for 8-bit RGB.
     """
 
     names: tuple[str, ...]
@@ -50,6 +55,7 @@ class Metadata:
     align_corners: bool = False
     softmax: bool = True
     scores: Mapping[str, float] = field(default_factory=dict)
+    bands: Bands | None = None
 
     def with_outputs(self, outputs: tuple[str, ...]) -> "Metadata":
         return replace(self, outputs=outputs)
@@ -61,6 +67,7 @@ class Metadata:
     def _values(self) -> dict[str, Any]:
         tile = max(self.imgSizes)
         tile = -(-tile // self.grid) * self.grid
+        channels = RGB if self.bands is None else self.bands.channels
         return {
             # Keys of Deepness, a plug-in of QGIS. Its documentation has tiles_size, its code tile_size.
             "model_type": "Segmentor",
@@ -69,15 +76,14 @@ class Metadata:
             "tiles_size": tile,
             "tile_size": tile,
             "tiles_overlap": _TILES_OVERLAP,
-            "standardization_mean": [0.0, 0.0, 0.0],  # the graph normalizes
-            "standardization_std": [1.0, 1.0, 1.0],
+            "standardization_mean": [0.0] * channels,  # the graph normalizes
+            "standardization_std": [1.0] * channels,
             # Keys of this package.
             "colors": self.colors,
             "imgSizes": self.imgSizes,
             "imgMaxSize": self.imgMaxSize,
             "padding_constant": self.padding_constant,
-            "mean": MEAN,
-            "std": STD,
+            **self._input(),
             "stride": self.stride,
             "grid": self.grid,
             "align_corners": self.align_corners,
@@ -88,6 +94,20 @@ class Metadata:
             "weights": self.weights,
             "mit_semseg": self.version,
             "evaluation": dict(self.scores),
+        }
+
+    def _input(self) -> dict[str, Any]:
+        """How the graph normalizes. With bands, the numbers are in the units of the files."""
+        if self.bands is None:
+            return {"mean": MEAN, "std": STD}
+        bands = self.bands
+        return {
+            "mean": bands.mean,
+            "std": bands.std,
+            "clip_low": bands.low,
+            "clip_high": bands.high,
+            "bands": bands.numbers or tuple(range(1, bands.channels + 1)),
+            "nodata": bands.nodata,
         }
 
     @classmethod
@@ -115,9 +135,15 @@ class Metadata:
                 align_corners=bool(value["align_corners"]),
                 softmax=bool(value.get("softmax", True)),  # files of earlier releases lack it
                 scores=dict(value["evaluation"]),
+                bands=_bands_of(str(value["config"])),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"{path} is not a model that this project has exported: its metadata are missing or "
                 "incomplete. Make one with: mit-semseg export --cfg CONFIG"
             ) from None
+
+
+def _bands_of(config: str) -> Bands | None:
+    keys = (yaml.safe_load(config) or {}).get("DATASET", {})
+    return Bands.of(SimpleNamespace(**keys))

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import UserError
+from ..runtime.packages import require
 from .graph import INPUT
 from .metadata import Metadata
-from .opened import RT_INFO, Image, files_of, openvino_core, read_metadata, require
+from .opened import RT_INFO, Image, files_of, openvino_core, read_metadata
 
 Images: TypeAlias = Sequence[Callable[[], Image]]
 """Functions that load images (N, 3, H, W) to calibrate with, so that few are in memory at a time."""
@@ -28,6 +29,10 @@ _LARGEST_HALF = 65504.0
 
 def quantized(model: Path, images: Images, new: Path) -> None:
     """Write a model whose convolutions compute in 8-bit integers.
+
+    Weights take 7 of the 8 bits. On x86 processors without VNNI, sums of two products are limited to 16 bits,
+    which full weights exceed: in onnxruntime, 2.0 % of the released model's labels changed there, and 0.7 %
+    with 7 bits.
 
     Args:
         model, new: ``.onnx`` files, or ``.xml`` files of OpenVINO. The metadata are copied, without scores.
@@ -113,6 +118,7 @@ def _onnxruntime_quantized(model: Path, images: Images, new: Path) -> None:
         per_channel=True,
         activation_type=quantization.QuantType.QUInt8,  # x86 multiplies unsigned by signed integers
         weight_type=quantization.QuantType.QInt8,
+        reduce_range=True,  # of weights, see `quantized`
     )
     folded.unlink()
     _save_onnx(onnx.load(str(new)), _described(model, "int8"), new)
@@ -156,6 +162,9 @@ def _openvino_quantized(model: Path, images: Images, new: Path) -> None:
             nncf.Dataset(images, lambda load: {INPUT: load()}),
             preset=nncf.QuantizationPreset.MIXED,  # signed where an activation has both signs
             subset_size=len(images),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.ENABLE  # 7 bits for weights, see `quantized`
+            ),
         )
     _save_openvino(result, _described(model, "int8"), new, half=False)
 

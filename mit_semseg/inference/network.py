@@ -58,7 +58,8 @@ class ScoringNetwork:
         """
         layer = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
         generator = torch.Generator().manual_seed(0)
-        sample = torch.randn(1, 3, _SAMPLE, _SAMPLE, generator=generator)
+        channels = input_channels(module.encoder)  # type: ignore[arg-type]
+        sample = torch.randn(1, channels, _SAMPLE, _SAMPLE, generator=generator)
         sample = sample.to(layer.weight.device, layer.weight.dtype)
         new = folded(module, lambda net: _logits(net, sample)).to(device)
         network = cls(new, device, amp=amp)
@@ -76,7 +77,7 @@ class ScoringNetwork:
         """Unnormalized scores, (B, h / stride, w / stride, num_class) float32, contiguous.
 
         Args:
-            image: (B, 3, h, w), float32 and normalized, or uint8 RGB.
+            image: (B, 3, h, w), uint8 RGB; or (B, C, h, w), float32 and normalized.
         """
         image = image.to(self.device, non_blocking=True)
         if image.dtype == torch.uint8:
@@ -86,6 +87,12 @@ class ScoringNetwork:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
             scores = _logits(self.module, image)
         return scores.permute(0, 2, 3, 1).to(torch.float32).contiguous()
+
+
+def input_channels(encoder: nn.Module) -> int:
+    """The channels of the images that an encoder takes. Encoders from outside of the package take RGB."""
+    channels: int = getattr(encoder, "in_channels", 3)
+    return channels
 
 
 def _logits(module: Any, image: Tensor) -> Tensor:

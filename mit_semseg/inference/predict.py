@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..errors import UserError
 from .blocks import Block, for_each_block
 from .exported import AnyNetwork
-from .tiles import Network, ScoreMap, TiledMap, WholeMap
+from .tiles import Held, Network, ScoreMap, TiledMap, WholeMap
 
 PIXEL_BUDGET = 3_000_000  # largest image to score whole; 2048 x 1024 is below it
 _TILE = 1280  # side in pixels
@@ -82,7 +83,7 @@ def predict_labels(
     results = []
     for maps, require_finite in _maps(network, images, settings, names):
         labels = _empty_labels(maps[0], size)
-        threshold = _sum_threshold(maps, settings)
+        threshold = sum_threshold(maps, settings)
 
         def choose(block: Block, labels: Tensor = labels, threshold: float | None = threshold) -> None:
             labels[block.rows, block.columns] = (
@@ -110,7 +111,7 @@ def predict_confident_labels(
     for maps, require_finite in _maps(network, images, settings, names):
         labels = _empty_labels(maps[0], size)
         confidence = torch.empty(size, device=labels.device)
-        threshold = _sum_threshold(maps, settings)
+        threshold = sum_threshold(maps, settings)
 
         def choose(
             block: Block,
@@ -158,7 +159,7 @@ def predict_probabilities(
     return _batch(results)
 
 
-def _kind(network: AnyNetwork) -> dict[str, bool]:
+def _kind(network: AnyNetwork) -> dict[str, Any]:
     """The arguments with which `for_each_block` makes probabilities of a network's scores."""
     softmax = getattr(network, "softmax", True)  # a network of the user may lack it
     return {"softmax": softmax, "shares": not softmax}
@@ -169,7 +170,7 @@ def _batch(results: list[Tensor]) -> Tensor:
     return results[0][None] if len(results) == 1 else torch.stack(results)
 
 
-def _sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None:
+def sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None:
     """The sum of probabilities over ``maps`` from which a pixel belongs to the second of two classes.
 
     None if the class with the highest sum is chosen, as always with more classes.
@@ -180,12 +181,15 @@ def _sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None
 
 
 def _empty_labels(source: ScoreMap, size: tuple[int, int]) -> Tensor:
-    count = source.num_class
-    dtype = torch.uint8 if count <= 256 else torch.int16 if count <= 2**15 else torch.int32
-    return torch.empty(size, dtype=dtype, device=source.device)
+    return torch.empty(size, dtype=label_type(source.num_class), device=source.device)
 
 
-class _Sums:
+def label_type(num_class: int) -> torch.dtype:
+    """The smallest type that holds all classes."""
+    return torch.uint8 if num_class <= 256 else torch.int16 if num_class <= 2**15 else torch.int32
+
+
+class Sums:
     """The sum of all scores of each image, which is finite only if each score is.
 
     They are computed where the scores are, and read after the result, so a GPU is not waited for once more.
@@ -226,7 +230,7 @@ def _maps(
         return network(image.flip(-1)).flip(2)
 
     runs: tuple[Network, ...] = (network, mirrored) if settings.flip else (network,)
-    sums = _Sums(names, settings)
+    sums = Sums(names, settings)
     # Images that are scored whole go through the network together. A tile is large enough on its own.
     whole: dict[tuple[int, int], Tensor] = {}
     tilings = [settings.tile_and_overlap(*image.shape[-2:]) for image in images]
@@ -249,7 +253,7 @@ def _maps(
                 maps.append(
                     TiledMap(
                         of_tiles(run, b),
-                        image[b : b + 1],
+                        Held(image[b : b + 1]),
                         stride=network.stride,
                         grid=network.grid,
                         tile=tile,

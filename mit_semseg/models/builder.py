@@ -26,6 +26,7 @@ from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50
 from .encoders.resnet_variants import DEPTHS, VARIANTS, ResNetVariant
 from .encoders.swin import Swin
 from .encoders.vit import VisionTransformer
+from .input_channels import RGB, set_input_channels
 from .options import decoder_options, encoder_options, read_options
 from .weights.fit import load_weights
 from .weights.packaged import PREFIX, packaged_file
@@ -130,6 +131,8 @@ class ModelBuilder:
         imagenet: bool = True,
         output_stride: int = 0,
         options: Mapping[str, Any] = _NONE,
+        in_channels: int = RGB,
+        adapt: bool = True,
     ) -> nn.Module:
         """An encoder with its weights.
 
@@ -142,6 +145,9 @@ class ModelBuilder:
             imagenet: whether "" means ImageNet's weights; False for random ones.
             output_stride: stride of a timm model's last map; 0 for the model's own.
             options: values of the encoder's options; see `mit_semseg.models.options`.
+            in_channels: channels of the images, the attribute ``in_channels`` of the encoder.
+            adapt: whether ``weights`` for RGB are adapted to other ``in_channels``, as ImageNet's are, by the
+                rule of `mit_semseg.models.input_channels`. False refuses them.
 
         Raises: UserError for an unknown name or option, and for weights that do not fit or cannot be
             downloaded.
@@ -149,7 +155,7 @@ class ModelBuilder:
         key = "MODEL.encoder_options"
         if is_timm(arch):
             read_options(options, {}, key, arch)
-            return _build_timm(arch, weights, imagenet, output_stride)
+            return _build_timm(arch, weights, imagenet, output_stride, in_channels, adapt)
         name, build = _look_up(arch, ENCODERS, "MODEL.arch_encoder", "encoder")
         check_packaged(weights, name)
         values = read_options(options, encoder_options(build), key, name)
@@ -163,9 +169,11 @@ class ModelBuilder:
                 f"MODEL.output_stride is {output_stride}, but {name} has {strides[-1]}. "
                 "Set MODEL.output_stride 0, or take an encoder of timm."
             )
+        set_input_channels(net, in_channels)
+        net.in_channels = in_channels  # type: ignore[assignment]
         if weights or imagenet:
             file = weights or imagenet_weights(name)
-            load_weights(net, file, part="encoder", arch=name)
+            load_weights(net, file, part="encoder", arch=name, adapt=adapt or not weights)
         else:
             net.apply(ModelBuilder.weights_init)
         return net
@@ -242,6 +250,7 @@ class ModelSpec:
         output_stride: see `ModelBuilder.build_encoder`.
         decoder_dim, decoder_dropout, decoder_norm: see `ModelBuilder.build_decoder`.
         encoder_options, decoder_options: see `mit_semseg.models.options`.
+        in_channels: channels of the images.
     """
 
     arch_encoder: str
@@ -255,6 +264,7 @@ class ModelSpec:
     decoder_norm: str = "batch"
     encoder_options: Mapping[str, Any] = field(default_factory=dict)
     decoder_options: Mapping[str, Any] = field(default_factory=dict)
+    in_channels: int = RGB
 
     def check(self) -> None:
         """Check that the model can be built, before any weights are read.
@@ -267,6 +277,7 @@ class ModelSpec:
                 imagenet=False,
                 output_stride=self.output_stride,
                 options=self.encoder_options,
+                in_channels=self.in_channels,
             )
             pair = (encoder, self.arch_encoder, self.arch_decoder, self.fc_dim, self.label_stride)
             check_pair(*pair, self.decoder_options)
@@ -280,6 +291,7 @@ class ModelSpec:
         use_softmax: bool,
         imagenet: bool = False,
         reset_classifier: bool = False,
+        adapt: bool = False,
     ) -> tuple[nn.Module, Decoder]:
         """The encoder and the decoder, on the CPU.
 
@@ -288,6 +300,7 @@ class ModelSpec:
             use_softmax: True for inference, False for training.
             imagenet: start the encoder from ImageNet's weights if it has no checkpoint.
             reset_classifier: see `ModelBuilder.build_decoder`.
+            adapt: see `ModelBuilder.build_encoder`.
         """
         encoder = ModelBuilder.build_encoder(
             self.arch_encoder,
@@ -295,6 +308,8 @@ class ModelSpec:
             imagenet=imagenet,
             output_stride=self.output_stride,
             options=self.encoder_options,
+            in_channels=self.in_channels,
+            adapt=adapt,
         )
         return encoder, self._decoder(encoder, weights[1], use_softmax, reset_classifier)
 
@@ -408,7 +423,9 @@ def check_packaged(weights: str, arch: str) -> None:
         packaged_file(weights, arch)
 
 
-def _build_timm(arch: str, weights: str, imagenet: bool, output_stride: int) -> nn.Module:
+def _build_timm(
+    arch: str, weights: str, imagenet: bool, output_stride: int, in_channels: int, adapt: bool
+) -> nn.Module:
     try:
         from .encoders.timm_encoder import TimmEncoder
         from .encoders.timm_weights import load_timm_weights
@@ -420,9 +437,9 @@ def _build_timm(arch: str, weights: str, imagenet: bool, output_stride: int) -> 
         ) from error
     check_packaged(weights, arch)
     name = arch[len(TIMM) :]
-    net = TimmEncoder(name, output_stride, pretrained=imagenet and not weights)
+    net = TimmEncoder(name, output_stride, imagenet and not weights, in_channels)
     if weights:
-        load_timm_weights(net, weights, name)
+        load_timm_weights(net, weights, name, adapt=adapt)
     return net
 
 

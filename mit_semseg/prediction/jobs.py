@@ -19,7 +19,15 @@ from .manifest import Made, Manifest, State
 from .page import NAME as PAGE_NAME
 from .page import known_cards
 from .video_reader import is_own_video, open_video
-from .writers import OUTPUTS, PAGE
+from .writers import LABELS, OUTPUTS, PAGE
+
+_AS_IMAGES = ", or save the frames as images"
+_KINDS = {  # of inputs: a noun, its plural, and what else to do if they lack an output
+    "image": ("a plain image", "Plain images", ""),
+    "scene": ("a GeoTIFF or a very large TIFF", "These", ""),
+    "video": ("a video", "Videos", _AS_IMAGES),
+    "camera": ("a video", "Videos", _AS_IMAGES),
+}
 
 
 @dataclass(frozen=True)
@@ -82,12 +90,13 @@ def find_jobs(
     inputs = [each for each in found if not _is_own(each)]
     if not inputs:
         raise UserError(f"All inputs ({len(found)}) are results of test.py itself. Name other images.")
+    outputs_of = [_outputs_of(each, outputs) for each in inputs]
     problems = _without_outputs(inputs, outputs)
     if len(problems) == len(inputs):
         raise UserError(problems[0])
     recorded = Manifest(folder).made() if resume else {}
-    files = [name for name in outputs if name != PAGE]
-    suffixes = [[_suffix(each, name) for name in files] for each in inputs]
+    files_of = [[name for name in names if name != PAGE] for names in outputs_of]
+    suffixes = [[_suffix(each, name) for name in files] for each, files in zip(inputs, files_of, strict=True)]
     own = {made.path for outputs in recorded.values() for made in outputs.values()}
     paths = unique_paths(
         [each.path for each in inputs],
@@ -98,7 +107,7 @@ def find_jobs(
     )
     cards = known_cards(folder) if resume and PAGE in outputs else set()
     jobs, done, again = [], set(), Counter[str]()
-    for k, (each, new) in enumerate(zip(inputs, paths, strict=True)):
+    for k, (each, files, new) in enumerate(zip(inputs, files_of, paths, strict=True)):
         state = state_of(each.path) if each.kind != "camera" else None
         old = recorded.get(each.identity, {})
         kept = {name: made.path for name, made in old.items() if made.path and not _is_of_others(made.path)}
@@ -109,7 +118,7 @@ def find_jobs(
             continue
         if PAGE in old and card_key(each.path) not in cards:
             del old[PAGE]
-        reason = _reason_to_repeat(old, outputs, state, fingerprint)
+        reason = _reason_to_repeat(old, outputs_of[k], state, fingerprint)
         if reason:
             again[reason] += 1
             continue
@@ -147,14 +156,18 @@ def _is_own(each: Input) -> bool:
     suffix = Path(each.path).suffix.lower()
     if each.kind == "video":
         return suffix == ".mp4" and is_own_video(Path(each.path))
-    return suffix == ".png" and is_own_picture(Path(each.path))
+    return suffix in (".png", ".tif") and is_own_picture(Path(each.path))
 
 
 def is_result(path: str) -> bool:
     """Whether a file that is not an image is an output of an earlier run."""
     name = Path(path).name
     others = (
-        output.suffix for output in OUTPUTS.values() if output.save and not output.suffix.endswith(".png")
+        suffix
+        for output in OUTPUTS.values()
+        if output.draw is None
+        for suffix in (output.suffix, output.scene_suffix)
+        if suffix and not suffix.endswith((".png", ".tif"))
     )
     return (
         name == PAGE_NAME
@@ -167,7 +180,7 @@ def _is_foreign(path: Path) -> bool:
     """Whether a picture or a video exists there that test.py has not made."""
     if not path.exists():
         return False
-    if path.suffix == ".png":
+    if path.suffix in (".png", ".tif"):
         return not is_own_picture(path)
     return path.suffix == ".mp4" and not is_own_video(path)
 
@@ -186,25 +199,34 @@ def _is_of_others(path: Path) -> bool:
         return False
 
 
+def _outputs_of(each: Input, outputs: Sequence[str]) -> list[str]:
+    """The outputs of an input. A scene always has its labels, because its pictures are reduced."""
+    more = [LABELS] if each.kind == "scene" and LABELS not in outputs else []
+    return [*outputs, *more]
+
+
 def _without_outputs(inputs: Sequence[Input], outputs: Sequence[str]) -> dict[int, str]:
-    """A sentence for each video, by its number, if videos do not have one of the outputs."""
-    refused = [name for name in outputs if name != PAGE and not OUTPUTS[name].video_suffix]
-    if not refused:
-        return {}
-    possible = ", ".join(name for name, output in OUTPUTS.items() if output.video_suffix)
-    rule = (
-        f"Videos have no output {' or '.join(refused)}, only {possible} and {PAGE}. "
-        "Change TEST.output, or save the frames as images."
-    )
-    return {
-        k: f"{each.path if each.kind == 'video' else f'Camera {each.path}'} is a video. {rule}"
-        for k, each in enumerate(inputs)
-        if each.kind != "image"
-    }
+    """A sentence for each input, by its number, whose kind does not have one of the outputs."""
+    problems = {}
+    for k, each in enumerate(inputs):
+        refused = [name for name in outputs if name != PAGE and not _suffix(each, name)]
+        if refused:
+            possible = ", ".join(name for name in OUTPUTS if name != PAGE and _suffix(each, name))
+            is_kind, kinds, hint = _KINDS[each.kind]
+            source = f"Camera {each.path}" if each.kind == "camera" else each.path
+            problems[k] = (
+                f"{source} is {is_kind}. {kinds} have no output {' or '.join(refused)}, only {possible} and "
+                f"{PAGE}. Change TEST.output{hint}."
+            )
+    return problems
 
 
 def _suffix(each: Input, name: str) -> str:
-    return OUTPUTS[name].suffix if each.kind == "image" else OUTPUTS[name].video_suffix
+    """The end of an output's name; "" if inputs of this kind do not have it."""
+    output = OUTPUTS[name]
+    if each.kind == "image":
+        return output.suffix
+    return output.scene_suffix if each.kind == "scene" else output.video_suffix
 
 
 def _relative_path(each: Input, folder: Path, suffixes: Sequence[str]) -> Path:

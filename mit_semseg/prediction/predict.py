@@ -10,9 +10,11 @@ import PIL.Image
 import torch
 from yacs.config import CfgNode
 
+from ..data.bands import Bands
 from ..data.classes import ClassTable
 from ..data.datasets import TestDataset, scaled
 from ..data.loader import loading
+from ..data.raster import RASTER_EXTENSIONS
 from ..errors import InputError, UserError
 from ..inference.fingerprint import Fingerprint, prediction_fingerprint
 from ..inference.load import (
@@ -32,9 +34,10 @@ from ..runtime.launch import count_processes, is_first_process, run_processes
 from ..runtime.log import get_logger, setup_logger
 from ..runtime.progress import ProgressCounter, say
 from ..runtime.threads import BackgroundWriter
-from .inputs import describe_unread, find_inputs
+from .inputs import Input, describe_unread, find_inputs
 from .jobs import Job, Jobs, find_jobs, is_result
 from .page import drop_cards, write_page
+from .predict_scene import check_packages, predict_scene
 from .predict_video import predict_video
 from .predictor import Prediction, Predictor
 from .recorder import Recorder, printable
@@ -44,12 +47,25 @@ _TIMEOUT_S = 30 * 24 * 3600.0  # for the share of another process; a process tha
 _WRITE_DEPTH = 2  # predictions that wait to be written; they may be large
 
 
-class ImageSizes(NamedTuple):
-    """The sizes at which images are scored, by the names that `TestDataset` reads."""
+class ImageOptions(NamedTuple):
+    """How images are read and at which sizes they are scored, by the names that `TestDataset` reads."""
 
     imgSizes: tuple[int, ...]  # short edges, in pixels
     imgMaxSize: int  # limit of the long edge
     padding_constant: int  # sides are rounded up to multiples of it
+    channels: int
+    # The keys of bands in the section DATASET.
+    bands: tuple[int, ...]
+    nodata: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    clip_low: tuple[float, ...]
+    clip_high: tuple[float, ...]
+    display_bands: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], int, int]:
+        return self.imgSizes, self.imgMaxSize, self.padding_constant
 
 
 @dataclass(frozen=True)
@@ -61,24 +77,26 @@ class PredictionOptions:
         weights: the checkpoint files of encoder and decoder, or the files of an exported model.
         settings: how an image is scored.
         table: names and colours of the classes.
-        sizes: at which images are scored.
+        images: how they are read, and the sizes at which they are scored.
         folder: of the outputs.
         outputs: their names.
         legend: whether pictures have a legend.
         workers: loader processes.
         fingerprint: all that the outputs depend on, besides the inputs.
+        window: see `scene_sizes`.
     """
 
     model: ModelSpec
     weights: Weights
     settings: Settings
     table: ClassTable
-    sizes: ImageSizes
+    images: ImageOptions
     folder: Path
     outputs: list[str]
     legend: bool
     workers: int
     fingerprint: Fingerprint
+    window: int
 
 
 @dataclass
@@ -118,26 +136,33 @@ def _run(cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], re
     check_model(cfg)
     table = class_table(cfg)
     folder = Path(cfg.TEST.result)
+    bands = Bands.of(cfg.DATASET)
     # Only the first process can read standard input.
-    found = find_inputs(words, sys.stdin) if is_first_process() else None
+    more = RASTER_EXTENSIONS if bands else ()
+    found = find_inputs(words, sys.stdin, more) if is_first_process() else None
+    if found is not None and bands is not None:
+        _check_files(found.inputs, bands)
     weights = trained_weights(cfg, "TEST")
     made_by = prediction_fingerprint(cfg, weights, table, devices[0])
     jobs = None
     if found is not None:
         jobs = find_jobs(found.inputs, outputs, folder, made_by, resume=resume)
         _check_camera(jobs, count_processes(devices))
+        if any(job.input.kind == "scene" for job in jobs.all):
+            check_packages(outputs)
         _announce(jobs, resume=resume)
     options = PredictionOptions(
         model=model_spec(cfg),
         weights=weights,
         settings=scoring_settings(cfg),
         table=table,
-        sizes=ImageSizes(cfg.DATASET.imgSizes, cfg.DATASET.imgMaxSize, cfg.DATASET.padding_constant),
+        images=ImageOptions(**{name: cfg.DATASET[name] for name in ImageOptions._fields}),
         folder=folder,
         outputs=outputs,
         legend=cfg.TEST.legend,
         workers=cfg.TRAIN.workers,
         fingerprint=made_by,
+        window=cfg.DATASET.window,
     )
     if is_first_process() and PAGE in outputs and not resume:
         drop_cards(folder)
@@ -155,6 +180,15 @@ def _run(cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], re
     if problems:
         raise InputError(_summary(problems, len(outcome.problems), jobs))
     return [path for job in jobs.all for path in job.targets.values()]
+
+
+def _check_files(inputs: Sequence[Input], bands: Bands) -> None:
+    moving = [each.path for each in inputs if each.kind in ("video", "camera")]
+    if moving:
+        raise UserError(
+            f"{moving[0]} is a video, whose images are 8-bit RGB, but the model takes {bands.channels} bands "
+            "with statistics of their own. Save its images as files, and name these."
+        )
 
 
 def _check_camera(jobs: Jobs, processes: int) -> None:
@@ -190,6 +224,7 @@ def _predict(process: ProcessInfo, options: PredictionOptions, jobs: Jobs | None
         )
         recorder = Recorder(options.folder, options.fingerprint, process.rank, page=PAGE in options.outputs)
         _predict_images(process, options, jobs, predictor, recorder, outcome)
+        _predict_scenes(process, options, jobs, predictor, recorder, outcome)
         _predict_videos(process, options, jobs, predictor, recorder, outcome)
     total = Outcome()
     for share in gather_from_processes(outcome):
@@ -209,7 +244,7 @@ def _predict_images(
     numbers = jobs.share("image", process.rank, process.size)
     if not numbers:
         return
-    dataset = TestDataset([jobs.all[k].input.path for k in numbers], options.sizes)
+    dataset = TestDataset([jobs.all[k].input.path for k in numbers], options.images)
     rows, workers = range(len(dataset)), options.workers
     with (
         loading(dataset.as_bytes, rows, workers=workers, device=process.device) as items,
@@ -221,7 +256,12 @@ def _predict_images(
                 outcome.problems[k] = str(item)
             else:
                 job = jobs.all[k]
-                prediction = predictor.predict(item["img_ori"], item["img_data"], name=job.input.path)
+                prediction = predictor.predict(
+                    item["img_ori"],
+                    item["img_data"],
+                    name=job.input.path,
+                    without_data=item.get("without_data"),
+                )
                 background.submit(_finish, job, prediction, recorder, item["pages"])
                 outcome.written.add(k)
             counter.add()
@@ -230,6 +270,23 @@ def _predict_images(
 def _finish(job: Job, prediction: Prediction, recorder: Recorder, pages: int) -> None:
     write(prediction, job.targets)
     recorder.add(job, job.input.path, prediction, prediction.shares(), pages=pages)
+
+
+def _predict_scenes(
+    process: ProcessInfo,
+    options: PredictionOptions,
+    jobs: Jobs,
+    predictor: Predictor,
+    recorder: Recorder,
+    outcome: Outcome,
+) -> None:
+    sizes, bands = (*options.images.sizes, options.window), Bands.of(options.images)
+    for k in jobs.share("scene", process.rank, process.size):
+        problem = predict_scene(predictor, jobs.all[k], bands, sizes, recorder, shown=process.is_first)
+        if problem:
+            outcome.problems[k] = problem
+        else:
+            outcome.written.add(k)
 
 
 def _predict_videos(
@@ -241,7 +298,7 @@ def _predict_videos(
     outcome: Outcome,
 ) -> None:
     def scale(image: PIL.Image.Image) -> list[torch.Tensor]:
-        return scaled(image, *options.sizes)
+        return scaled(image, *options.images.sizes)
 
     for kind in ("video", "camera"):
         for k in jobs.share(kind, process.rank, process.size):
@@ -255,7 +312,7 @@ def _predict_videos(
 
 def _summary(problems: Sequence[str], failed: int, jobs: Jobs) -> str:
     """The problems, and how many inputs could not be segmented."""
-    part = "" if {job.input.kind for job in jobs.all} == {"image"} else ", or only in part"
+    part = "" if {job.input.kind for job in jobs.all} <= {"image", "scene"} else ", or only in part"
     lines = [*map(printable, problems)]
     if failed:
         count = len(jobs.all)
@@ -266,4 +323,6 @@ def _summary(problems: Sequence[str], failed: int, jobs: Jobs) -> str:
 def _plural(jobs: Jobs, count: int = 2) -> str:
     """The common name of the inputs."""
     kinds = {job.input.kind for job in jobs.all}
-    return (kinds.pop() if len(kinds) == 1 and kinds <= {"image", "video"} else "input") + "s" * (count != 1)
+    return (kinds.pop() if len(kinds) == 1 and kinds <= {"image", "scene", "video"} else "input") + "s" * (
+        count != 1
+    )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.classes import ClassTable
 from ..inference.exported import AnyNetwork
-from ..inference.pictures import Image, add_legend, by_share, class_shares
+from ..inference.pictures import Image, add_legend, by_share, class_shares, unlabelled
 from ..inference.predict import Settings, predict_labels, predict_probabilities
 
 
@@ -19,7 +19,7 @@ class Prediction:
 
     Attributes:
         image: (H, W, 3) RGB.
-        labels: (H, W) classes.
+        labels: (H, W) classes; -1 where the image has no data.
         probabilities: (num_class, H, W); None if they were not asked for.
         legend: whether pictures have a legend.
         legend_rows: the height of the legend, so that it is the same for all frames; None: as many as needed.
@@ -66,14 +66,16 @@ class Predictor:
         legend_rows: int | None = None,
         *,
         name: str = "an image",
+        without_data: NDArray[np.bool_] | None = None,
     ) -> Prediction:
         """The prediction for an image.
 
         Args:
             image: (H, W, 3) RGB.
-            scaled: the image at each scale, (1, 3, h, w).
+            scaled: the image at each scale, (1, C, h, w).
             legend_rows: see `Prediction`.
             name: of the image, for errors.
+            without_data: pixels that get no class, (H, W).
 
         Raises: UserError if the scores are not finite.
         """
@@ -85,4 +87,5 @@ class Predictor:
             probabilities = scores.to(torch.float16).cpu().numpy()
         else:
             labels = predict_labels(self.network, scaled, size, self.settings, [name])[0].numpy()
+        labels = unlabelled(labels, without_data)
         return Prediction(image, labels, self.table, probabilities, self.legend, legend_rows)

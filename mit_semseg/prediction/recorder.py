@@ -30,6 +30,7 @@ class Recorder:
     def __init__(self, folder: Path, fingerprint: Fingerprint, rank: int, *, page: bool) -> None:
         self._manifest = Manifest(folder)
         self._fingerprint = fingerprint
+        self.has_page = page
         self._cards = CardFile(folder, rank) if page else None
 
     def add(

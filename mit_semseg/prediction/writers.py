@@ -17,22 +17,26 @@ from ..inference.pictures import (
 from .predictor import Prediction
 
 PAGE = "html"
+LABELS = "labels"
+POLYGONS = ("geojson", "gpkg")
 
 
 class Output(NamedTuple):
     """One kind of output.
 
     Attributes:
-        suffix: added to the name of the image.
+        suffix: added to the name of the image; "" if images do not have this output.
         draw: returns a picture, which is saved as PNG or as a frame of a video.
         save: writes a file that is not a picture.
         video_suffix: added to the name of a video; "" if videos do not have this output.
+        scene_suffix: likewise for scenes; their pictures show them at a reduced size.
     """
 
-    suffix: str
+    suffix: str = ""
     draw: Callable[[Prediction], Image] | None = None
     save: Callable[[Prediction, Path], None] | None = None
     video_suffix: str = ""
+    scene_suffix: str = ""
 
 
 def draw_side_by_side(prediction: Prediction) -> Image:
@@ -56,11 +60,14 @@ def _save_scores(prediction: Prediction, path: Path) -> None:
 
 
 OUTPUTS: dict[str, Output] = {
-    "side_by_side": Output(".png", draw=draw_side_by_side, video_suffix=".mp4"),
-    "overlay": Output("_overlay.png", draw=draw_overlay, video_suffix="_overlay.mp4"),
-    "labels": Output("_labels.png", save=_save_labels),
+    "side_by_side": Output(".png", draw=draw_side_by_side, video_suffix=".mp4", scene_suffix=".png"),
+    "overlay": Output(
+        "_overlay.png", draw=draw_overlay, video_suffix="_overlay.mp4", scene_suffix="_overlay.png"
+    ),
+    LABELS: Output("_labels.png", save=_save_labels, scene_suffix="_labels.tif"),
     "scores": Output("_scores.npz", save=_save_scores),
-    PAGE: Output(""),  # one file for all images, see page.py
+    **{name: Output(scene_suffix=f"_polygons.{name}") for name in POLYGONS},
+    PAGE: Output(),  # one file for all images, see page.py
 }
 
 

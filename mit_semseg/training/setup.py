@@ -170,6 +170,11 @@ def build_run(
         notes += more
         if average is not None and not average.updates:
             average.begin_as(module)  # start from the loaded weights: the state has no average
+    if dataset.bands is not None and options.data.augment == "crop":
+        notes.append(
+            "DATASET.augment crop changes brightness and contrast of all bands alike. It skips saturation "
+            "and hue, which only red, green and blue have."
+        )
     arch_encoder = options.module.model.arch_encoder
     set_up_speed(options.speed, arch_encoder, module, precision, dataset, process, devices)
     return Run(
@@ -243,7 +248,7 @@ def build_module(
     The arguments after ``options`` are those of `ModelSpec.build`.
     """
     encoder, decoder = options.model.build(
-        weights, use_softmax=False, imagenet=imagenet, reset_classifier=reset_classifier
+        weights, use_softmax=False, imagenet=imagenet, reset_classifier=reset_classifier, adapt=True
     )
     deep_sup_scale = options.deep_sup_scale if decoder.deep_supervision else None
     loss = _criterion(options, decoder)

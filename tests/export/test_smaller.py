@@ -42,6 +42,21 @@ def test_int8_is_smaller_and_close_and_measured(shrink, tiny, exported, tmp_path
     assert list(tmp_path.glob("*small*")) == [new]
 
 
+def test_weights_take_seven_bits_so_that_processors_without_vnni_do_not_overflow(
+    shrink, tiny, exported, tmp_path
+):
+    onnx = pytest.importorskip("onnx")
+    outcome = shrink("--int8", "--calibrate", tiny.folder / "training.odgt", "--max-drop", 100)
+    assert outcome.code == 0, outcome.err
+    weights = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(str(tmp_path / "small.onnx")).graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4
+    ]
+    assert weights
+    assert 60 <= max(np.abs(each.astype(int)).max() for each in weights) <= 64
+
+
 def test_float16_has_half_the_size_and_computes_in_float32(shrink, exported, tmp_path):
     outcome = shrink("--float16", "--max-drop", 100)
     assert outcome.code == 0, outcome.err

@@ -97,7 +97,7 @@ def test_labels_of_more_than_255_classes_have_16_bits(tmp_path):
 def test_an_unknown_output_is_refused_with_those_there_are(segment, photos, tmp_path):
     outcome = segment(photos, TEST__output="overlay,labls")
     assert (outcome.code, outcome.out) == (2, "")
-    names = "side_by_side, overlay, labels, scores, html"
+    names = "side_by_side, overlay, labels, scores, geojson, gpkg, html"
     assert outcome.err == f"TEST.output is labls, but takes one or several of {names}.\n"
     assert segment(photos, TEST__output="()").err.startswith(
         "TEST.output is empty, but takes one or several of"

@@ -3,11 +3,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ...data.bands import BandSelection
 from ...data.orientation import Fit, fit, upright_size
+from ...data.raster import is_raster
 from .decode import FileFacts, read_image, read_label
+from .decode_bands import hint_at_bands, read_bands
 
 IMAGE, LABEL = 0, 1
 """Which file of a pair."""
+
+_MOSTLY = 0.9  # share of pixels without data that is worth a note
 
 Problem = tuple[str, int, str]
 """A key of `issue_types.ISSUE_TYPES`, the file (`IMAGE` or `LABEL`), the detail."""
@@ -21,15 +26,20 @@ class PairFacts:
     label: FileFacts
 
 
-def examine(pair: tuple[str, str], mark: Callable[[int], None]) -> PairFacts:
+def examine(
+    pair: tuple[str, str], mark: Callable[[int], None], selection: BandSelection | None = None
+) -> PairFacts:
     """Reads an image and its label.
 
     Args:
         pair: paths of the image and the label.
         mark: called with `IMAGE` or `LABEL` before that file is read, in case the file kills this process.
+        selection: the bands of the images; None for 8-bit RGB.
     """
     mark(IMAGE)
-    image = read_image(pair[0])
+    image = read_image(pair[0]) if selection is None else read_bands(pair[0], selection)
+    if selection is None and image.problem and is_raster(pair[0]) and (hint := hint_at_bands(pair[0])):
+        image = FileFacts("needs_bands", hint, image.digest)
     mark(LABEL)
     return PairFacts(image, read_label(pair[1]))
 
@@ -44,6 +54,12 @@ def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:
     for file, number in ((image, IMAGE), (label, LABEL)):
         if file.problem:
             yield file.problem, number, file.detail
+    if image.constant:
+        yield "constant_band", IMAGE, image.constant
+    if image.empty > _MOSTLY:
+        yield "mostly_nodata", IMAGE, f"{image.empty:.1%} of its pixels"
+    if label.nodata >= 0:
+        yield "label_nodata", LABEL, f"value {label.nodata}"
     if label.mode == "P":
         yield "palette", LABEL, ""
     if label.mode == "I" or label.mode.startswith("I;16"):

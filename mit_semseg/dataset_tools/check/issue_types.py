@@ -56,6 +56,19 @@ ISSUE_TYPES = {
     "image_mode": IssueType(
         "Images whose values have an unknown range", "Save these images with 8 or 16 bits a channel."
     ),
+    "needs_bands": IssueType(
+        "Images that are not 8-bit RGB",
+        "Set DATASET.channels, and DATASET.bands if not all of them are to be read, and compute their "
+        "statistics with `mit-semseg data stats`; see docs/bands.md.",
+    ),
+    "band_missing": IssueType(
+        "Images without the bands of the config",
+        "Correct DATASET.channels and DATASET.bands, or drop these lines.",
+    ),
+    "band_types": IssueType(
+        "Images with different numbers or types of bands",
+        "Convert them to one type and one order of bands: all images are scaled by the same statistics.",
+    ),
     "label_rgb": IssueType("Labels that hold colours", FIXES["label_rgb"]),
     "label_gray_in_rgb": IssueType("Labels with one channel, saved as three", FIXES["label_gray_in_rgb"]),
     "label_float": IssueType("Labels with whole numbers as floating point", FIXES["label_float"]),
@@ -118,9 +131,24 @@ ISSUE_TYPES = {
         UNDECIDED_FIX,
         note=True,
     ),
+    "constant_band": IssueType(
+        "Images in which a band holds a single value",
+        "Look at some of them: the band may be missing, or its value may stand for no data (DATASET.nodata).",
+        note=True,
+    ),
+    "mostly_nodata": IssueType(
+        "Images that are mostly without data", "Drop these lines: they cost time and train little.", note=True
+    ),
+    "nodata": IssueType("Pixels without data", "None needed: training and scores ignore them.", note=True),
     "palette": IssueType(
         "Labels with a palette",
         "None needed: the index of a pixel is its value, and the colours are not read.",
+        note=True,
+    ),
+    "label_nodata": IssueType(
+        "Labels with a value for no data",
+        "None needed: the file itself names this value (GDAL_NODATA), and its pixels are unlabelled. If it "
+        "is a class, remove the tag.",
         note=True,
     ),
     "label_16bit": IssueType("Labels with 16 bits", "None needed: they are read as they are.", note=True),

@@ -25,11 +25,17 @@ class DatasetTally:
     Args:
         coding: the meaning of label values; with ``num_class`` None no value is beyond the classes.
         unusable: the lines of the lists that hold no record.
+        with_bands: whether the images are read with bands.
     """
 
     def __init__(
-        self, lists: Sequence[CheckedList], coding: LabelCoding, unusable: Findings | None = None
+        self,
+        lists: Sequence[CheckedList],
+        coding: LabelCoding,
+        unusable: Findings | None = None,
+        with_bands: bool = False,
     ) -> None:
+        self.with_bands = with_bands
         self.lists = lists
         self.coding = coding
         self.starts = np.cumsum([0, *(len(checked.records) for checked in lists)])
@@ -42,6 +48,8 @@ class DatasetTally:
         self.labels = np.zeros((len(lists), NUM_VALUES), np.int64)
         """Number of labels in a list that hold each value."""
         self.image_modes: list[Counter[str]] = [Counter() for _ in lists]
+        self.empty = np.zeros(len(lists))
+        """Number of pixels without data in a list, of images with bands."""
         self.label_modes: list[Counter[str]] = [Counter() for _ in lists]
         self.findings: dict[str, Findings] = {"unusable_line": unusable} if unusable else {}
         """By the keys of `issue_types.ISSUE_TYPES`."""
@@ -68,6 +76,7 @@ class DatasetTally:
         image, label = facts.image, facts.label
         self.sizes[position] = image.width, image.height
         self.image_modes[number][image.mode] += bool(image.mode)
+        self.empty[number] += image.empty * image.width * image.height
         self.label_modes[number][label.mode] += bool(label.mode)
         self._image[position] = image.digest
         # Labels of a single value are often equal without being copies.
