@@ -564,6 +564,14 @@ KEYS = (
         "Share of the schedule's learning rate at the start of the warm-up.",
     ),
     Key(
+        "TRAIN.encoder_delay",
+        0,
+        Integer(0),
+        "Iterations at the start in which the learning rate of the encoder is 0. Its schedule and warm-up "
+        "begin after them.",
+        since="2.1",
+    ),
+    Key(
         "TRAIN.clip_grad_norm",
         0.0,
         Number(at_least=0),
@@ -580,6 +588,15 @@ KEYS = (
         1e-4,
         Number(at_least=0, at_most=1000),
         "Weight decay of convolutions and linear layers. Biases, norms and position embeddings have none.",
+    ),
+    Key(
+        "TRAIN.layer_decay",
+        1.0,
+        Number(above=0, at_most=1),
+        "Factor on the learning rate from each block of the encoder to the block before it. The last one has "
+        "`TRAIN.lr_encoder`; with 1, all have. For `mit_*`, `swin_*`, `convnext_*`, `dinov2_*`, `dinov3_*` "
+        "and the vision transformers of timm.",
+        since="2.1",
     ),
     Key(
         "TRAIN.deep_sup_scale",

@@ -5,11 +5,11 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.bands import Bands
 from ..data.images import scale_and_shift
+from ..models.decoders.base import features_of
 
 INPUT = "image"
 LABELS, LOGITS, SCORES = "labels", "logits", "scores"
@@ -56,6 +56,7 @@ class ExportGraph(nn.Module):
         self.decoder = _for_export(decoder)
         self.label_type = torch.uint8 if num_class <= _MOST_UINT8 else torch.int32
         self.scores = scores
+        self.threshold = threshold
         self.least_lead = _log_odds(threshold) if num_class == 2 and threshold != 0.5 else None
         factors = scale_and_shift(torch.device("cpu")) if bands is None else bands.scale_and_shift()
         for name, value in zip(("scale", "shift"), factors, strict=True):
@@ -76,10 +77,10 @@ class ExportGraph(nn.Module):
             x = torch.where(torch.isnan(x), self.mean, x)
             x = torch.minimum(torch.maximum(x, self.low), self.high)
         x = x * self.scale - self.shift  # as `normalize`
-        logits = decoder.logits(self.encoder(x, return_feature_maps=True))
+        logits = decoder.logits(features_of(self.encoder, self.decoder, x))
         full = self.full(logits, image.shape[-2:])
         results = self._choose(full).to(self.label_type), logits
-        return (*results, F.softmax(full, 1)) if self.scores else results
+        return (*results, decoder.probabilities(full)) if self.scores else results
 
     def full(self, logits: Tensor, size: tuple[int, ...]) -> Tensor:
         """The scores of an image of ``size`` (height, width)."""
@@ -90,14 +91,23 @@ class ExportGraph(nn.Module):
     def _choose(self, scores: Tensor) -> Tensor:
         if self.least_lead is None:
             return scores.argmax(1)
-        return scores[:, 1] - scores[:, 0] >= self.least_lead
+        return self._lead(scores) >= 0
+
+    def _lead(self, scores: Tensor) -> Tensor:
+        """How far the second of two classes is above its threshold, in units of the scores."""
+        assert self.least_lead is not None
+        decoder: Any = self.decoder
+        first, second = scores[:, 0], scores[:, 1]
+        if decoder.softmax:
+            return second - first - self.least_lead
+        return second - self.threshold * (first + second)
 
     def margin(self, scores: Tensor) -> Tensor:
         """How much scores (N, num_class, H, W) may change before another class is chosen, (N, H, W)."""
         if self.least_lead is None:
             top = scores.topk(min(2, scores.shape[1]), 1).values
             return top[:, 0] - top[:, -1]
-        return (scores[:, 1] - scores[:, 0] - self.least_lead).abs()
+        return self._lead(scores).abs()
 
 
 def _log_odds(probability: float) -> float:

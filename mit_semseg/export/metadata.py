@@ -28,6 +28,8 @@ class Metadata:
         padding_constant: the sides of the scaled image are rounded up to multiples of it.
         stride: of ``logits``, in pixels.
         align_corners: how ``logits`` are resized to the image, see `mit_semseg.models.layers.resize`.
+        softmax: whether softmax makes probabilities of ``logits``; otherwise, they are the shares of the sum
+            over the classes.
         grid: tiles must start at multiples of this number of pixels.
         outputs: names of the file's outputs.
         model: encoder and decoder, as in "resnet18dilated + ppm".
@@ -51,6 +53,7 @@ class Metadata:
     weights: tuple[str, ...]
     version: str
     align_corners: bool = False
+    softmax: bool = True
     scores: Mapping[str, float] = field(default_factory=dict)
     bands: Bands | None = None
 
@@ -84,6 +87,7 @@ class Metadata:
             "stride": self.stride,
             "grid": self.grid,
             "align_corners": self.align_corners,
+            "softmax": self.softmax,
             "outputs": self.outputs,
             "model": self.model,
             "config": self.config,
@@ -129,6 +133,7 @@ class Metadata:
                 weights=tuple(map(str, value["weights"])),
                 version=str(value["mit_semseg"]),
                 align_corners=bool(value["align_corners"]),
+                softmax=bool(value.get("softmax", True)),  # files of earlier releases lack it
                 scores=dict(value["evaluation"]),
                 bands=_bands_of(str(value["config"])),
             )

@@ -75,6 +75,7 @@ def for_each_block(
     use: Callable[[Block], None],
     *,
     softmax: bool,
+    shares: bool = False,
     align_corners: bool = False,
     within: Span | None = None,
 ) -> None:
@@ -84,6 +85,8 @@ def for_each_block(
         size: (height, width).
         use: called once for each block, in any order; on the CPU, from several threads.
         softmax: turn the resized scores into probabilities before they are summed.
+        shares: divide the sums by their sum over the classes, so that they sum to the number of maps. It is
+            for scores of at least 0, of which softmax would not make probabilities.
         align_corners: align the centres of the corner pixels, not the areas of pixels.
         within: the columns of the image to use; None for all. They begin at a multiple of `column_step`, so
             that blocks, and so the rounding, are those of the whole image.
@@ -114,6 +117,8 @@ def for_each_block(
                     scores = torch.softmax(scores, -1)
                 total = scores if total is None else total.add_(scores)
             assert total is not None
+            if shares:
+                total *= len(maps) / total.sum(-1, keepdim=True)
             use(Block(rows, part, total))
 
     def bands_of_rows() -> Iterator[tuple[slice, list[tuple[int, Tensor]]]]:

@@ -24,7 +24,7 @@ class ExportedNetwork:
     opened again.
 
     Attributes:
-        device, stride, grid, align_corners: see `ScoringNetwork`; it computes on the CPU.
+        device, stride, grid, softmax, align_corners: see `ScoringNetwork`; it computes on the CPU.
         amp: what the runtime can do of the ``amp`` that was asked for.
         path: of the file.
         bands: of the images; None for 8-bit RGB.
@@ -41,7 +41,7 @@ class ExportedNetwork:
         self.path = str(path)
         self.device = torch.device("cpu")
         self.stride, self.grid = metadata.stride, metadata.grid
-        self.align_corners = metadata.align_corners
+        self.align_corners, self.softmax = metadata.align_corners, metadata.softmax
         self.bands = metadata.bands
         self.amp = amp if has_bf16(path) else "none"
         if self.amp != amp:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.images import normalize
+from ..models.decoders.base import features_of, score_stride
 from .fold import folded
 
 AMP = ("none", "bf16")
@@ -22,12 +23,15 @@ class ScoringNetwork:
     Attributes:
         device: the device that it computes on.
         stride: stride of its scores, in pixels of the image.
+        softmax: whether its scores are logits; otherwise, their shares of the sum over the classes are the
+            probabilities.
         align_corners: how its scores are resized to the image, see `mit_semseg.models.layers.resize`.
         grid: tiles must start at multiples of this number of pixels, to align all maps inside the network
             with those of the whole image.
     """
 
     align_corners = False
+    softmax = True
 
     def __init__(self, module: nn.Module, device: torch.device, *, amp: str = "none") -> None:
         """Wrap ``module`` as it is; `prepared` makes a faster network."""
@@ -39,7 +43,8 @@ class ScoringNetwork:
         self.channels_last = False
         parts: Any = module
         strides: tuple[int, ...] = parts.encoder.strides
-        self.stride = strides[parts.decoder.output_map]
+        self.stride = score_stride(parts.decoder, strides)
+        self.softmax = getattr(parts.decoder, "softmax", True)
         self.align_corners = parts.decoder.align_corners
         self.grid = math.lcm(_LARGEST_STRIDE, *strides)
 
@@ -91,4 +96,4 @@ def input_channels(encoder: nn.Module) -> int:
 
 
 def _logits(module: Any, image: Tensor) -> Tensor:
-    return module.decoder.logits(module.encoder(image, return_feature_maps=True))
+    return module.decoder.logits(features_of(module.encoder, module.decoder, image))

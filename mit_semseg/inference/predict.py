@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,8 +91,8 @@ def predict_labels(
             )
 
         # Softmax keeps the order of the classes, so a single map does not need it to find the highest.
-        softmax = len(maps) > 1 or threshold is not None
-        for_each_block(maps, size, choose, softmax=softmax, align_corners=network.align_corners)
+        kind = _kind(network) if len(maps) > 1 or threshold is not None else {"softmax": False}
+        for_each_block(maps, size, choose, **kind, align_corners=network.align_corners)
         results.append(labels.cpu())
         require_finite()
     return _batch(results)
@@ -126,7 +127,7 @@ def predict_confident_labels(
             labels[block.rows, block.columns] = chosen
             confidence[block.rows, block.columns] = probability.div_(count)
 
-        for_each_block(maps, size, choose, softmax=True, align_corners=network.align_corners)
+        for_each_block(maps, size, choose, **_kind(network), align_corners=network.align_corners)
         results.append(labels.cpu())
         confidences.append(confidence.cpu())
         require_finite()
@@ -202,10 +203,16 @@ def predict_probabilities(
         def keep(block: Block, result: Tensor = result, count: int = len(maps)) -> None:
             result[:, block.rows, block.columns] = block.scores.div_(count).permute(2, 0, 1)
 
-        for_each_block(maps, size, keep, softmax=True, align_corners=network.align_corners)
+        for_each_block(maps, size, keep, **_kind(network), align_corners=network.align_corners)
         results.append(result)
         require_finite()
     return _batch(results)
+
+
+def _kind(network: AnyNetwork) -> dict[str, Any]:
+    """The arguments with which `for_each_block` makes probabilities of a network's scores."""
+    softmax = getattr(network, "softmax", True)  # a network of the user may lack it
+    return {"softmax": softmax, "shares": not softmax}
 
 
 def _batch(results: list[Tensor]) -> Tensor:

@@ -475,6 +475,7 @@ class Segmenter:
             padding_constant=self._scales.multiple,
             stride=self._network.stride,
             align_corners=self._network.align_corners,
+            softmax=self._network.softmax,
             grid=self._network.grid,
             outputs=(),
             model=self.title,

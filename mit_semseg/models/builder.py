@@ -13,6 +13,7 @@ from ..errors import UserError
 from .decoders.base import Decoder, Style
 from .decoders.c1 import C1, C1DeepSup
 from .decoders.deeplab import DeepLabV3, DeepLabV3Deepsup, DeepLabV3Plus, DeepLabV3PlusDeepsup
+from .decoders.eomt import EoMT
 from .decoders.fcn import FCN, FCNDeepsup
 from .decoders.ppm import PPM, PPMDeepsup
 from .decoders.segformer import Segformer, SegformerDeepsup
@@ -24,6 +25,7 @@ from .encoders.mobilenet import MobileNetV2Dilated, MobileNetV2Stages, mobilenet
 from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50, resnet101, resnext101
 from .encoders.resnet_variants import DEPTHS, VARIANTS, ResNetVariant
 from .encoders.swin import Swin
+from .encoders.vit import VisionTransformer
 from .input_channels import RGB, set_input_channels
 from .options import decoder_options, encoder_options, read_options
 from .weights.fit import load_weights
@@ -74,8 +76,23 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "swin_small": partial(Swin, depths=(2, 2, 18, 2)),
     "swin_base": partial(Swin, depths=(2, 2, 18, 2), width=128, heads=(4, 8, 16, 32), window=12),
     "swin_large": partial(Swin, depths=(2, 2, 18, 2), width=192, heads=(6, 12, 24, 48), window=12),
+    "dinov2_small": partial(VisionTransformer, width=384, heads=6),
+    "dinov2_base": VisionTransformer,
+    "dinov2_large": partial(VisionTransformer, depth=24, width=1024, heads=16),
+    "dinov2_giant": partial(VisionTransformer, depth=40, width=1536, heads=24, gated=True),
+    **{
+        f"dinov3_{size}": partial(
+            VisionTransformer, depth=depth, width=width, heads=heads, grid=0, key_bias=False, eps=1e-5
+        )
+        for size, depth, width, heads in (
+            ("small", 12, 384, 6),
+            ("base", 12, 768, 12),
+            ("large", 24, 1024, 16),
+        )
+    },
 }
 
+# These read the maps of an encoder.
 DECODERS: dict[str, type[Decoder]] = {
     "c1": C1,
     "c1_deepsup": C1DeepSup,
@@ -94,6 +111,13 @@ DECODERS: dict[str, type[Decoder]] = {
     "segformer": Segformer,
     "segformer_deepsup": SegformerDeepsup,
 }
+
+# These predict masks by queries, which join the tokens of an encoder.
+QUERY_DECODERS: dict[str, type[Decoder]] = {
+    "eomt": EoMT,
+}
+
+ALL_DECODERS: dict[str, type[Decoder]] = {**DECODERS, **QUERY_DECODERS}
 
 
 class ModelBuilder:
@@ -171,7 +195,7 @@ class ModelBuilder:
         """A decoder with its weights.
 
         Args:
-            arch: a name in ``DECODERS``, in any case.
+            arch: a name in ``ALL_DECODERS``, in any case.
             fc_dim: channels of the encoder's last map. Used only without ``channels``, for the
                 maps of a ResNet: four maps, each with twice the channels of the previous one.
             weights: a checkpoint; "" for random weights.
@@ -187,7 +211,7 @@ class ModelBuilder:
 
         Raises: UserError for an unknown name or option, and for weights that do not fit.
         """
-        name, build = _look_up(arch, DECODERS, "MODEL.arch_decoder", "decoder")
+        name, build = _look_up(arch, ALL_DECODERS, "MODEL.arch_decoder", "decoder")
         if channels is None:
             channels = channels_for(fc_dim)
         style = decoder_style(name, dim, dropout, norm, options)
@@ -328,7 +352,7 @@ def decoder_style(
 
     Raises: UserError for an option that the decoder does not have, or of another type.
     """
-    known = decoder_options(DECODERS[arch])
+    known = decoder_options(ALL_DECODERS[arch])
     return Style(dim, dropout, norm)._replace(
         **read_options(options, known, "MODEL.decoder_options", f"decoder {arch}")
     )
@@ -354,7 +378,13 @@ def check_pair(
     """
     channels: tuple[int, ...] = encoder.channels  # type: ignore[assignment]
     strides: tuple[int, ...] = encoder.strides  # type: ignore[assignment]
-    name, decoder = _look_up(arch_decoder, DECODERS, "MODEL.arch_decoder", "decoder")
+    name, decoder = _look_up(arch_decoder, ALL_DECODERS, "MODEL.arch_decoder", "decoder")
+    style = decoder_style(name, options=options)
+    if obstacle := decoder.obstacle(encoder, style):
+        raise UserError(
+            f"Decoder {name} {obstacle}. MODEL.arch_encoder is {arch_encoder}: set another one, or another "
+            "MODEL.arch_decoder."
+        )
     if len(channels) < decoder.min_maps:
         others = ", ".join(other for other in DECODERS if DECODERS[other].min_maps <= len(channels))
         raise UserError(
@@ -366,12 +396,12 @@ def check_pair(
             f"MODEL.fc_dim is {fc_dim}, but {arch_encoder} ends with {channels[-1]} channels. "
             f"Set MODEL.fc_dim {channels[-1]}."
         )
-    index = decoder.stride_map(decoder_style(name, options=options))
+    index = decoder.stride_map(style)
     if not -len(strides) <= index < len(strides):
         raise UserError(
             f"MODEL.decoder_options: maps begins with {index}, but {arch_encoder} gives {len(strides)} maps."
         )
-    stride = strides[index]
+    stride = decoder.stride_of(strides, style)
     if rate != stride:
         raise UserError(
             f"DATASET.segm_downsampling_rate is {rate}, but {name} on {arch_encoder} predicts at stride "

@@ -21,6 +21,7 @@ from ..inference.network import input_channels
 from ..inference.predict import Settings, predict_labels
 from ..models import ModelSpec, SegmentationModule
 from ..models.builder import is_timm
+from ..models.decoders.base import score_stride
 from ..runtime.distributed import ProcessInfo
 from ..runtime.machine import PeakMemory, device_name, synchronize
 from .checks import check_batch, check_recipe
@@ -75,7 +76,7 @@ def profile(
             "arch": model.arch_decoder,
             "parameters": _parameters(module.decoder),
             "flops": flops[1],
-            "stride": encoder.strides[module.decoder.output_map],
+            "stride": score_stride(module.decoder, encoder.strides),
             "classes": model.num_class,
         },
         "score": _score(model, scoring_settings(cfg), device, scored, least_s),
@@ -133,10 +134,11 @@ def _operations(module: SegmentationModule, size: tuple[int, int]) -> tuple[int,
     decoder: Any = module.decoder
     with torch.device("meta"), torch.no_grad():
         with FlopCounterMode(display=False) as of_encoder:
-            maps = encoder(torch.empty(1, input_channels(encoder), *size), return_feature_maps=True)
-        with FlopCounterMode(display=False) as of_decoder:
-            decoder.logits(maps)
-    return of_encoder.get_total_flops(), of_decoder.get_total_flops()
+            encoder(torch.empty(1, input_channels(encoder), *size), return_feature_maps=True)
+        with FlopCounterMode(display=False) as of_both:
+            decoder.logits(decoder.features(encoder, torch.empty(1, input_channels(encoder), *size)))
+    flops = of_encoder.get_total_flops()
+    return flops, of_both.get_total_flops() - flops
 
 
 def _score(
