@@ -19,16 +19,27 @@ from .list_forms import other_form
 
 _SHOWN = 3  # problems spelled out in a message; the rest are counted
 _LONGEST_SIDE = 2**31 - 1
+_WINDOW = ("left", "top", "width", "height")  # the keys that a window of a scene has
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of a list. Optional keys that the line lacks are '' or 0. Sizes are in pixels."""
+    """One line of a list. Optional keys that the line lacks are '' or 0. Sizes are in pixels.
+
+    With ``left`` and ``top``, it is a window of a scene and its label, of size ``width`` and
+    ``height``. Without them, both are -1.
+    """
 
     fpath_img: str
     fpath_segm: str = ""
     width: int = 0
     height: int = 0
+    left: int = -1
+    top: int = -1
+
+    @property
+    def is_window(self) -> bool:
+        return self.left >= 0
 
 
 class Records(Sequence[Record]):
@@ -39,7 +50,13 @@ class Records(Sequence[Record]):
     """
 
     def __init__(
-        self, name: str, from_file: bool, text: torch.Tensor, bounds: torch.Tensor, numbers: torch.Tensor
+        self,
+        name: str,
+        from_file: bool,
+        text: torch.Tensor,
+        bounds: torch.Tensor,
+        numbers: torch.Tensor,
+        places: torch.Tensor,
     ) -> None:
         """
         Args:
@@ -48,12 +65,14 @@ class Records(Sequence[Record]):
             text: all paths, concatenated, in UTF-8; (bytes,) uint8.
             bounds: start of the image's path, its end, end of the label's path; (N, 3) int64.
             numbers: width, height, line number; (N, 3) int32.
+            places: left, top; (N, 2) int32, or (0, 2) if no record is a window.
         """
         self.name = name
         self._from_file = from_file
         self._text = text
         self._bounds = bounds
         self._numbers = numbers
+        self._places = places
 
     def __len__(self) -> int:
         return len(self._bounds)
@@ -64,15 +83,24 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice) -> "Records": ...
     def __getitem__(self, index: int | slice) -> "Record | Records":
         if isinstance(index, slice):
-            return Records(self.name, self._from_file, self._text, self._bounds[index], self._numbers[index])
+            return self._chosen(index)
         start, middle, end = self._bounds[index].tolist()
         width, height, _ = self._numbers[index].tolist()
-        return Record(self._path(start, middle), self._path(middle, end), width, height)
+        left, top = self._places[index].tolist() if len(self._places) else (-1, -1)
+        return Record(self._path(start, middle), self._path(middle, end), width, height, left, top)
 
     def take(self, rows: Sequence[int]) -> "Records":
         """The records at these indices, in this order."""
-        chosen = torch.tensor(rows, dtype=torch.int64)
-        return Records(self.name, self._from_file, self._text, self._bounds[chosen], self._numbers[chosen])
+        return self._chosen(torch.tensor(rows, dtype=torch.int64))
+
+    def _chosen(self, rows: slice | torch.Tensor) -> "Records":
+        places = self._places[rows] if len(self._places) else self._places
+        parts = self._text, self._bounds[rows], self._numbers[rows], places
+        return Records(self.name, self._from_file, *parts)
+
+    def has_windows(self) -> bool:
+        """Whether any record is a window of a scene."""
+        return bool(len(self._places))
 
     def _path(self, start: int, end: int) -> str:
         return self._text[start:end].numpy().tobytes().decode("utf-8", "surrogatepass")
@@ -85,7 +113,9 @@ class Records(Sequence[Record]):
         if self._from_file:
             by_line = {number: _parse(line) for number, line in _lines(Path(self.name))}
             return [by_line[self.number(index)] for index in range(len(self))]
-        return [{key: value for key, value in asdict(record).items() if value} for record in self]
+        return [
+            {key: value for key, value in asdict(record).items() if _is_given(key, value)} for record in self
+        ]
 
     def is_portrait(self) -> np.ndarray:
         """Whether each image is taller than wide; (N,) bool. A square counts as landscape."""
@@ -136,7 +166,8 @@ def read_records(
     else:
         raise TypeError(f"odgt is a {type(odgt).__name__}; it must be a path or a list of records.")
 
-    text, bounds, numbers = bytearray(), array("q"), array("i")
+    text, bounds, numbers, places = bytearray(), array("q"), array("i"), array("i")
+    windows = False
     problems: list[str] = []
     total = bad = 0
     for number, entry in entries:
@@ -159,6 +190,8 @@ def read_records(
         text += label
         bounds.extend((start, start + len(image), len(text)))
         numbers.extend((record.width, record.height, number))
+        places.extend((record.left, record.top))
+        windows |= record.is_window
     if bad and not on_unusable:
         more = f"; ... and {bad - _SHOWN} more" if bad > _SHOWN else ""
         raise UserError(f"{name}: {bad} of {total} {unit}s unusable: {'; '.join(problems)}{more}.")
@@ -170,6 +203,7 @@ def read_records(
         _tensor(text, torch.uint8),
         _tensor(bounds, torch.int64).view(-1, 3),
         _tensor(numbers, torch.int32).view(-1, 3),
+        _tensor(places if windows else array("i"), torch.int32).view(-1, 2),
     )
 
 
@@ -227,12 +261,19 @@ def _record(entry: Any, required: Sequence[str], optional: Sequence[str], inside
         if key not in entry:
             raise _UnusableError(f'has no "{key}"')
     keys = [*required, *(key for key in optional if key in entry)]
+    if (inside_root or "fpath_segm" in required) and all(key in entry for key in _WINDOW):
+        keys = list(dict.fromkeys([*keys, *_WINDOW]))
     record = Record(**{key: _value(entry[key], key) for key in keys})
     if inside_root:
         for key, path in (("fpath_img", record.fpath_img), ("fpath_segm", record.fpath_segm)):
             if _leaves_root(path):
                 raise _UnusableError(f'has {path!r} for "{key}", which leads out of the root folder')
     return record
+
+
+def _is_given(key: str, value: Any) -> bool:
+    """Whether a line has a key, to judge by the value in its record."""
+    return bool(value >= 0 if key in ("left", "top") else value)
 
 
 def _leaves_root(path: str) -> bool:
@@ -272,6 +313,8 @@ def _value(value: Any, key: str) -> Any:
             raise _UnusableError(f'has {value!r} for "{key}", which is not a path')
         return fspath(value)
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not 1 <= value <= _LONGEST_SIDE:
-        raise _UnusableError(f'has {value!r} for "{key}", which is not a whole number of pixels above 0')
+    least = 0 if key in ("left", "top") else 1
+    if not whole or not least <= value <= _LONGEST_SIDE:
+        allowed = "above 0" if least else "of at least 0"
+        raise _UnusableError(f'has {value!r} for "{key}", which is not a whole number of pixels {allowed}')
     return int(value)

@@ -1,5 +1,6 @@
 """From a foreign checkpoint to a folder as train.py writes it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import get_defaults, with_keys
@@ -7,7 +8,7 @@ from ..config.allowed import Options
 from ..data.classes import write_classes
 from ..errors import UserError
 from ..inference.foreign import foreign_classes, foreign_keys
-from ..models.foreign import ForeignModel, convert, located, read_source
+from ..models.foreign import NO_BASE, ForeignModel, convert, located, read_source
 from ..models.weights.checkpoint import epoch_path, save_atomically
 from ..models.weights.packed import is_packed
 from .staging import check_empty, staged
@@ -16,13 +17,15 @@ from .unpack import unpack
 _EPOCH = 1
 
 
-def import_model(source: str, out: str | Path, config: str | None = None) -> str:
+def import_model(source: str, out: str | Path, config: str | None = None, base: str | None = None) -> str:
     """Write a foreign model to a folder, whole or not at all.
 
     Args:
         source: a file, a folder, or ``hf:ORG/NAME``.
         out: the folder to write, which must not exist or be empty.
         config: see `read_source`.
+        base: the model to whose weights those of ``source`` are differences: a file, a folder, or
+            ``hf:ORG/NAME``; "none" if they are the weights themselves.
 
     Returns: a report on the model.
     Raises: UserError if the source cannot be imported, or the folder cannot be written.
@@ -31,10 +34,15 @@ def import_model(source: str, out: str | Path, config: str | None = None) -> str
     check_empty(out)
     path = located(source)
     if is_packed(path):
-        if config:
-            raise UserError(f"{path} is a packed model, which holds its config. Omit --config.")
+        if config or base:
+            raise UserError(f"{path} is a packed model, which is complete. Omit --config and --base.")
         return unpack(path, out)
-    model = convert(read_source(path, config))
+    found = read_source(path, config)
+    if base == NO_BASE:
+        found = replace(found, complete=True)
+    elif base:
+        found = replace(found, base=read_source(located(base)))
+    model = convert(found)
     text = _config(model, out) if model.decoder else ""
     with staged(out) as folder:
         if model.decoder is None:
@@ -56,9 +64,9 @@ def _report_on_encoder(model: ForeignModel, source: str, out: Path) -> str:
     options = Options().read(model.encoder.options)
     options = f" MODEL.encoder_options '{options}'" if options else ""
     return (
-        f"{source}: a classifier, whose encoder {model.encoder.arch} is in {out / 'encoder.pth'}. Start a "
-        f"training from it: MODEL.arch_encoder {model.encoder.arch}{options} MODEL.weights_encoder "
-        f"{out / 'encoder.pth'}"
+        " ".join([f"{source}: {model.family}, whose encoder is in {out / 'encoder.pth'}.", *model.notes])
+        + f" Start a training from it: MODEL.arch_encoder {model.encoder.arch}{options} "
+        f"MODEL.weights_encoder {out / 'encoder.pth'}"
     )
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from ..data.classes import ClassTable, load_classes, numbered_classes, palette
 from ..errors import UserError
 from ..models import SegmentationModule
+from ..models.builder import QUERY_DECODERS
 from ..models.foreign import PREFIX, ForeignModel, convert, files_of_source, located, read_source
 from ..models.weights.checkpoint import newest_epoch
 from ..models.weights.packed import is_packed
@@ -28,6 +29,20 @@ _RECIPE = {
     "TRAIN.lr_pow": 1.0,
     "TRAIN.warmup_iters": 1500,
     "TRAIN.warmup_factor": 1e-6,
+}
+
+
+# That of EoMT.
+_RECIPE_OF_QUERIES = {
+    "TRAIN.loss": "mask_classification",
+    "TRAIN.optim": "AdamW",
+    "TRAIN.lr_encoder": 1e-4,
+    "TRAIN.lr_decoder": 1e-4,
+    "TRAIN.layer_decay": 0.8,
+    "TRAIN.weight_decay": 0.05,
+    "TRAIN.clip_grad_norm": 0.01,
+    "TRAIN.warmup_iters": 500,
+    "TRAIN.encoder_delay": 500,
 }
 
 
@@ -113,6 +128,10 @@ def foreign_keys(model: ForeignModel, folder: Path, classes: str | Path = "") ->
         keys["TRAIN.deep_sup_scale"] = model.aux_weight
     if spec.arch_encoder.startswith(_TRANSFORMERS):
         keys |= _RECIPE
+    if model.tile:
+        keys["INFERENCE.tile"] = model.tile
+    if spec.arch_decoder in QUERY_DECODERS:
+        keys |= _RECIPE_OF_QUERIES
     return keys
 
 

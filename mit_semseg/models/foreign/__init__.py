@@ -4,12 +4,14 @@
 encoder and a decoder of this package with their options, and renames the weights.
 """
 
+from .eomt import NO_BASE
 from .families import convert
 from .hub import PREFIX, located
 from .model import ForeignModel, ForeignPart
 from .source import Source, files_of_source, read_source
 
 __all__ = [
+    "NO_BASE",
     "PREFIX",
     "ForeignModel",
     "ForeignPart",

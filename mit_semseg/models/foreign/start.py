@@ -23,25 +23,26 @@ def load_any_weights(
     arch: str,
     options: Mapping[str, Any],
     fresh: Collection[str] = (),
+    adapt: bool = False,
 ) -> None:
     """Load a checkpoint of this package, or one part of a model of another program, into a module.
 
     Args:
         source: as for `load_weights`; or a file, a folder or ``hf:ORG/NAME`` as for ``mit-semseg import``.
-        part, arch, fresh: as for `load_weights`.
+        part, arch, fresh, adapt: as for `load_weights`.
         options: those of the module that are not the defaults.
 
     Raises: UserError if the source cannot be read or does not fit.
     """
     if source.startswith(PREFIX) or Path(source).is_dir():
-        _fit(module, convert(read_source(located(source))), source, part, arch, options, fresh)
+        _fit(module, convert(read_source(located(source))), source, part, arch, options, fresh, adapt)
         return
     try:
-        prefix = load_weights(module, source, part=part, arch=arch, fresh=fresh)
+        prefix = load_weights(module, source, part=part, arch=arch, fresh=fresh, adapt=adapt)
     except UserError as error:
         if (model := _foreign(Path(source))) is None:
             raise error from None
-        _fit(module, model, source, part, arch, options, fresh)
+        _fit(module, model, source, part, arch, options, fresh, adapt)
         return
     # Names of some models of other programs fit without a change, and only their config tells them apart.
     if prefix and (model := _foreign(Path(source))) is not None:
@@ -68,12 +69,13 @@ def _fit(
     arch: str,
     options: Mapping[str, Any],
     fresh: Collection[str],
+    adapt: bool,
 ) -> None:
     given = model.encoder if part == "encoder" else model.decoder
     if given is None:
         raise UserError(f"{source}: a {model.family} of a classifier, which has no decoder.")
     try:
-        fit_weights(module, given.weights, source, part=part, arch=arch, fresh=fresh)
+        fit_weights(module, given.weights, source, part=part, arch=arch, fresh=fresh, adapt=adapt)
     except UserError as error:
         if what := _difference(model, source, part, arch, options):
             raise UserError(f"{error} {what}.") from None
