@@ -791,7 +791,7 @@ KEYS = (
         ("side_by_side",),
         Names(),
         "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`; "
-        "for GeoTIFFs also polygons, `geojson` or `gpkg`.",
+        "for labelling tools `coco`, `cvat`, `labelme`; for GeoTIFFs also polygons, `geojson` or `gpkg`.",
     ),
     Key(
         "TEST.legend",

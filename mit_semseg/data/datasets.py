@@ -112,9 +112,7 @@ class _Listed(BaseDataset):
         return read_pair(*files, self.coding, self.bands)
 
     def label_values(self, row: int) -> np.ndarray:
-        """The values of a record's label as its file has them, (H, W).
-
-        If some have no data, the others, (1, N).
+        """A record's label as its file has it, (H, W); if some pixels have no data, the others, (1, N).
 
         Raises: UserError if it cannot be read.
         """

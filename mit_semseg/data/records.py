@@ -261,7 +261,7 @@ def _record(entry: Any, required: Sequence[str], optional: Sequence[str], inside
         if key not in entry:
             raise _UnusableError(f'has no "{key}"')
     keys = [*required, *(key for key in optional if key in entry)]
-    if "fpath_segm" in required and all(key in entry for key in _WINDOW):
+    if (inside_root or "fpath_segm" in required) and all(key in entry for key in _WINDOW):
         keys = list(dict.fromkeys([*keys, *_WINDOW]))
     record = Record(**{key: _value(entry[key], key) for key in keys})
     if inside_root:

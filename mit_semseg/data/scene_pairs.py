@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 from .band_images import BandImage
-from .bands import Bands
+from .bands import Bands, BandSelection, Pixels
 from .label_values import LabelCoding
 from .labels import standard_values
 from .records import Record
@@ -55,11 +55,18 @@ def read_region(
     return BandImage(pixels, None if valid.all() else ~valid), values
 
 
-def label_values(label: Path, region: Region) -> np.ndarray:
-    """The values of a label's window as the file has them, (h, w).
+def read_bands_region(image: Path, region: Region, selection: BandSelection) -> Pixels:
+    """The selected bands of a scene's window, as `BandSelection.read` gives those of a file.
 
-    If some have no data, the others, (1, n).
+    Raises: UserError if the file cannot be used, or does not have the bands or the window.
     """
+    scene = _open_raster(image, os.getpid())
+    _check_inside(region, scene)
+    return scene.select(region.rows, region.columns, selection)[0]
+
+
+def label_values(label: Path, region: Region) -> np.ndarray:
+    """A label's window as the file has it, (h, w); if some pixels have no data, the others, (1, n)."""
     scene = _open_label(label, os.getpid())
     _check_inside(region, scene)
     values, valid = scene.read(*region)
@@ -85,6 +92,11 @@ def open_scenes(image: Path, label: Path) -> ScenePair:
 def _open_pair(image: Path, label: Path, bands: Bands | None, process: int) -> tuple[Scene, LabelScene]:
     open_scenes(image, label)
     return Scene(image, bands), _open_label(label, process)
+
+
+@lru_cache(maxsize=_OPEN)
+def _open_raster(image: Path, process: int) -> Raster:
+    return Raster(image)
 
 
 @lru_cache(maxsize=_OPEN)

@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import UserError
 from ..runtime.packages import require
-from .bands import Bands
+from .bands import Bands, BandSelection, Pixels
 from .files import naming
 
 T = TypeVar("T")
@@ -109,6 +109,22 @@ class Raster:
         """Whether the file has a reference system or a transform."""
         return self.crs is not None or not self.transform.is_identity
 
+    def select(
+        self, rows: Span, columns: Span, selection: BandSelection, shape: tuple[int, int] | None = None
+    ) -> tuple[Pixels, np.ndarray]:
+        """The selected bands of a window, and where the file's mask says that there are data, (h, w) bool.
+
+        All bands are read, because GDAL decodes them together.
+
+        Raises: SceneError as `Scene.read`, and if the file does not have the bands.
+        """
+        values, valid = self._read_bands(list(range(1, self._file.count + 1)), rows, columns, shape)
+        try:
+            pixels = selection.select(values.transpose(1, 2, 0), self.path, self._file.nodata)
+        except UserError as error:
+            raise SceneError(str(error)) from None
+        return pixels, valid
+
     def _read_bands(
         self, bands: list[int], rows: Span, columns: Span, shape: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -179,8 +195,7 @@ class Scene(Raster):
     def __init__(self, path: str | PathLike[str], bands: Bands | None = None) -> None:
         super().__init__(path)
         self.bands = bands
-        # With bands, all are read: GDAL decodes them together, and `Bands` selects.
-        self._bands = self._rgb_bands() if bands is None else list(range(1, self._file.count + 1))
+        self._rgb = self._rgb_bands() if bands is None else []
         self._palette = self._find_palette() if bands is None else None
 
     def read(self, rows: Span, columns: Span) -> Window:
@@ -203,20 +218,17 @@ class Scene(Raster):
         return found.pixels if self.bands is None else self.bands.picture(found.pixels, ~found.valid)
 
     def _read(self, rows: Span, columns: Span, shape: tuple[int, int] | None) -> Window:
-        values, valid = self._read_bands(self._bands, rows, columns, shape)
         if self.bands is not None:
-            return self._of_bands(self.bands, values.transpose(1, 2, 0), valid)
+            return self._of_bands(rows, columns, shape, self.bands)
+        values, valid = self._read_bands(self._rgb, rows, columns, shape)
         if self._palette is not None:
             return Window(self._palette[values[0]], valid)
         if len(values) == 1:
             values = np.repeat(values, 3, axis=0)
         return Window(np.ascontiguousarray(values.transpose(1, 2, 0)), valid)
 
-    def _of_bands(self, bands: Bands, values: np.ndarray, valid: np.ndarray) -> Window:
-        try:
-            pixels = bands.select(values, self.path, self._file.nodata)
-        except UserError as error:
-            raise SceneError(str(error)) from None
+    def _of_bands(self, rows: Span, columns: Span, shape: tuple[int, int] | None, bands: Bands) -> Window:
+        pixels, valid = self.select(rows, columns, bands, shape)
         if pixels.without_data is not None:
             valid = valid & ~pixels.without_data
         return Window(bands.unit(pixels), valid)
@@ -248,7 +260,7 @@ class Scene(Raster):
 
     def _find_palette(self) -> np.ndarray | None:
         """The colours of a palette, (256, 3) uint8; None without one."""
-        if len(self._bands) > 1 or self._file.colorinterp[0].name != "palette":
+        if len(self._rgb) > 1 or self._file.colorinterp[0].name != "palette":
             return None
         table = np.zeros((256, 3), np.uint8)
         for value, color in self._file.colormap(1).items():

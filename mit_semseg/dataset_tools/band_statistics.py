@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ..data.bands import BandSelection
 from ..data.loader import loading
 from ..data.records import Records, read_records
+from ..data.scene_pairs import read_bands_region, region_of
 from ..errors import UserError
 from ..runtime.machine import cpu_count
 
@@ -61,7 +62,12 @@ class _Sampler:
     def __call__(self, row: int) -> dict[str, Any]:
         """What is known of an image: a sample of values (n, C) with NaN for missing ones, and its "
         "extremes."""
-        values, absent = self._selection.read(Path(self._root, self._records[row].fpath_img))
+        record = self._records[row]
+        image = Path(self._root, record.fpath_img)
+        if record.is_window:
+            values, absent = read_bands_region(image, region_of(record), self._selection)
+        else:
+            values, absent = self._selection.read(image)
         channels = values.shape[2]
         flat = values.reshape(-1, channels)
         hidden = None if absent is None else absent.reshape(-1, channels)

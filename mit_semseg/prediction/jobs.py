@@ -11,15 +11,14 @@ from ..data.files import is_video, naming
 from ..errors import UserError
 from ..inference.fingerprint import Fingerprint, difference
 from ..inference.pictures import is_own_picture
-from ..report.predictions import card_key
 from ..runtime.files import state_of
 from ..runtime.output_paths import unique_paths
+from .collected import COLLECTED, PAGE, known_parts
 from .inputs import Input
 from .manifest import Made, Manifest, State
-from .page import NAME as PAGE_NAME
-from .page import known_cards
+from .tools.labelme import is_untouched
 from .video_reader import is_own_video, open_video
-from .writers import LABELS, OUTPUTS, PAGE
+from .writers import LABELS, OUTPUTS
 
 _AS_IMAGES = ", or save the frames as images"
 _KINDS = {  # of inputs: a noun, its plural, and what else to do if they lack an output
@@ -36,11 +35,18 @@ class Job:
 
     Attributes:
         state: of the input before it is read; None for a camera, or if it does not exist.
+        name: of the input in files of labelling tools: its path below the folder that was searched, or its
+            whole path if that is the name of several inputs.
     """
 
     input: Input
     targets: dict[str, Path]
     state: State = None
+    name: str = ""
+
+    def key(self, output: str) -> str:
+        """Of the input's part in a file of `COLLECTED`."""
+        return COLLECTED[output].key(self.input.path, self.name)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Jobs:
         done: the numbers of the jobs that an earlier run has done.
         problems: a sentence for each job that cannot be done, or was done in part, by its number.
         own_results: how many of the inputs were skipped because test.py had made them.
+        kept: the files of LabelMe that people have drawn or corrected, which are kept as they are.
         again: how many jobs are done again, by the reason, a sentence on these inputs.
     """
 
@@ -59,6 +66,7 @@ class Jobs:
     done: frozenset[int]
     problems: dict[int, str]
     own_results: int = 0
+    kept: tuple[Path, ...] = ()
     again: Counter[str] = field(default_factory=Counter)
 
     def pending(self) -> list[int]:
@@ -95,8 +103,8 @@ def find_jobs(
     if len(problems) == len(inputs):
         raise UserError(problems[0])
     recorded = Manifest(folder).made() if resume else {}
-    files_of = [[name for name in names if name != PAGE] for names in outputs_of]
-    suffixes = [[_suffix(each, name) for name in files] for each, files in zip(inputs, files_of, strict=True)]
+    files, kept = _files_to_write(inputs, outputs_of, folder)
+    suffixes = [[_suffix(each, name) for name in of_one] for each, of_one in zip(inputs, files, strict=True)]
     own = {made.path for outputs in recorded.values() for made in outputs.values()}
     paths = unique_paths(
         [each.path for each in inputs],
@@ -105,20 +113,28 @@ def find_jobs(
         folder,
         lambda path: path in own or _is_foreign(path),
     )
-    cards = known_cards(folder) if resume and PAGE in outputs else set()
+    collected = [name for name in outputs if name in COLLECTED]
+    parts = {name: known_parts(folder, name) if resume else set() for name in collected}
+    names = Counter(each.relative for each in inputs)
     jobs, done, again = [], set(), Counter[str]()
-    for k, (each, files, new) in enumerate(zip(inputs, files_of, paths, strict=True)):
+    for k, (each, new) in enumerate(zip(inputs, paths, strict=True)):
         state = state_of(each.path) if each.kind != "camera" else None
         old = recorded.get(each.identity, {})
-        kept = {name: made.path for name, made in old.items() if made.path and not _is_of_others(made.path)}
-        jobs.append(
-            Job(each, {name: kept.get(name, path) for name, path in zip(files, new, strict=True)}, state)
-        )
-        if not old or k in problems:
+        own_paths = {
+            name: made.path for name, made in old.items() if made.path and not _is_of_others(made.path)
+        }
+        targets = {name: own_paths.get(name, path) for name, path in zip(files[k], new, strict=True)}
+        name = each.relative.as_posix() if names[each.relative] == 1 else Path(each.path).as_posix()
+        job = Job(each, targets, state, name)
+        jobs.append(job)
+        if not targets and not collected:
+            done.add(k)
+        if not old or k in problems or k in done:
             continue
-        if PAGE in old and card_key(each.path) not in cards:
-            del old[PAGE]
-        reason = _reason_to_repeat(old, outputs_of[k], state, fingerprint)
+        for output in collected:
+            if output in old and job.key(output) not in parts[output]:
+                del old[output]
+        reason = _reason_to_repeat(old, [*targets, *collected], state, fingerprint)
         if reason:
             again[reason] += 1
             continue
@@ -126,7 +142,27 @@ def find_jobs(
         for made in old.values():
             if made.problem:
                 problems[k] = made.problem
-    return Jobs(jobs, frozenset(done), problems, len(found) - len(inputs), again)
+    return Jobs(jobs, frozenset(done), problems, len(found) - len(inputs), tuple(kept), again)
+
+
+def _files_to_write(
+    inputs: Sequence[Input], outputs_of: Sequence[Sequence[str]], folder: Path
+) -> tuple[list[list[str]], list[Path]]:
+    """The outputs of each input that are files of their own, and the files of LabelMe to keep.
+
+    LabelMe finds the labels of an image by their name, so those of a person stay, and are not joined by
+    another file.
+    """
+    files, kept = [], []
+    for each, outputs in zip(inputs, outputs_of, strict=True):
+        own = [name for name in outputs if name not in COLLECTED]
+        if "labelme" in own and each.kind == "image":
+            path = (folder / each.relative).with_suffix(OUTPUTS["labelme"].suffix)
+            if path.exists() and not is_untouched(path):
+                own.remove("labelme")
+                kept.append(path)
+        files.append(own)
+    return files, kept
 
 
 def _reason_to_repeat(
@@ -170,8 +206,9 @@ def is_result(path: str) -> bool:
         if suffix and not suffix.endswith((".png", ".tif"))
     )
     return (
-        name == PAGE_NAME
+        name in {kind.file for kind in COLLECTED.values()}
         or name.endswith(tuple(others))
+        or (path.endswith(OUTPUTS["labelme"].suffix) and is_untouched(Path(path)))
         or (is_video(path) and _is_own(Input(path, "video", Path())))
     )
 
@@ -182,6 +219,8 @@ def _is_foreign(path: Path) -> bool:
         return False
     if path.suffix in (".png", ".tif"):
         return not is_own_picture(path)
+    if path.suffix == OUTPUTS["labelme"].suffix:
+        return not is_untouched(path)
     return path.suffix == ".mp4" and not is_own_video(path)
 
 
@@ -190,6 +229,8 @@ def _is_of_others(path: Path) -> bool:
     if not _is_foreign(path):
         return False
     try:
+        if path.suffix == OUTPUTS["labelme"].suffix:
+            return True
         if path.suffix == ".mp4":
             with open_video(str(path)):
                 return True
@@ -209,9 +250,9 @@ def _without_outputs(inputs: Sequence[Input], outputs: Sequence[str]) -> dict[in
     """A sentence for each input, by its number, whose kind does not have one of the outputs."""
     problems = {}
     for k, each in enumerate(inputs):
-        refused = [name for name in outputs if name != PAGE and not _suffix(each, name)]
+        refused = [name for name in outputs if not _has(each, name)]
         if refused:
-            possible = ", ".join(name for name in OUTPUTS if name != PAGE and _suffix(each, name))
+            possible = ", ".join(name for name in OUTPUTS if name != PAGE and _has(each, name))
             is_kind, kinds, hint = _KINDS[each.kind]
             source = f"Camera {each.path}" if each.kind == "camera" else each.path
             problems[k] = (
@@ -219,6 +260,11 @@ def _without_outputs(inputs: Sequence[Input], outputs: Sequence[str]) -> dict[in
                 f"{PAGE}. Change TEST.output{hint}."
             )
     return problems
+
+
+def _has(each: Input, name: str) -> bool:
+    """Whether inputs of this kind have an output."""
+    return name == PAGE or (name in COLLECTED and each.kind == "image") or bool(_suffix(each, name))
 
 
 def _suffix(each: Input, name: str) -> str:

@@ -67,7 +67,7 @@ def predict_scene(
         return str(error)
     labels = raster.overview if overview else np.full((1, 1), -1)
     prediction = Prediction(shown_pixels, labels, predictor.table, legend=predictor.legend)
-    write(prediction, pictures)
+    write(prediction, pictures, recorder.shapes)
     shares = raster.counts[1:] / max(1, raster.counts[1:].sum())
     recorder.add(job, job.input.path, prediction, shares)
     return ""

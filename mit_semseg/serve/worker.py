@@ -107,7 +107,7 @@ class _Worker:
         from ..data.in_memory import to_rgb
 
         try:
-            with open_upload(job.data) as image:
+            with open_upload(job.data, decode=True) as image:
                 return to_rgb(image, UPLOAD)
         except Refusal as refusal:
             self._refuse(job, refusal.status, str(refusal))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from scene_files import METRES, ORIGIN, landscape, transform_of, write_scene
 
 rasterio = pytest.importorskip("rasterio")
@@ -104,3 +105,31 @@ def test_without_coordinates_each_scene_has_its_own_areas(call, tmp_path):
     outcome = call("data", "scenes", image, mask, tmp_path / "out", "--window", 32, "--area", 1)
     assert outcome.code == 0, outcome.err
     assert "3 of 16 areas of 32 x 32 pixels validate." in outcome.out
+
+
+def test_windows_of_scenes_with_bands_have_statistics_train_and_segment_a_scene(call, sources, tiny):
+    rng = np.random.Generator(np.random.Philox(5))
+    label, _ = landscape(96, 128)
+    values = (label[..., None] * (900, 500, 300, 700)).astype(np.uint16) + rng.integers(0, 99, (96, 128, 4))
+    image = write_scene(sources / "a.tif", values.astype(np.uint16))
+    mask = write_scene(sources / "a_label.tif", label)
+    assert call("data", "scenes", image, mask, sources / "out", "--window", 32, "--area", 1).code == 0
+    (sources / "bands.yaml").write_text("DATASET: {channels: 3, bands: [4, 1, 2]}")
+    bands = ("--cfg", sources / "out" / "config.yaml", "--cfg", sources / "bands.yaml")
+    outcome = call("data", "stats", *bands, "--workers", 0, "--out", sources / "stats.yaml")
+    assert outcome.code == 0, outcome.err
+    mean = yaml.safe_load((sources / "stats.yaml").read_text())["DATASET"]["mean"]
+    assert mean[1] > mean[0] > mean[2]
+    shared = ("--cfg", tiny.config, *bands, "--cfg", sources / "stats.yaml", "DIR", sources / "run")
+    outcome = call("train", "--gpus", "cpu", *shared, "TRAIN.num_epoch", 1, "TRAIN.epoch_iters", 1)
+    assert outcome.code == 0, outcome.err
+    outcome = call("test", "--imgs", image, "--gpu", "cpu", *shared, "TEST.result", sources / "made")
+    assert outcome.code == 0, outcome.err
+    with rasterio.open(sources / "made" / "a_labels.tif") as file:
+        made = file.read(1)
+    np.save(sources / "plain.npy", values.astype(np.uint16))
+    plain = ("DATASET.imgSizes", "(96,)", "DATASET.imgMaxSize", 128, "TEST.output", "labels")
+    words = (*shared, "TEST.result", sources / "made", *plain)
+    assert call("test", "--imgs", sources / "plain.npy", "--gpu", "cpu", *words).code == 0
+    with Image.open(sources / "made" / "plain_labels.png") as expected:
+        np.testing.assert_array_equal(made, np.asarray(expected))

@@ -17,6 +17,7 @@ from ...data.label_files import LabelError, nodata_of, unread_lossy_format, valu
 from ...data.label_values import count_classes
 from ...data.orientation import orientation_of
 from ...runtime.near_names import did_you_mean
+from .alignment import LONG_EDGE, small_borders, small_gray
 
 _LARGEST_FILE = 2 * 2**30  # bytes; an image in a larger file would exceed Pillow's limit of pixels
 _DETAIL = 120  # characters of a decoder's message that are kept
@@ -66,6 +67,8 @@ class FileFacts:
     """Distinct values of a label, ascending, (K,) int64."""
     counts: np.ndarray = field(default_factory=lambda: _NOTHING)
     """Number of pixels of each value, (K,) int64."""
+    small: np.ndarray | None = None
+    """A small picture, (h, w): the image in gray, or the borders in a label, as `alignment` compares them."""
     nodata: int = -1
     """The value of a label that stands for no data, by GDAL's tag, if it occurs. It is not in ``values``."""
     empty: float = 0.0
@@ -167,7 +170,8 @@ def _describe_image(image: Image.Image) -> dict[str, Any]:
     about = _common(image)
     if (bands := hidden_bands(image)) > 1:
         return {**about, "problem": "needs_bands", "detail": f"{bands} bands"}
-    image.draft(None, (1, 1))  # of a JPEG every byte is read, but few pixels are computed
+    # Of a JPEG, every byte is read, but few pixels are computed.
+    image.draft(None, (LONG_EDGE, LONG_EDGE))
     image.load()
     about["orientation"] = orientation_of(image)
     if image.mode == "F" and not unit_range(np.asarray(image)):
@@ -176,15 +180,17 @@ def _describe_image(image: Image.Image) -> dict[str, Any]:
         low, high = image.getextrema()
         if low < 0 or high > 65535:  # type: ignore[operator]
             return {**about, "problem": "image_mode", "detail": f"values from {low} to {high}"}
-    return about
+    return {**about, "small": small_gray(image)}
 
 
 def _describe_label(image: Image.Image) -> dict[str, Any]:
     about = _common(image)
     try:
-        values, counts = count_classes(values_of(image, "The label"), "The label")
+        pixels = values_of(image, "The label")
+        values, counts = count_classes(pixels, "The label")
     except LabelError as error:
         return {**about, "problem": error.kind, "detail": error.what}
+    about |= {"small": small_borders(pixels)}
     nodata = nodata_of(image)
     if nodata in values:
         kept = values != nodata

@@ -3,10 +3,12 @@
 from contextlib import suppress
 
 import numpy as np
+from PIL import Image
 
 from ...data.bands import BandSelection, Pixels
 from ...data.raster import read_raster
 from ...errors import UserError
+from .alignment import small_gray
 from .decode import FileFacts, content_of, digest_of
 
 _MOST_NAMED = 6  # bands in a detail
@@ -33,7 +35,12 @@ def read_bands(path: str, selection: BandSelection) -> FileFacts:
         return FileFacts("band_missing", str(error).strip(), **about)
     hidden = pixels.without_data
     empty = 0.0 if hidden is None else float(hidden.mean())
-    return FileFacts(**about, empty=empty, constant=_constant(pixels, selection))
+    first = pixels.values[..., 0].astype(np.float32)
+    if pixels.absent is not None:
+        absent = pixels.absent[..., 0]
+        first[absent] = first[~absent].mean() if not absent.all() else 0
+    small = small_gray(Image.fromarray(first))
+    return FileFacts(**about, empty=empty, constant=_constant(pixels, selection), small=small)
 
 
 def hint_at_bands(path: str) -> str:

@@ -1,13 +1,15 @@
 """One pair of files: read in a process that a bad file may kill, then compared with each other."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...data.bands import BandSelection
 from ...data.orientation import Fit, fit, upright_size
 from ...data.raster import is_raster
+from .alignment import LONG_EDGE, Agreement, agreement
 from .decode import FileFacts, read_image, read_label
 from .decode_bands import hint_at_bands, read_bands
+from .near_duplicates import appearance_hash
 
 IMAGE, LABEL = 0, 1
 """Which file of a pair."""
@@ -24,6 +26,10 @@ class PairFacts:
 
     image: FileFacts
     label: FileFacts
+    appearance: bytes = b""
+    """See `appearance_hash`."""
+    agreement: Agreement | None = None
+    """None if nothing can be said, or if the label has not the size of the stored image."""
 
 
 def examine(
@@ -41,7 +47,13 @@ def examine(
     if selection is None and image.problem and is_raster(pair[0]) and (hint := hint_at_bands(pair[0])):
         image = FileFacts("needs_bands", hint, image.digest)
     mark(LABEL)
-    return PairFacts(image, read_label(pair[1]))
+    label = read_label(pair[1])
+    appearance, agrees = b"", None
+    if image.small is not None:
+        appearance = appearance_hash(image.small)
+        if label.small is not None and (image.width, image.height) == (label.width, label.height):
+            agrees = agreement(image.small, label.small, max(image.width, image.height) / LONG_EDGE)
+    return PairFacts(replace(image, small=None), replace(label, small=None), appearance, agrees)
 
 
 def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:

@@ -108,6 +108,12 @@ ISSUE_TYPES = {
         "Divide the images by recording with `mit-semseg data split`.",
         note=True,
     ),
+    "near_duplicate": IssueType(
+        "Images that look like one in another list",
+        "Look at these pairs. If they show the same scene, as frames of a video do, scores on validation are "
+        "too high: keep such images in one list, as with `mit-semseg data split`.",
+        note=True,
+    ),
     "duplicate_record": IssueType(
         "Images listed twice", "Drop the later lines, unless they give an image more weight on purpose."
     ),
@@ -161,6 +167,16 @@ ISSUE_TYPES = {
         "Different images with equal labels",
         "Look at some of them: frames of a video may have equal labels, but mixed-up file names look the "
         "same.",
+        note=True,
+    ),
+    "mirrored": IssueType(
+        "Labels that may be mirrored against their image",
+        "Look at some of them: the borders in the label lie on edges of the image only if it is mirrored.",
+        note=True,
+    ),
+    "moved": IssueType(
+        "Labels that may be shifted against their image",
+        "Look at some of them: the borders in the label lie on edges of the image only if it is moved.",
         note=True,
     ),
     "mostly_unlabelled": IssueType(

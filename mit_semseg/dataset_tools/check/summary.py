@@ -176,6 +176,10 @@ def _issues(
         facts["nothing_labelled"] = tuple(f"{name} has no pixel that belongs to a class." for name in empty)
     if same_list:
         facts["same_list"] = ()
+    facts["moved"] = tuple(
+        f"{name}: all {images} labels together fit better {move}."
+        for name, (images, move) in tally.common_moves().items()
+    )
     if tally.with_bands:
         facts["band_types"] = _band_types(lists)
         facts["nodata"] = _nodata(tally)

@@ -18,7 +18,7 @@ from ...data.raster import is_raster, raster_size
 from ...errors import UserError
 from ..pool import Mark
 from .classes import Recoding
-from .labels import UnknownColorsError
+from .labels import FixableError, UnknownColorsError
 from .release import Assigned, LabelReader, SourcePair
 from .staging import Staging
 
@@ -118,6 +118,8 @@ def convert(conversion: Conversion, pair: SourcePair, mark: Mark) -> Converted |
         return Failure(error.sentence, error.fix)
     except UnknownColorsError as error:
         return Failure(str(error), colors=error.colors)
+    except FixableError as error:
+        return Failure(*error.args)
     except UserError as error:
         return Failure(str(error))
     except OSError as error:
