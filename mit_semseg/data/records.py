@@ -3,8 +3,10 @@
 import json
 import os
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, overload
@@ -14,8 +16,10 @@ import torch
 
 from ..errors import UserError
 from ..runtime.paths import is_possible
+from ..runtime.progress import ProgressCounter
 from .files import missing
 from .list_forms import other_form
+from .record_index import Columns, Index, has_index, indexed
 
 _SHOWN = 3  # problems spelled out in a message; the rest are counted
 _LONGEST_SIDE = 2**31 - 1
@@ -39,24 +43,21 @@ class Records(Sequence[Record]):
     """
 
     def __init__(
-        self, name: str, from_file: bool, text: torch.Tensor, bounds: torch.Tensor, numbers: torch.Tensor
+        self, name: str, from_file: bool, source: Columns | Index, rows: torch.Tensor | None = None
     ) -> None:
         """
         Args:
             name: name of the list in messages.
-            from_file: whether ``numbers`` holds line numbers of a file.
-            text: all paths, concatenated, in UTF-8; (bytes,) uint8.
-            bounds: start of the image's path, its end, end of the label's path; (N, 3) int64.
-            numbers: width, height, line number; (N, 3) int32.
+            from_file: whether ``source.numbers`` holds line numbers of a file.
+            rows: those of ``source`` that are in the sequence, (N,) int64; None for all.
         """
         self.name = name
         self._from_file = from_file
-        self._text = text
-        self._bounds = bounds
-        self._numbers = numbers
+        self._source = source
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self._bounds)
+        return len(self._source.bounds if self._rows is None else self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -64,18 +65,24 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice) -> "Records": ...
     def __getitem__(self, index: int | slice) -> "Record | Records":
         if isinstance(index, slice):
-            return Records(self.name, self._from_file, self._text, self._bounds[index], self._numbers[index])
-        start, middle, end = self._bounds[index].tolist()
-        width, height, _ = self._numbers[index].tolist()
+            return self.take(range(len(self))[index])
+        row = self._row(index)
+        start, middle, end = self._source.bounds[row].tolist()
+        width, height, _ = self._source.numbers[row].tolist()
         return Record(self._path(start, middle), self._path(middle, end), width, height)
 
-    def take(self, rows: Sequence[int]) -> "Records":
+    def take(self, indices: Sequence[int]) -> "Records":
         """The records at these indices, in this order."""
-        chosen = torch.tensor(rows, dtype=torch.int64)
-        return Records(self.name, self._from_file, self._text, self._bounds[chosen], self._numbers[chosen])
+        rows = torch.tensor(indices, dtype=torch.int64)
+        if self._rows is not None:
+            rows = self._rows[rows]
+        return Records(self.name, self._from_file, self._source, rows)
+
+    def _row(self, index: int) -> int:
+        return index if self._rows is None else int(self._rows[index])
 
     def _path(self, start: int, end: int) -> str:
-        return self._text[start:end].numpy().tobytes().decode("utf-8", "surrogatepass")
+        return self._source.text[start:end].numpy().tobytes().decode("utf-8", "surrogatepass")
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The records as dicts: with all keys of their lines if the list is a file, else with the known keys.
@@ -89,7 +96,8 @@ class Records(Sequence[Record]):
 
     def is_portrait(self) -> np.ndarray:
         """Whether each image is taller than wide; (N,) bool. A square counts as landscape."""
-        return (self._numbers[:, 1] > self._numbers[:, 0]).numpy()
+        numbers = self._source.numbers if self._rows is None else self._source.numbers[self._rows]
+        return (numbers[:, 1] > numbers[:, 0]).numpy()
 
     def line(self, index: int) -> str:
         """The line of a record, for messages: ``line 31 of training.odgt``. "" if the list is not a file."""
@@ -97,7 +105,7 @@ class Records(Sequence[Record]):
 
     def number(self, index: int) -> int:
         """The line number of a record, or its position if the list is not a file; from 1."""
-        return int(self._numbers[index, 2])
+        return int(self._source.numbers[self._row(index), 2])
 
 
 def read_records(
@@ -122,20 +130,37 @@ def read_records(
     Raises: UserError if the file cannot be read, is empty or is of another form, or if it has unusable lines
         and there is no ``on_unusable``. The error counts all of them.
     """
+    read = partial(
+        _read, required=required, optional=optional, inside_root=inside_root, on_unusable=on_unusable
+    )
     if isinstance(odgt, str | PathLike):
-        name, unit = fspath(odgt), "line"
+        name, path = fspath(odgt), Path(odgt)
         if not name:
             raise UserError(
                 "The path of a list is empty. Set DATASET.list_train and DATASET.list_val to your lists, or "
                 "write them with: mit-semseg data prepare"
             )
-        entries: Iterable[tuple[int, Any]] = _lines(Path(odgt))
-    elif isinstance(odgt, Iterable) and not isinstance(odgt, Mapping | bytes):
-        name, unit = "the list of records", "record"
-        entries = enumerate(odgt, start=1)
-    else:
-        raise TypeError(f"odgt is a {type(odgt).__name__}; it must be a path or a list of records.")
+        if on_unusable or not has_index(path):
+            return Records(name, True, read(name, "line", _lines(path)))
+        options = {"required": [*required], "optional": [*optional], "inside_root": inside_root}
+        return Records(name, True, indexed(path, options, lambda: read(name, "line", _lines_with_bar(path))))
+    if isinstance(odgt, Iterable) and not isinstance(odgt, Mapping | bytes):
+        name = "the list of records"
+        return Records(name, False, read(name, "record", enumerate(odgt, start=1)))
+    raise TypeError(f"odgt is a {type(odgt).__name__}; it must be a path or a list of records.")
 
+
+def _read(
+    name: str,
+    unit: str,
+    entries: Iterable[tuple[int, Any]],
+    *,
+    required: Sequence[str],
+    optional: Sequence[str],
+    inside_root: bool,
+    on_unusable: Callable[[int, str], None] | None,
+) -> Columns:
+    """The records of numbered entries; see `read_records`. ``unit``: of an entry, in messages."""
     text, bounds, numbers = bytearray(), array("q"), array("i")
     problems: list[str] = []
     total = bad = 0
@@ -164,9 +189,7 @@ def read_records(
         raise UserError(f"{name}: {bad} of {total} {unit}s unusable: {'; '.join(problems)}{more}.")
     if not total:
         raise UserError(f"{name} is empty. It needs one {unit} per image.")
-    return Records(
-        name,
-        unit == "line",
+    return Columns(
         _tensor(text, torch.uint8),
         _tensor(bounds, torch.int64).view(-1, 3),
         _tensor(numbers, torch.int32).view(-1, 3),
@@ -216,6 +239,19 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
 
 
+def _lines_with_bar(path: Path) -> Iterator[tuple[int, bytes]]:
+    """`_lines`, with a bar or log lines that show how much of the file has been read."""
+    megabytes = path.stat().st_size // 10**6
+    read = shown = 0
+    with ProgressCounter(megabytes, "MB", what=f"Reading {path.name}") as counter:
+        for number, line in _lines(path):
+            read += len(line)
+            if read // 10**6 > shown:
+                counter.add(read // 10**6 - shown)
+                shown = read // 10**6
+            yield number, line
+
+
 def _record(entry: Any, required: Sequence[str], optional: Sequence[str], inside_root: bool) -> Record:
     if isinstance(entry, bytes):
         entry = _parse(entry)
@@ -248,7 +284,7 @@ def _leaves_root(path: str) -> bool:
 
 def _parse(line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
+        return _DECODER.decode(line.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError:
         raise _UnusableError("is not UTF-8 text") from None
     except (ValueError, RecursionError):
@@ -263,6 +299,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if value != found[key]:
                 raise _UnusableError(f'has two values for "{key}"')
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _value(value: Any, key: str) -> Any:
