@@ -35,7 +35,7 @@ _COMMANDS = {
     "test": "Segment images with a trained model.",
     "serve": "Segment images over HTTP, and on a page in the browser.",
     "export": "Write a trained model as a file for other runtimes, which takes images of every size.",
-    "data": "Check a dataset, convert one from another layout, or split one into folds.",
+    "data": "Check a dataset, convert one from another layout, split one, or measure its bands.",
     "model": "Show what a config's model costs: parameters, FLOPs, strides, memory, images per second.",
     "runs": "List the runs below a folder, and compare them on a page.",
     "card": "Write the model card of a run, README.md, as model hubs expect it.",
@@ -60,6 +60,11 @@ TEST.output is one or more of
   labels        <name>_labels.png   gray values, k+1 for class k (as in ADE20K); 16 bits beyond 255 classes
   scores        <name>_scores.npz   "probabilities" (classes, height, width) float16, and "names"
   html          predictions.html    one page with all results; it opens offline
+  coco          predictions_coco.json   masks (or polygons, with --simplify) for labelling tools, all images
+  cvat          predictions_cvat.xml    the same as "CVAT for images 1.1"
+  labelme       <name>.json         the same for LabelMe; files that a person has changed are kept
+  geojson       <name>_polygons.geojson, with class and area, for GeoTIFFs; or gpkg (GeoPackage)
+A GeoTIFF is read by windows and gives <name>_labels.tif, a GeoTIFF with its coordinates (docs/geo.md).
 The files are written to TEST.result, which repeats the subfolders of an input folder or pattern. TEST.legend
 True adds the names of the classes below the pictures. Inputs are never overwritten. Pictures that test.py
 wrote to TEST.result are not used as inputs.
@@ -71,7 +76,9 @@ end, the others are done); 2 for a mistake in the command, the config or a check
 _DATA_COMMANDS = {
     "check": "Read every file of a list, and report each problem with how to fix it.",
     "prepare": "Make lists, label files and class tables from datasets of many layouts.",
+    "scenes": "Make lists of windows of GeoTIFFs, split into training and validation by area.",
     "split": "Make folds for cross-validation, with all images of a sequence, site or patient in one fold.",
+    "stats": "Compute the mean, deviation and limits of each band, and write them into a config.",
 }
 _EPILOGS = {"test": _TEST_EPILOG}
 # Commands whose module declares the arguments and runs.
@@ -215,13 +222,13 @@ def _overview() -> argparse.ArgumentParser:
 
 
 def _run_data(words: list[str], prog: str) -> int:
-    from .dataset_tools import split
+    from .dataset_tools import scenes, split, stats
     from .dataset_tools.check import command as check
     from .dataset_tools.prepare import command as prepare
 
     parser = argparse.ArgumentParser(prog=prog, description=_COMMANDS["data"])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {"check": check, "prepare": prepare, "split": split}
+    modules = {"check": check, "prepare": prepare, "scenes": scenes, "split": split, "stats": stats}
     for name, module in modules.items():
         text = _DATA_COMMANDS[name]
         module.add_arguments(commands.add_parser(name, help=text, description=text))
@@ -340,6 +347,21 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             help="skip inputs whose outputs all exist, according to .manifest.jsonl in the output folder",
         )
         parser.add_argument(
+            "--simplify",
+            type=_pixels,
+            metavar="PIXELS",
+            help="coco, labelme and cvat get polygons instead of masks, whose outlines may differ from the "
+            "masks by this distance. The output says what this costs in IoU; 0 costs nothing. Needs OpenCV",
+        )
+        parser.add_argument(
+            "--uncertain",
+            type=_count,
+            metavar="N",
+            default=0,
+            help="rank the images by how unsure the model is, show the N least sure ones first in the page, "
+            "and list them in uncertain.txt",
+        )
+        parser.add_argument(
             "--gpu",
             dest="gpus",
             metavar="DEVICE",
@@ -374,6 +396,16 @@ def _count(text: str) -> int:
     if not (text.isdecimal() and len(text) <= len(str(_LARGEST_COUNT)) and 0 < int(text) <= _LARGEST_COUNT):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_LARGEST_COUNT}")
     return int(text)
+
+
+def _pixels(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= _LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from 0 to {_LARGEST_COUNT}")
+    return value
 
 
 def _load_config(files: list[str] | None, overrides: list[str]) -> "CfgNode":
@@ -429,7 +461,14 @@ def _run(command: str, args: argparse.Namespace) -> int:
 
         if args.gpus is None and devices[0].type == "cuda" and not started_by_torchrun():
             devices = devices[:1]
-        predict(cfg, devices, args.imgs, resume=args.resume)
+        predict(
+            cfg,
+            devices,
+            args.imgs,
+            resume=args.resume,
+            simplify=args.simplify,
+            uncertain=args.uncertain,
+        )
     return 0
 
 

@@ -26,7 +26,8 @@ NAMED = {
     "ade20k-resnet101-upernet": ("resnet101", "upernet", 2048, 32, 4, 50),
     "ade20k-resnet101dilated-ppm_deepsup": ("resnet101dilated", "ppm_deepsup", 2048, 8, 8, 25),
 }
-RECIPES = ("ade20k-mit_b0-segformer",)  # without published weights in this project's form
+# Without published weights in this project's form.
+RECIPES = ("ade20k-mit_b0-segformer", "ade20k-dinov2_large-eomt", "ade20k-dinov3_large-eomt")
 ADE20K = [name for name in CONFIGS if name.startswith("ade20k-") and name not in RECIPES]
 
 

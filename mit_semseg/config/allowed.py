@@ -116,7 +116,7 @@ class Number(Allowed):
 
     @property
     def plural(self) -> str:
-        return f"numbers {self.bounds}"
+        return f"numbers {self.bounds}".rstrip()
 
     @property
     def bounds(self) -> str:
@@ -193,7 +193,7 @@ class Names(Allowed):
 
 @dataclass(frozen=True)
 class ListOf(Allowed):
-    """A list of numbers, each of which ``element`` admits. A single integer is a list of one.
+    """A list of numbers, each of which ``element`` admits. A single number is a list of one.
 
     Attributes:
         length: None for any.
@@ -361,7 +361,7 @@ def _text(value: Any) -> str:
 
 def _tuple(value: Any) -> tuple[Any, ...]:
     value = _parse(value)
-    if type(value) is int:
+    if type(value) in (int, float):
         return (value,)
     if not isinstance(value, list | tuple):
         raise ValueError

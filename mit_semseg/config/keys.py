@@ -206,6 +206,60 @@ KEYS = (
         "One more label value to ignore, such as 255. -1: none.",
     ),
     Key(
+        "DATASET.channels",
+        3,
+        Integer(1, 64),
+        "Channels of the images. 3: 8-bit RGB, unless one of the keys below asks for bands; see "
+        "docs/bands.md.",
+        since="2.1",
+    ),
+    Key(
+        "DATASET.bands",
+        (),
+        ListOf(Integer(1, 65535), optional=True),
+        "Bands of a file to read, in the order of the channels, counted from 1 as by GDAL. Empty: all, as "
+        "many as `channels`.",
+        since="2.1",
+    ),
+    Key(
+        "DATASET.nodata",
+        (),
+        ListOf(Number(), optional=True),
+        "Values that stand for no data, besides NaN and the value that a TIFF file names (GDAL_NODATA).",
+        since="2.1",
+    ),
+    *(
+        Key(
+            name,
+            (),
+            ListOf(number, optional=True),
+            f"{meaning} `mit-semseg data stats` computes it.",
+            since="2.1",
+        )
+        for name, number, meaning in (
+            ("DATASET.mean", Number(), "Mean of each channel, in the units of the files, after clipping."),
+            ("DATASET.std", Number(above=0), "Standard deviation of each channel, likewise."),
+            (
+                "DATASET.clip_low",
+                Number(),
+                "Lower limit of each channel, to which smaller values are clipped.",
+            ),
+            (
+                "DATASET.clip_high",
+                Number(),
+                "Upper limit of each channel, to which larger values are clipped.",
+            ),
+        )
+    ),
+    Key(
+        "DATASET.display_bands",
+        (),
+        ListOf(Integer(1, 65535), optional=True),
+        "Bands that pictures and reports show: one in gray, or three as red, green and blue. Empty: the "
+        "first three, or the first.",
+        since="2.1",
+    ),
+    Key(
         "DATASET.augment",
         "published",
         Text("published, crop, or module:function"),
@@ -231,6 +285,14 @@ KEYS = (
         ListOf(Number(above=0, at_most=1000), length=2, ascending=True),
         "Smallest and largest factor that a size drawn from `imgSizes` is multiplied by. Only with `augment "
         "crop`.",
+    ),
+    Key(
+        "DATASET.window",
+        0,
+        Integer(0, 65536),
+        "Side in pixels of the windows of scenes (GeoTIFFs) that the lists name. `test.py` scales a scene as "
+        "training scales its windows: by `imgSizes / window`. 0: it scales a whole scene to `imgSizes`.",
+        since="2.1",
     ),
     Key(
         "DATASET.on_error",
@@ -502,6 +564,14 @@ KEYS = (
         "Share of the schedule's learning rate at the start of the warm-up.",
     ),
     Key(
+        "TRAIN.encoder_delay",
+        0,
+        Integer(0),
+        "Iterations at the start in which the learning rate of the encoder is 0. Its schedule and warm-up "
+        "begin after them.",
+        since="2.1",
+    ),
+    Key(
         "TRAIN.clip_grad_norm",
         0.0,
         Number(at_least=0),
@@ -518,6 +588,15 @@ KEYS = (
         1e-4,
         Number(at_least=0, at_most=1000),
         "Weight decay of convolutions and linear layers. Biases, norms and position embeddings have none.",
+    ),
+    Key(
+        "TRAIN.layer_decay",
+        1.0,
+        Number(above=0, at_most=1),
+        "Factor on the learning rate from each block of the encoder to the block before it. The last one has "
+        "`TRAIN.lr_encoder`; with 1, all have. For `mit_*`, `swin_*`, `convnext_*`, `dinov2_*`, `dinov3_*` "
+        "and the vision transformers of timm.",
+        since="2.1",
     ),
     Key(
         "TRAIN.deep_sup_scale",
@@ -711,7 +790,8 @@ KEYS = (
         "TEST.output",
         ("side_by_side",),
         Names(),
-        "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`.",
+        "What to write for each input: `side_by_side`, `overlay`, `labels`, `scores`, `html`; "
+        "for labelling tools `coco`, `cvat`, `labelme`; for GeoTIFFs also polygons, `geojson` or `gpkg`.",
     ),
     Key(
         "TEST.legend",

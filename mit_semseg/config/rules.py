@@ -22,6 +22,37 @@ def _padding(cfg: CfgNode) -> Iterator[str]:
         )
 
 
+def _bands(cfg: CfgNode) -> Iterator[str]:
+    data = cfg.DATASET
+    channels, bands = data.channels, data.bands
+    if bands and len(bands) != channels:
+        yield (
+            f"DATASET.bands names {len(bands)} bands, but DATASET.channels is {channels}. Set "
+            f"DATASET.channels {len(bands)}."
+        )
+    if len(set(bands)) < len(bands):
+        yield f"DATASET.bands is {tuple(bands)}, which names a band twice. Remove one of them."
+    wrong = [key for key in ("mean", "std", "clip_low", "clip_high") if len(data[key]) not in (0, channels)]
+    for key in wrong:
+        yield (
+            f"DATASET.{key} has {len(data[key])} numbers, but DATASET.channels is {channels}. Compute the "
+            "statistics of these channels with `mit-semseg data stats`."
+        )
+    if "clip_low" not in wrong and "clip_high" not in wrong:
+        for k, (low, high) in enumerate(zip(data.clip_low, data.clip_high, strict=False), 1):
+            if low >= high:
+                yield f"DATASET.clip_low of channel {k} is {low:g}, which is not below clip_high {high:g}."
+    shown, known = data.display_bands, bands or tuple(range(1, channels + 1))
+    if len(shown) not in (0, 1, 3):
+        yield f"DATASET.display_bands names {len(shown)} bands, but takes one, or three: red, green and blue."
+    missing = [band for band in shown if band not in known]
+    if missing:
+        yield (
+            f"DATASET.display_bands names band {missing[0]}, which the model does not read. It reads "
+            f"{', '.join(map(str, known))}."
+        )
+
+
 def _classifier(cfg: CfgNode) -> Iterator[str]:
     if cfg.MODEL.reset_classifier and not cfg.MODEL.weights_decoder:
         yield (
@@ -158,6 +189,7 @@ def _tiles(cfg: CfgNode) -> Iterator[str]:
 
 _RULES = (
     _padding,
+    _bands,
     _classifier,
     _class_weights,
     _learning_rate,

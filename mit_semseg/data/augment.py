@@ -1,9 +1,9 @@
 """Augmentation beyond that of the published models, as torchvision transforms.
 
-A transform takes an image and its label at the size of their files: a tv_tensors.Image (3, H, W) uint8 and a
-tv_tensors.Mask (H, W) of standard values (0 is no class). It returns both at the size to train
-on. It draws from torch's generator, which is seeded again for every image. Its draws therefore depend only on
-the seed and the position in the schedule.
+A transform takes an image and its label at the size of their files: a tv_tensors.Image (3, H, W) uint8, or
+with bands (C, H, W) float32 from 0 to 1, and a tv_tensors.Mask (H, W) of standard values (0 is no class). It
+returns both at the size to train on. It draws from torch's generator, which is seeded again for every image.
+Its draws therefore depend only on the seed and the position in the schedule.
 """
 
 import importlib
@@ -19,6 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from ..errors import UserError
+from .bands import Bands
 from .resize import fit_size, pick_nearest
 
 Transform = Callable[..., tuple[Tensor, Tensor]]
@@ -95,13 +96,46 @@ class RandomScaledCrop(v2.Transform):
         return v2.functional.resized_crop(inpt, *window[:4], size=list(window.size), antialias=True)
 
 
+class BrightnessContrast(v2.Transform):
+    """The colour jitter of images with bands: brightness and contrast, the same for all bands.
+
+    Values are multiplied by a random factor, and their distance to the mean of the image by another one, each
+    drawn from 1 minus to 1 plus the argument. Values stay from 0 to 1.
+
+    Shape: (C, H, W) float32.
+    """
+
+    def __init__(self, brightness: float, contrast: float) -> None:
+        super().__init__()
+        self.brightness, self.contrast = brightness, contrast
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        factors = (float(torch.empty(1).uniform_(1 - by, 1 + by)) for by in (self.brightness, self.contrast))
+        return dict(zip(("brightness", "contrast"), factors, strict=True))
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if isinstance(inpt, tv_tensors.Mask):
+            return inpt
+        values = (inpt.as_subclass(Tensor) * params["brightness"]).clamp_(0, 1)
+        mean = values.mean((-2, -1), keepdim=True)
+        return tv_tensors.Image(((values - mean) * params["contrast"] + mean).clamp_(0, 1))
+
+
 def crop(opt: Any) -> Transform:
     """The standard recipe: random scale, crop, horizontal flip and colour jitter.
+
+    Saturation and hue exist for red, green and blue only, so images with bands change in brightness and
+    contrast.
 
     Args:
         opt: anything with ``crop_size``, ``imgSizes``, ``imgMaxSize``, ``scale_range``, ``crop_max_share``
             and ``random_flip``, see docs/config.md.
     """
+    jitter: v2.Transform
+    if Bands.of(opt) is None:
+        jitter = v2.ColorJitter(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05)
+    else:
+        jitter = BrightnessContrast(brightness=0.125, contrast=0.5)
     return v2.Compose(
         [
             RandomScaledCrop(
@@ -109,7 +143,7 @@ def crop(opt: Any) -> Transform:
             ),
             v2.RandomHorizontalFlip(0.5 if opt.random_flip else 0.0),
             # Not RandomPhotometricDistort, which also swaps channels and so turns the sky red.
-            v2.RandomApply([v2.ColorJitter(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05)], p=0.8),
+            v2.RandomApply([jitter], p=0.8),
         ]
     )
 
@@ -164,32 +198,34 @@ def augmented(
     """An image and its label, transformed with a seed.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: (H, W, 3) uint8; with bands (H, W, C) float32 from 0 to 1.
         values: standard values of the label, (H, W).
         num_class: largest value that the transformed label may hold; None for any.
 
-    Returns: the image (3, h, w) and the label (h, w).
+    Returns: the image, (3, h, w) uint8 or (C, h, w) float32, and the label (h, w).
     Raises: UserError if the transform returns anything else, or label values that do not stand for a class.
     """
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed the GPUs and so change what dropout draws there.
         torch.default_generator.manual_seed(seed)
-        image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+        given = torch.from_numpy(pixels).permute(2, 0, 1)
+        image = tv_tensors.Image(given)
         found = transform(image, tv_tensors.Mask(torch.from_numpy(values)))
     image, label = found if isinstance(found, tuple | list) and len(found) == 2 else (found, None)
     fits = (
         isinstance(image, Tensor)
         and isinstance(label, Tensor)
-        and image.dtype == torch.uint8
+        and image.dtype == given.dtype
         and image.dim() == 3
-        and image.shape == (3, *label.shape)
+        and image.shape == (len(given), *label.shape)
         and label.numel() > 0
         and not label.is_floating_point()
     )
     if not fits:
         raise UserError(
             f"DATASET.augment made {_describe(image)} and {_describe(label)}. It must return an image "
-            "(3, h, w) uint8 and a label (h, w) of whole numbers; normalizing comes later."
+            f"({len(given)}, h, w) {str(given.dtype).removeprefix('torch.')} and a label (h, w) of whole "
+            "numbers; normalizing comes later."
         )
     standard = label.as_subclass(Tensor).numpy()
     low, high = int(standard.min()), int(standard.max())

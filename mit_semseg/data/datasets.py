@@ -14,12 +14,15 @@ from PIL import Image
 
 from ..errors import UserError
 from ..runtime.distributed import one_thread
+from .band_images import BandImage, read_image, read_pair, scaled_bands
+from .bands import Bands
 from .base_dataset import BaseDataset, select
 from .images import normalize, open_image, open_pair, pages_of
 from .label_values import LabelCoding
-from .labels import read_label
-from .records import Records, read_records
+from .labels import read_with_nodata, standard_values
+from .records import Record, Records, read_records
 from .resize import fit_size, pick_nearest, resize, round_up
+from .scene_pairs import label_values, read_region, region_of
 from .schedule import Schedule
 
 if TYPE_CHECKING:  # torchvision takes a second to import, and most runs do not need it
@@ -37,10 +40,15 @@ class _Listed(BaseDataset):
     Args:
         odgt: path of the list, or a list of records (dicts).
         opt: as for `BaseDataset`. Optional: ``num_class``, to check labels against it; ``label_offset`` and
-            ``ignore_label``, see `LabelCoding`.
+            ``ignore_label``, see `LabelCoding`; ``channels``, ``bands`` and so on, see docs/bands.md.
         max_sample, start_idx, end_idx: see `BaseDataset.parse_input_list`.
 
-    Raises: UserError for an unusable list, ValueError if no record is left.
+    Attributes:
+        bands: the bands of the images; None for 8-bit RGB. With bands, ``img_data`` of all items has
+            ``channels`` instead of 3 channels, and is float32 and normalized in all forms of an item;
+            ``img_ori`` shows the display bands.
+
+    Raises: UserError for an unusable list, or for bands without statistics; ValueError if no record is left.
     """
 
     records: Records
@@ -54,6 +62,7 @@ class _Listed(BaseDataset):
             offset=getattr(opt, "label_offset", 1),
             ignore=ignored if ignored >= 0 else None,
         )
+        self.bands = Bands.of(opt)
 
     def parse_input_list(
         self, odgt: Any, max_sample: int = -1, start_idx: int = -1, end_idx: int = -1
@@ -83,6 +92,47 @@ class _Listed(BaseDataset):
         """The image at each short edge, stretched to multiples of padding_constant; uint8 (1, 3, h, w)."""
         return scaled(image, self.imgSizes, self.imgMaxSize, self.padding_constant)
 
+    def _files(self, record: Record) -> tuple[Path, Path]:
+        """The image and the label of a record, in the folder of the dataset."""
+        root = Path(getattr(self, "root_dataset", ""))
+        return root / record.fpath_img, root / record.fpath_segm
+
+    def _read_pair(self, record: Record, at_least: int | None = None) -> tuple[BandImage, np.ndarray]:
+        """The pixels of a record, which are uint8 RGB without bands, and its label.
+
+        Args:
+            at_least: see `open_pair`.
+        """
+        files = self._files(record)
+        if record.is_window:
+            return read_region(*files, region_of(record), self.coding, self.bands)
+        if self.bands is None:
+            pixels, label = open_pair(*files, self.coding, at_least)
+            return BandImage(pixels, None), label
+        return read_pair(*files, self.coding, self.bands)
+
+    def label_values(self, row: int) -> np.ndarray:
+        """A record's label as its file has it, (H, W); if some pixels have no data, the others, (1, N).
+
+        Raises: UserError if it cannot be read.
+        """
+        record = self.records[row]
+        label = self._files(record)[1]
+        if record.is_window:
+            return label_values(label, region_of(record))
+        values, nodata = read_with_nodata(label)
+        valid = values != nodata
+        return values if nodata is None or valid.all() else values[valid][None]
+
+    def _of_bands(self, image: BandImage) -> dict[str, Any]:
+        """The picture of an image with bands, and the image at each short edge, as an item has them."""
+        assert self.bands is not None
+        sizes = (self.imgSizes, self.imgMaxSize, self.padding_constant)
+        return {
+            "img_ori": self.bands.picture(*image),
+            "img_data": scaled_bands(image, *sizes, self.bands),
+        }
+
 
 def scaled(
     image: Image.Image, short_edges: Sequence[int], max_long_edge: int, multiple: int
@@ -102,7 +152,7 @@ class _Example(NamedTuple):
     """An image and its label as read for one position of a sub-batch."""
 
     row: int  # of the record
-    pixels: np.ndarray  # (H, W, 3) uint8, maybe at reduced size
+    pixels: np.ndarray  # (H, W, 3) uint8, maybe at reduced size; with bands (H, W, C) float32 from 0 to 1
     label: np.ndarray  # standard values
     skipped: list[str]  # why the records that it replaces cannot be used
 
@@ -202,7 +252,7 @@ class TrainDataset(_Listed):
         assert num_class is not None
         try:
             with self._placing(row):
-                label = read_label(self.root_dataset / self.records[row].fpath_segm, self.coding)
+                label = standard_values(self.label_values(row), self.records[row].fpath_segm, self.coding)
         except UserError:
             if not self.skips_errors:
                 raise
@@ -227,7 +277,8 @@ class TrainDataset(_Listed):
         rate = self.segm_downsampling_rate
         height = round_up(max(image.size(1) for image in images), self.padding_constant)
         width = round_up(max(image.size(2) for image in images), self.padding_constant)
-        pixels = torch.zeros(len(images), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+        shape = (len(images), height, width, images[0].size(0))
+        pixels = torch.zeros(shape, dtype=images[0].dtype).permute(0, 3, 1, 2)
         seg_label = np.full((len(labels), height // rate, width // rate), -1, np.int64)
         for b, (image, label) in enumerate(zip(images, labels, strict=True)):
             pixels[b, :, : image.size(1), : image.size(2)] = image
@@ -247,12 +298,7 @@ class TrainDataset(_Listed):
             record = self.records[row]
             try:
                 with self._placing(row):
-                    pixels, label = open_pair(
-                        self.root_dataset / record.fpath_img,
-                        self.root_dataset / record.fpath_segm,
-                        self.coding,
-                        at_least,
-                    )
+                    (pixels, _), label = self._read_pair(record, at_least)
                 return _Example(row, pixels, label, skipped)
             except UserError as error:
                 if not self.skips_errors or len(skipped) == _SUBSTITUTES:
@@ -266,7 +312,11 @@ class TrainDataset(_Listed):
         # The size comes from the file, because the list may describe another version of it.
         size = fit_size(label.shape[1], label.shape[0], short_edge, self.imgMaxSize)
         values = pick_nearest(label, *size, self.segm_downsampling_rate, flip)
-        return resize(example.pixels, *size, flip), values
+        return self._normalized_bands(resize(example.pixels, *size, flip)), values
+
+    def _normalized_bands(self, image: torch.Tensor) -> torch.Tensor:
+        """An image with bands, normalized; one without bands as it is."""
+        return image if self.bands is None else self.bands.normalize(image)
 
     def _transformed(self, example: _Example, seed: int) -> tuple[torch.Tensor, np.ndarray]:
         """The image (3, h, w) uint8 and its downsampled label, augmented by ``transform``."""
@@ -278,7 +328,7 @@ class TrainDataset(_Listed):
                 self.transform, example.pixels, example.label, seed, self.coding.num_class
             )
         rate = self.segm_downsampling_rate
-        return image, label[rate // 2 :: rate, rate // 2 :: rate]
+        return self._normalized_bands(image), label[rate // 2 :: rate, rate // 2 :: rate]
 
 
 class ValDataset(_Listed):
@@ -314,8 +364,7 @@ class ValDataset(_Listed):
 
     def files(self, index: int) -> tuple[Path, Path]:
         """The image and the label of a record."""
-        record = self.records[index]
-        return self.root_dataset / record.fpath_img, self.root_dataset / record.fpath_segm
+        return self._files(self.records[index])
 
     def __len__(self) -> int:
         return self.num_sample
@@ -326,10 +375,14 @@ class ValDataset(_Listed):
     def as_bytes(self, index: int) -> dict[str, Any]:
         """An item that is cheap to move: its ``img_data`` is uint8, and a ScoringNetwork normalizes it."""
         with self._placing(index):
-            pixels, label = open_pair(*self.files(index), self.coding)
+            image, label = self._read_pair(self.records[index])
+            if self.bands is None:
+                scales = self._scales(Image.fromarray(image.unit))
+                images = {"img_ori": image.unit, "img_data": scales}
+            else:
+                images = self._of_bands(image)
         return {
-            "img_ori": pixels,
-            "img_data": self._scales(Image.fromarray(pixels)),
+            **images,
             "seg_label": torch.from_numpy(label.astype(np.int64) - 1)[None],
             "info": self.records[index].fpath_img,
         }
@@ -357,15 +410,20 @@ class TestDataset(_Listed):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.as_bytes(index)
-        del item["pages"]
-        return _normalized(item)
+        return _normalized({key: item[key] for key in ("img_ori", "img_data", "info")})
 
     def as_bytes(self, index: int) -> dict[str, Any]:
         """An item that is cheap to move: its ``img_data`` is uint8, and a ScoringNetwork normalizes it.
 
-        Its ``pages`` is the number of pages, or frames, in the file. The first one is in the item.
+        Its ``pages`` is the number of pages, or frames, in the file. The first one is in the item. With
+        bands, ``without_data`` marks the pixels without data, (H, W) bool; it is None if there are none.
         """
         record = self.records[index]
+        if self.bands is not None:
+            with self._placing(index):
+                found = read_image(record.fpath_img, self.bands)
+            item = self._of_bands(found)
+            return {**item, "info": record.fpath_img, "pages": 1, "without_data": found.without_data}
         with self._placing(index):
             image = open_image(record.fpath_img, upright=True)
         return {

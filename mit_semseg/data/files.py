@@ -17,6 +17,12 @@ from .folders import search
 _HEIF = (".heic", ".heif", ".hif")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _GET_HEIF = "pip install pillow-heif"
+BANDS_FIX = (
+    "If it has other bands or bit depths, set DATASET.channels and compute the statistics of the dataset "
+    "with `mit-semseg data stats`; see docs/bands.md."
+)
+"""What to do about an image that is not 8-bit RGB."""
+
 _MOST_KINDS = 8  # of files in a sentence
 
 
@@ -148,4 +154,6 @@ def _unreadable(path: str | PathLike[str]) -> str:
         start = b""
     if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and _HEIF[0] not in IMAGE_EXTENSIONS:
         return f"{path} is a HEIF image. Pillow reads these with another package: {_GET_HEIF}"
+    if start.startswith((b"II", b"MM", b"\x93NUMPY")):  # TIFF and NPY
+        return f"{path} is not an image in 8-bit RGB. {BANDS_FIX}"
     return f"{path} is not an image that Pillow can read."

@@ -14,7 +14,6 @@ from .datasets import TrainDataset, ValDataset
 from .files import regular
 from .label_files import LARGEST
 from .label_values import Diagnosis, count_classes, diagnose
-from .labels import read_values
 from .orientation import UNDECIDED_FIX, Fit, fit, orientation_of
 
 MOST = 256
@@ -50,7 +49,8 @@ def check_first_labels(dataset: TrainDataset | ValDataset, rows: Iterable[int], 
         if process.is_first:
             rows = list(islice(dict.fromkeys(rows), MOST))
             _check_values(dataset, rows)
-            _check_orientation(dataset, rows[:_HEADERS])
+            if dataset.bands is None:  # files with bands are used as they are stored
+                _check_orientation(dataset, rows[:_HEADERS])
 
 
 def _check_values(dataset: TrainDataset | ValDataset, rows: list[int]) -> None:
@@ -76,10 +76,12 @@ def _diagnose(dataset: TrainDataset | ValDataset, rows: list[int]) -> tuple[Diag
     found, read, first = None, 0, ""
     for row in rows:
         try:
-            label = read_values(_label(dataset, row))
+            label = dataset.label_values(row)
         except UserError:
             continue
         values, pixels = count_classes(label, str(_label(dataset, row)))
+        if not len(values):  # a label without data
+            continue
         read += 1
         if not first and dataset.coding.beyond(values) is not None:
             first = ", ".join(filter(None, (str(_label(dataset, row)), dataset.records.line(row))))

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .files import naming, regular, too_large
+from .files import BANDS_FIX, naming, regular, too_large
 from .label_values import LabelCoding
 from .labels import read_label
 from .orientation import UPRIGHT_FIX, Fit, fit, orientation_of
@@ -27,6 +27,7 @@ MOST_PIXELS = 2**29
 """Limit for an image to segment. Satellites and microscopes exceed Pillow's own limit."""
 
 _16_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # Pillow opens some 16-bit formats as "I"
+_SAMPLES = 277  # TIFF's tag with the number of bands
 _MAGIC = b"\xff\xd8\xff"  # of a JPEG file
 _COLORSPACES = ("YCbCr", "Gray")  # of JPEG files decoded here; Pillow converts all others
 
@@ -131,6 +132,8 @@ def _if_upright(image: Image.Image, label: tuple[int, int]) -> str:
 
 def as_rgb(image: Image.Image, path: str | PathLike[str]) -> Image.Image:
     """An open image as 8-bit RGB, as described in `open_image`. Errors call it ``path``."""
+    if (bands := hidden_bands(image)) > 1:
+        raise UserError(f"{path} has {bands} bands, of which Pillow reads the first one. {BANDS_FIX}")
     image.load()
     if image.mode == "RGB":
         return image
@@ -143,13 +146,23 @@ def as_rgb(image: Image.Image, path: str | PathLike[str]) -> Image.Image:
     return image.convert("RGB")
 
 
+def hidden_bands(image: Image.Image) -> int:
+    """The number of bands of a planar TIFF of which Pillow would read only the first; 1 for other images."""
+    if image.format != "TIFF" or len(image.getbands()) > 1:
+        return 1
+    return int(getattr(image, "tag_v2", {}).get(_SAMPLES, 1))
+
+
 def normalize(pixels: torch.Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> torch.Tensor:
     """A batch as the encoders expect it, (B, 3, H, W) float32: scaled to 0 to 1, minus MEAN, divided by STD.
 
     Args:
-        pixels: (B, 3, H, W) uint8 RGB, on any device.
+        pixels: (B, 3, H, W) uint8 RGB, on any device; or floating point, which is normalized and padded
+            already, as images with bands are.
         sizes: (width, height) of each image without its padding. The padding becomes 0, the mean colour.
     """
+    if pixels.is_floating_point():
+        return pixels.contiguous()
     scale, shift = scale_and_shift(pixels.device)
     out = pixels.contiguous().to(torch.float32)
     out.mul_(scale).sub_(shift)

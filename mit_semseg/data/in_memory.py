@@ -1,4 +1,4 @@
-"""Images in memory as 8-bit RGB: PIL images, arrays and tensors."""
+"""Images in memory, as 8-bit RGB or with bands: PIL images, arrays and tensors."""
 
 from os import PathLike
 
@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from .band_images import BandImage, read_image
+from .bands import Bands
 from .files import naming
 from .images import as_rgb, open_image, scaled_to_8_bit
 
@@ -53,6 +55,39 @@ def to_rgb(image: AnyImage, name: str) -> Image.Image:
         _check_shape(image.shape, f"{name} is an array of shape {image.shape}", "(H, W, 3)", first=False)
         return Image.fromarray(_rgb(image, name))
     return open_image(image, upright=True)
+
+
+def to_bands(image: AnyImage, bands: Bands, name: str) -> BandImage:
+    """An image with bands, from which those of ``bands`` are selected as from a file.
+
+    - A path: the file is read by `read_raster`.
+    - A PIL image: its channels.
+    - An array (H, W, bands) or (H, W), or a tensor (bands, H, W) or (H, W), with the values of the files.
+
+    Args:
+        name: what errors call the image, unless it is a file.
+
+    Raises: TypeError, see `check_kind`; ValueError for an array or tensor of another shape or type; UserError
+        for a file that can't be used, and for an image without a band that is selected.
+    """
+    check_kind(image, name)
+    if isinstance(image, str | PathLike):
+        return read_image(image, bands)
+    if isinstance(image, torch.Tensor):
+        tensor = image.detach().cpu()
+        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # NumPy does not have it
+        values = tensor.numpy() if tensor.ndim != 3 else tensor.numpy().transpose(1, 2, 0)
+    else:
+        values = np.asarray(image)
+    if values.ndim not in (2, 3) or 0 in values.shape:
+        raise ValueError(
+            f"{name} has the shape {values.shape}, but an image with bands is an array (H, W, bands) or a "
+            "tensor (bands, H, W)."
+        )
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{name} holds values of type {values.dtype}, but takes integers or floating point.")
+    pixels = bands.select(values if values.ndim == 3 else values[..., None], name)
+    return BandImage(bands.unit(pixels), pixels.without_data)
 
 
 def _channels_last(tensor: torch.Tensor, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
 from .files import naming, regular
-from .label_files import LabelError, count_values, unread_lossy_format, values_of
+from .label_files import LabelError, count_values, nodata_of, unread_lossy_format, values_of
 from .label_values import LabelCoding, diagnose
 
 _START = 16  # bytes that tell the formats apart which Pillow does not open
@@ -20,10 +20,18 @@ def read_values(path: str | PathLike[str], *, convert: bool = False, one_channel
     Raises: UserError, with the file's name, if it cannot be decoded; `LabelError` if it does not hold class
         numbers.
     """
+    return read_with_nodata(path, convert=convert, one_channel=one_channel)[0]
+
+
+def read_with_nodata(
+    path: str | PathLike[str], *, convert: bool = False, one_channel: bool = False
+) -> tuple[np.ndarray, int | None]:
+    """As `read_values`, and the value that a TIFF names as that of no data; None if it names none."""
     with naming(path):
         try:
             with Image.open(regular(path)) as image:
-                return values_of(image, str(path), convert=convert, one_channel=one_channel)
+                values = values_of(image, str(path), convert=convert, one_channel=one_channel)
+                return values, nodata_of(image)
         except UnidentifiedImageError:
             with Path(path).open("rb") as file:
                 lossy = unread_lossy_format(file.read(_START))
@@ -33,11 +41,23 @@ def read_values(path: str | PathLike[str], *, convert: bool = False, one_channel
 
 
 def read_label(path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:
-    """The standard values of a label file, (H, W).
+    """The standard values of a label file, (H, W). Where a TIFF has no data, they are 0.
 
     Raises: UserError as `read_values` does, and for a value that is not a class in ``coding``.
     """
-    values = read_values(path)
+    values, nodata = read_with_nodata(path)
+    if nodata is not None and (hidden := values == nodata).any():
+        # Any class in their place, so that only the other values are judged.
+        standard = standard_values(np.where(hidden, coding.offset, values), path, coding)
+        return np.where(hidden, standard.dtype.type(0), standard)
+    return standard_values(values, path, coding)
+
+
+def standard_values(values: np.ndarray, path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:
+    """The standard values of a label with the values of its file, (H, W).
+
+    Raises: UserError for a value that is not a class in ``coding``.
+    """
     beyond = coding.beyond(values)
     if beyond is None:
         return coding.standard(values)

@@ -26,17 +26,19 @@ _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Columns(NamedTuple):
-    """Records in three tensors.
+    """Records in a few tensors.
 
     Attributes:
         text: all paths, concatenated, in UTF-8; (bytes,) uint8.
         bounds: start of the image's path, its end, end of the label's path; (N, 3) int64.
         numbers: width, height, line number; (N, 3) int32.
+        places: left, top; (N, 2) int32, or (0, 2) if no record is a window.
     """
 
     text: torch.Tensor
     bounds: torch.Tensor
     numbers: torch.Tensor
+    places: torch.Tensor
 
 
 class Index:
@@ -50,7 +52,7 @@ class Index:
         with file.open("rb") as stream:
             if json.loads(stream.readline(2**16)) != about:
                 raise ValueError(f"{file} is not the index of this state of the list")
-            self.text, self.bounds, self.numbers = (_map(file, stream) for _ in Columns._fields)
+            self.text, self.bounds, self.numbers, self.places = (_map(file, stream) for _ in Columns._fields)
 
     def __reduce__(self) -> Any:
         return Index, self._arguments
@@ -127,6 +129,8 @@ def _map(file: Path, stream: BinaryIO) -> torch.Tensor:
         (2, 0): np.lib.format.read_array_header_2_0,
     }[version]
     shape, _, dtype = read_header(stream)
+    if 0 in shape:  # which cannot be mapped
+        return torch.from_numpy(np.empty(shape, dtype))
     start = stream.tell()
     # Private pages, which torch may write to, though nothing does. They stay shared until then.
     mapped = np.memmap(file, dtype, "c", start, shape)

@@ -1,11 +1,8 @@
-"""Lists of images and labels (.odgt: one JSON object per line), packed to keep a million records small."""
+"""Lists of images and labels, packed to keep millions of records small."""
 
-import json
-import os
 from array import array
-from codecs import BOM_UTF8
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,28 +12,14 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from ..runtime.paths import is_possible
-from ..runtime.progress import ProgressCounter
-from .files import missing
-from .list_forms import other_form
 from .record_index import Columns, Index, has_index, indexed
+from .record_lines import Record, UnusableError, lines, lines_with_bar, parse, refuse_other_form, to_record
 
 _SHOWN = 3  # problems spelled out in a message; the rest are counted
-_LONGEST_SIDE = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One line of a list. Optional keys that the line lacks are '' or 0. Sizes are in pixels."""
-
-    fpath_img: str
-    fpath_segm: str = ""
-    width: int = 0
-    height: int = 0
 
 
 class Records(Sequence[Record]):
-    """A read-only sequence of records in three tensors.
+    """A read-only sequence of records in a few tensors.
 
     Loader processes share tensors instead of copying them, both when they are forked and when the dataset is
     pickled. (Python objects would be copied: reading one writes its reference count, and so copies its page.)
@@ -66,10 +49,11 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> "Record | Records":
         if isinstance(index, slice):
             return self.take(range(len(self))[index])
-        row = self._row(index)
-        start, middle, end = self._source.bounds[row].tolist()
-        width, height, _ = self._source.numbers[row].tolist()
-        return Record(self._path(start, middle), self._path(middle, end), width, height)
+        source, row = self._source, self._row(index)
+        start, middle, end = source.bounds[row].tolist()
+        width, height, _ = source.numbers[row].tolist()
+        left, top = source.places[row].tolist() if len(source.places) else (-1, -1)
+        return Record(self._path(start, middle), self._path(middle, end), width, height, left, top)
 
     def take(self, indices: Sequence[int]) -> "Records":
         """The records at these indices, in this order."""
@@ -77,6 +61,10 @@ class Records(Sequence[Record]):
         if self._rows is not None:
             rows = self._rows[rows]
         return Records(self.name, self._from_file, self._source, rows)
+
+    def has_windows(self) -> bool:
+        """Whether any record is a window of a scene."""
+        return bool(len(self._source.places))
 
     def _row(self, index: int) -> int:
         return index if self._rows is None else int(self._rows[index])
@@ -90,9 +78,11 @@ class Records(Sequence[Record]):
         A file is read again, so that the records themselves stay small.
         """
         if self._from_file:
-            by_line = {number: _parse(line) for number, line in _lines(Path(self.name))}
+            by_line = {number: parse(line) for number, line in lines(Path(self.name))}
             return [by_line[self.number(index)] for index in range(len(self))]
-        return [{key: value for key, value in asdict(record).items() if value} for record in self]
+        return [
+            {key: value for key, value in asdict(record).items() if _is_given(key, value)} for record in self
+        ]
 
     def is_portrait(self) -> np.ndarray:
         """Whether each image is taller than wide; (N,) bool. A square counts as landscape."""
@@ -141,9 +131,9 @@ def read_records(
                 "write them with: mit-semseg data prepare"
             )
         if on_unusable or not has_index(path):
-            return Records(name, True, read(name, "line", _lines(path)))
+            return Records(name, True, read(name, "line", lines(path)))
         options = {"required": [*required], "optional": [*optional], "inside_root": inside_root}
-        return Records(name, True, indexed(path, options, lambda: read(name, "line", _lines_with_bar(path))))
+        return Records(name, True, indexed(path, options, lambda: read(name, "line", lines_with_bar(path))))
     if isinstance(odgt, Iterable) and not isinstance(odgt, Mapping | bytes):
         name = "the list of records"
         return Records(name, False, read(name, "record", enumerate(odgt, start=1)))
@@ -161,19 +151,20 @@ def _read(
     on_unusable: Callable[[int, str], None] | None,
 ) -> Columns:
     """The records of numbered entries; see `read_records`. ``unit``: of an entry, in messages."""
-    text, bounds, numbers = bytearray(), array("q"), array("i")
+    text, bounds, numbers, places = bytearray(), array("q"), array("i"), array("i")
+    windows = False
     problems: list[str] = []
     total = bad = 0
     for number, entry in entries:
         total += 1
         try:
-            record = _record(entry, required, optional, inside_root)
+            record = to_record(entry, required, optional, inside_root)
             image = record.fpath_img.encode("utf-8", "surrogatepass")
             label = record.fpath_segm.encode("utf-8", "surrogatepass")
-        except _UnusableError as problem:
+        except UnusableError as problem:
             bad += 1
             if total == 1 and unit == "line":
-                _refuse_other_form(Path(name))
+                refuse_other_form(Path(name))
             if on_unusable:
                 on_unusable(number, str(problem))
             elif bad <= _SHOWN:
@@ -184,6 +175,8 @@ def _read(
         text += label
         bounds.extend((start, start + len(image), len(text)))
         numbers.extend((record.width, record.height, number))
+        places.extend((record.left, record.top))
+        windows |= record.is_window
     if bad and not on_unusable:
         more = f"; ... and {bad - _SHOWN} more" if bad > _SHOWN else ""
         raise UserError(f"{name}: {bad} of {total} {unit}s unusable: {'; '.join(problems)}{more}.")
@@ -193,124 +186,28 @@ def _read(
         _tensor(text, torch.uint8),
         _tensor(bounds, torch.int64).view(-1, 3),
         _tensor(numbers, torch.int32).view(-1, 3),
+        _tensor(places if windows else array("i"), torch.int32).view(-1, 2),
     )
 
 
 def read_entries(path: Path) -> list[Any]:
     """The JSON value of each line of a file that is not blank. Raises: UserError for a line without one."""
     entries = []
-    for number, line in _lines(path):
+    for number, line in lines(path):
         try:
-            entries.append(_parse(line))
-        except _UnusableError as problem:
+            entries.append(parse(line))
+        except UnusableError as problem:
             if not entries:
-                _refuse_other_form(path)
+                refuse_other_form(path)
             raise UserError(f"{path}: line {number} {problem}.") from None
     return entries
 
 
-def _refuse_other_form(path: Path) -> None:
-    """Raises: UserError if a file whose first line is unusable is of a known other form."""
-    if form := other_form(path):
-        raise UserError(f"{path} {form}") from None
+def _is_given(key: str, value: Any) -> bool:
+    """Whether a line has a key, to judge by the value in its record."""
+    return bool(value >= 0 if key in ("left", "top") else value)
 
 
 def _tensor(buffer: "bytearray | array[int]", dtype: torch.dtype) -> torch.Tensor:
     """The buffer itself as a tensor, without a copy; torch refuses empty ones."""
     return torch.frombuffer(buffer, dtype=dtype) if len(buffer) else torch.empty(0, dtype=dtype)
-
-
-class _UnusableError(Exception):
-    """The problem with an entry, as the end of a sentence that begins with its line."""
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The non-blank lines of a file, with their numbers from 1."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except FileNotFoundError:
-        raise UserError(
-            f"{missing(path)} It should hold one JSON object per line. Write it with: mit-semseg data prepare"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _lines_with_bar(path: Path) -> Iterator[tuple[int, bytes]]:
-    """`_lines`, with a bar or log lines that show how much of the file has been read."""
-    megabytes = path.stat().st_size // 10**6
-    read = shown = 0
-    with ProgressCounter(megabytes, "MB", what=f"Reading {path.name}") as counter:
-        for number, line in _lines(path):
-            read += len(line)
-            if read // 10**6 > shown:
-                counter.add(read // 10**6 - shown)
-                shown = read // 10**6
-            yield number, line
-
-
-def _record(entry: Any, required: Sequence[str], optional: Sequence[str], inside_root: bool) -> Record:
-    if isinstance(entry, bytes):
-        entry = _parse(entry)
-    elif isinstance(entry, str | PathLike):
-        entry = {"fpath_img": fspath(entry)}
-    if not isinstance(entry, Mapping):
-        raise _UnusableError(f"is not a JSON object with the keys {', '.join(required)}")
-    for key in required:
-        if key not in entry:
-            raise _UnusableError(f'has no "{key}"')
-    keys = [*required, *(key for key in optional if key in entry)]
-    record = Record(**{key: _value(entry[key], key) for key in keys})
-    if inside_root:
-        for key, path in (("fpath_img", record.fpath_img), ("fpath_segm", record.fpath_segm)):
-            if _leaves_root(path):
-                raise _UnusableError(f'has {path!r} for "{key}", which leads out of the root folder')
-    return record
-
-
-def _leaves_root(path: str) -> bool:
-    """Whether a relative path leads out of its root, judged by its text alone.
-
-    >>> _leaves_root("a/../../b"), _leaves_root("a/../b"), _leaves_root("/b")
-    (True, False, False)
-    """
-    if ".." not in path or Path(path).is_absolute():
-        return False
-    return Path(os.path.normpath(path)).parts[0] == os.pardir
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return _DECODER.decode(line.removeprefix(BOM_UTF8).decode())
-    except UnicodeDecodeError:
-        raise _UnusableError("is not UTF-8 text") from None
-    except (ValueError, RecursionError):
-        raise _UnusableError("is not JSON") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Python would take the last value of a key that has several."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        for key, value in pairs:
-            if value != found[key]:
-                raise _UnusableError(f'has two values for "{key}"')
-    return found
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
-
-
-def _value(value: Any, key: str) -> Any:
-    """The checked value of a key: a path or a number of pixels."""
-    if key.startswith("fpath"):
-        if not isinstance(value, str | PathLike) or not is_possible(fspath(value)):
-            raise _UnusableError(f'has {value!r} for "{key}", which is not a path')
-        return fspath(value)
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not 1 <= value <= _LONGEST_SIDE:
-        raise _UnusableError(f'has {value!r} for "{key}", which is not a whole number of pixels above 0')
-    return int(value)

@@ -120,8 +120,12 @@ def calibration_images(dataset: ValDataset) -> Images:
 
 def _image(dataset: ValDataset, row: int, turn: int) -> Image:
     scales = dataset.as_bytes(row)["img_data"]
-    image: Image = np.ascontiguousarray(scales[turn % len(scales)].numpy())
-    return image
+    image = scales[turn % len(scales)]
+    if dataset.bands is not None:
+        scale, shift = dataset.bands.scale_and_shift()
+        image = (image + shift) / scale  # values as in the files
+    found: Image = np.ascontiguousarray(image.numpy())
+    return found
 
 
 def _mean_iou(cfg: CfgNode, model: Path, dataset: ValDataset) -> float:
@@ -142,7 +146,7 @@ def _mean_iou(cfg: CfgNode, model: Path, dataset: ValDataset) -> float:
 
 def _seconds(models: Sequence[Path], dataset: ValDataset) -> dict[Path, float]:
     """The median time of each model for an image, measured in turns so that other load affects all."""
-    image = torch.from_numpy(_image(dataset, 0, 0))
+    image = dataset.as_bytes(0)["img_data"][0]
     networks = {model: ExportedNetwork(model) for model in models}
     times: dict[Path, list[float]] = {model: [] for model in models}
     for number in range(_ROUNDS + 1):

@@ -6,10 +6,10 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ..data.bands import RGB, Bands
 from .graph import LABELS, LOGITS, SCORES, ExportGraph
-from .opened import OpenedModel
+from .opened import Image, OpenedModel
 
 _TIE = 1e-4  # difference of the two highest scores
 _TIE_SHARE = 1e-5  # of the largest score, whose rounding is that large
@@ -62,7 +62,7 @@ def shapes_for(multiple: int) -> list[Shape]:
 def compare(graph: ExportGraph, model: OpenedModel, shapes: Sequence[Shape]) -> list[Row]:
     """Compare ``model`` with ``graph``, which PyTorch runs, for images of each shape."""
     generator = np.random.Generator(np.random.Philox(0))
-    return [_row(graph, model, _images(shape, generator)) for shape in shapes]
+    return [_row(graph, model, _images(shape, generator, graph.bands)) for shape in shapes]
 
 
 def as_table(rows: Sequence[Row]) -> str:
@@ -78,7 +78,7 @@ def as_table(rows: Sequence[Row]) -> str:
 
 
 @torch.no_grad()
-def _row(graph: ExportGraph, model: OpenedModel, image: NDArray[np.uint8]) -> Row:
+def _row(graph: ExportGraph, model: OpenedModel, image: Image) -> Row:
     wanted = dict(zip(graph.outputs, graph(torch.from_numpy(image)), strict=True))
     outputs = dict(zip(graph.outputs, map(torch.from_numpy, model.run(graph.outputs, image)), strict=True))
     logits = wanted[LOGITS]
@@ -97,10 +97,17 @@ def _row(graph: ExportGraph, model: OpenedModel, image: NDArray[np.uint8]) -> Ro
     return Row((count, height, width), different.numel(), ties, int(different.sum()) - ties, difference)
 
 
-def _images(shape: Shape, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Noisy blocks of random colours, (N, 3, H, W): uniform noise would give most networks one class."""
+def _images(shape: Shape, generator: np.random.Generator, bands: Bands | None) -> Image:
+    """Noisy blocks of random colours, (N, C, H, W): uniform noise would give most networks one class."""
     count, height, width = shape
-    small = generator.integers(0, 256, (count, 3, height // _CELL + 1, width // _CELL + 1))
+    channels = RGB if bands is None else bands.channels
+    small = generator.integers(0, 256, (count, channels, height // _CELL + 1, width // _CELL + 1))
     blocks = small.repeat(_CELL, 2).repeat(_CELL, 3)[:, :, :height, :width]
-    noise = generator.integers(-20, 21, (count, 3, height, width))
-    return np.clip(blocks + noise, 0, 255).astype(np.uint8)
+    noise = generator.integers(-20, 21, (count, channels, height, width))
+    colors = np.clip(blocks + noise, 0, 255)
+    if bands is None:
+        return colors.astype(np.uint8)
+    low, high = (np.array(limits).reshape(-1, 1, 1) for limits in (bands.low, bands.high))
+    values = (low + colors / 255 * (high - low)).astype(np.float32)
+    values[..., : height // 2, 0] = np.nan  # no data
+    return values

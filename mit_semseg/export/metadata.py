@@ -3,8 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
+from ..data.bands import RGB, Bands
 from ..data.images import MEAN, STD
 from ..errors import UserError
 
@@ -24,6 +28,8 @@ class Metadata:
         padding_constant: the sides of the scaled image are rounded up to multiples of it.
         stride: of ``logits``, in pixels.
         align_corners: how ``logits`` are resized to the image, see `mit_semseg.models.layers.resize`.
+        softmax: whether softmax makes probabilities of ``logits``; otherwise, they are the shares of the sum
+            over the classes.
         grid: tiles must start at multiples of this number of pixels.
         outputs: names of the file's outputs.
         model: encoder and decoder, as in "resnet18dilated + ppm".
@@ -31,6 +37,7 @@ class Metadata:
         weights: SHA-256 of the checkpoints of encoder and decoder.
         version: of this package.
         scores: of an evaluation of these weights, by name; empty if there is none.
+        bands: of the images; None for 8-bit RGB.
     """
 
     names: tuple[str, ...]
@@ -46,7 +53,9 @@ class Metadata:
     weights: tuple[str, ...]
     version: str
     align_corners: bool = False
+    softmax: bool = True
     scores: Mapping[str, float] = field(default_factory=dict)
+    bands: Bands | None = None
 
     def with_outputs(self, outputs: tuple[str, ...]) -> "Metadata":
         return replace(self, outputs=outputs)
@@ -58,6 +67,7 @@ class Metadata:
     def _values(self) -> dict[str, Any]:
         tile = max(self.imgSizes)
         tile = -(-tile // self.grid) * self.grid
+        channels = RGB if self.bands is None else self.bands.channels
         return {
             # Keys of Deepness, a plug-in of QGIS. Its documentation has tiles_size, its code tile_size.
             "model_type": "Segmentor",
@@ -66,24 +76,38 @@ class Metadata:
             "tiles_size": tile,
             "tile_size": tile,
             "tiles_overlap": _TILES_OVERLAP,
-            "standardization_mean": [0.0, 0.0, 0.0],  # the graph normalizes
-            "standardization_std": [1.0, 1.0, 1.0],
+            "standardization_mean": [0.0] * channels,  # the graph normalizes
+            "standardization_std": [1.0] * channels,
             # Keys of this package.
             "colors": self.colors,
             "imgSizes": self.imgSizes,
             "imgMaxSize": self.imgMaxSize,
             "padding_constant": self.padding_constant,
-            "mean": MEAN,
-            "std": STD,
+            **self._input(),
             "stride": self.stride,
             "grid": self.grid,
             "align_corners": self.align_corners,
+            "softmax": self.softmax,
             "outputs": self.outputs,
             "model": self.model,
             "config": self.config,
             "weights": self.weights,
             "mit_semseg": self.version,
             "evaluation": dict(self.scores),
+        }
+
+    def _input(self) -> dict[str, Any]:
+        """How the graph normalizes. With bands, the numbers are in the units of the files."""
+        if self.bands is None:
+            return {"mean": MEAN, "std": STD}
+        bands = self.bands
+        return {
+            "mean": bands.mean,
+            "std": bands.std,
+            "clip_low": bands.low,
+            "clip_high": bands.high,
+            "bands": bands.numbers or tuple(range(1, bands.channels + 1)),
+            "nodata": bands.nodata,
         }
 
     @classmethod
@@ -109,10 +133,17 @@ class Metadata:
                 weights=tuple(map(str, value["weights"])),
                 version=str(value["mit_semseg"]),
                 align_corners=bool(value["align_corners"]),
+                softmax=bool(value.get("softmax", True)),  # files of earlier releases lack it
                 scores=dict(value["evaluation"]),
+                bands=_bands_of(str(value["config"])),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"{path} is not a model that this project has exported: its metadata are missing or "
                 "incomplete. Make one with: mit-semseg export --cfg CONFIG"
             ) from None
+
+
+def _bands_of(config: str) -> Bands | None:
+    keys = (yaml.safe_load(config) or {}).get("DATASET", {})
+    return Bands.of(SimpleNamespace(**keys))

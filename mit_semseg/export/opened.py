@@ -1,6 +1,5 @@
 """Exported files, opened by their runtimes: onnxruntime, OpenVINO, or torch."""
 
-import importlib
 import json
 import os
 import threading
@@ -11,21 +10,22 @@ from functools import cache
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..runtime.packages import require
 from .graph import INPUT
 from .metadata import Metadata
 
 RT_INFO = "mit_semseg"  # the part of an OpenVINO file's information that holds the metadata
 EXTRA_FILE = "metadata.json"  # in a file of torch.export
 
-Image = NDArray[np.uint8]
-"""Images (N, 3, H, W), RGB."""
+Image: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+"""Images (N, 3, H, W) uint8 RGB; with bands (N, C, H, W) float32, see `ExportGraph`."""
 
 
 class OpenedModel(ABC):
@@ -87,16 +87,6 @@ def open_exported(path: str | Path, *, threads: int = 1, callers: int = 1, amp: 
     """
     kind = _kind(path)
     return kind(Path(path), threads, callers, amp)
-
-
-def require(package: str, why: object, install: str = "") -> Any:
-    """The module ``package``. Raises: UserError with the command that installs it, if it is missing."""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise UserError(f"{why} needs the package {package}. Run: pip install {install or package}") from None
 
 
 def _kind(path: str | Path) -> Any:

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..errors import UserError
+from ..runtime.packages import require
 from .graph import INPUT
 from .metadata import Metadata
-from .opened import RT_INFO, Image, files_of, openvino_core, read_metadata, require
+from .opened import RT_INFO, Image, files_of, openvino_core, read_metadata
 
 Images: TypeAlias = Sequence[Callable[[], Image]]
 """Functions that load images (N, 3, H, W) to calibrate with, so that few are in memory at a time."""

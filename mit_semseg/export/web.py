@@ -60,7 +60,13 @@ def write_page(
     """
     folder = Path(folder)
     files = check_page(folder, runtime, force=force)
-    values = {key: json.loads(text) for key, text in read_metadata(model).as_texts().items()}
+    metadata = read_metadata(model)
+    if metadata.bands is not None:
+        raise UserError(
+            f"{model} takes images with {metadata.bands.channels} bands, but browsers decode 8-bit RGB "
+            "only. Use it with test.py or the Python interface."
+        )
+    values = {key: json.loads(text) for key, text in metadata.as_texts().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".page.", dir=folder) as place:

@@ -15,19 +15,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.bands import RGB
 from ..errors import UserError
 from ..runtime import claim
 from ..runtime.files import check_writable, unwritable
+from ..runtime.packages import require
 from .compare import Row, Shape, as_table, compare, shapes_for
 from .graph import INPUT, ExportGraph
 from .metadata import Metadata
-from .opened import EXTRA_FILE, RT_INFO, files_of, open_exported, require
+from .opened import EXTRA_FILE, RT_INFO, files_of, open_exported
 
 OUTPUTS = ("labels", "scores")
 """``scores`` adds the probabilities to the labels."""
 
 LEAST_OPSET = 18
-_EXAMPLE = (2, 3, 75, 107)  # not 1, which exporters take for a constant, and odd sides
+_EXAMPLE = (2, 75, 107)  # N, H, W; not 1, which exporters take for a constant, and odd sides
 _ONNXSCRIPT = (0, 7, 1)  # earlier ones write a wrong resize to one pixel
 _INSTALL = "onnx 'onnxscript>=0.7.1' onnxruntime"
 
@@ -103,7 +105,12 @@ def write_model(
     path = Path(path)
     name = checked(path, options)
     graph = ExportGraph(
-        encoder, decoder, len(metadata.names), scores=options.output == "scores", threshold=threshold
+        encoder,
+        decoder,
+        len(metadata.names),
+        scores=options.output == "scores",
+        threshold=threshold,
+        bands=metadata.bands,
     )
     metadata = metadata.with_outputs(graph.outputs)
     try:
@@ -204,7 +211,11 @@ def _multiple(graph: ExportGraph) -> int:
 
 def _program(graph: ExportGraph) -> torch.export.ExportedProgram:
     """The graph for any batch, height and width."""
-    example = torch.randint(0, 256, _EXAMPLE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    channels, dtype = (RGB, torch.uint8) if graph.bands is None else (graph.bands.channels, torch.float32)
+    count, height, width = _EXAMPLE
+    generator = torch.Generator().manual_seed(0)
+    example = torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
+    example = example.to(dtype)
     free = torch.export.Dim.DYNAMIC
     with torch.no_grad(), _no_least_size():
         return torch.export.export(graph, (example,), dynamic_shapes=({0: free, 2: free, 3: free},))

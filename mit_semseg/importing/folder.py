@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from ..config import get_defaults, with_keys
 from ..config.allowed import Options
 from ..data.classes import ClassTable, load_classes, numbered_classes, palette, write_classes
 from ..errors import UserError
-from ..models.foreign import ForeignModel, convert, read_source
+from ..models.builder import QUERY_DECODERS
+from ..models.foreign import NO_BASE, ForeignModel, convert, read_source
 from ..models.weights.checkpoint import epoch_path, save_atomically
 from ..runtime.files import unwritable
 from .hub import PREFIX, download
@@ -33,24 +35,41 @@ _RECIPE = {
     "TRAIN.warmup_factor": 1e-6,
 }
 
+# That of EoMT.
+_RECIPE_OF_QUERIES = {
+    "TRAIN.loss": "mask_classification",
+    "TRAIN.optim": "AdamW",
+    "TRAIN.lr_encoder": 1e-4,
+    "TRAIN.lr_decoder": 1e-4,
+    "TRAIN.layer_decay": 0.8,
+    "TRAIN.weight_decay": 0.05,
+    "TRAIN.clip_grad_norm": 0.01,
+    "TRAIN.warmup_iters": 500,
+    "TRAIN.encoder_delay": 500,
+}
 
-def import_model(source: str, out: str | Path, config: str | None = None) -> str:
+
+def import_model(source: str, out: str | Path, config: str | None = None, base: str | None = None) -> str:
     """Write a foreign model to a folder, whole or not at all.
 
     Args:
         source: a file, a folder, or ``hf:ORG/NAME``.
         out: the folder to write, which must not exist or be empty.
         config: see `read_source`.
+        base: the model to whose weights those of ``source`` are differences: a file, a folder, or
+            ``hf:ORG/NAME``; "none" if they are the weights themselves.
 
     Returns: a report on the model.
     Raises: UserError if the source cannot be imported, or the folder cannot be written.
     """
     out = Path(out)
     _check_empty(out)
-    path = download(source) if source.startswith(PREFIX) else Path(source)
-    if not path.exists():
-        raise UserError(f"{path} does not exist. Name a checkpoint, its folder, or {PREFIX}ORG/NAME.")
-    model = convert(read_source(path, config))
+    found = read_source(_path(source), config)
+    if base == NO_BASE:
+        found = replace(found, complete=True)
+    elif base:
+        found = replace(found, base=read_source(_path(base)))
+    model = convert(found)
     text = _config(model, out) if model.decoder else ""
     try:
         with _staged(out) as folder:
@@ -64,6 +83,14 @@ def import_model(source: str, out: str | Path, config: str | None = None) -> str
     except OSError as error:
         raise unwritable(out, error) from error
     return _report(model, source, out)
+
+
+def _path(source: str) -> Path:
+    """The file or the folder of a model. Raises: UserError if there is none."""
+    path = download(source) if source.startswith(PREFIX) else Path(source)
+    if not path.exists():
+        raise UserError(f"{path} does not exist. Name a checkpoint, its folder, or {PREFIX}ORG/NAME.")
+    return path
 
 
 def _check_empty(out: Path) -> None:
@@ -115,6 +142,10 @@ def _config(model: ForeignModel, out: Path) -> str:
         keys["TRAIN.deep_sup_scale"] = model.aux_weight
     if spec.arch_encoder.startswith(_TRANSFORMERS):
         keys |= _RECIPE
+    if model.tile:
+        keys["INFERENCE.tile"] = model.tile
+    if spec.arch_decoder in QUERY_DECODERS:
+        keys |= _RECIPE_OF_QUERIES
     return with_keys(get_defaults(), keys).dump()
 
 
@@ -137,9 +168,9 @@ def _report_on_encoder(model: ForeignModel, source: str, out: Path) -> str:
     options = Options().read(model.encoder.options)
     options = f" MODEL.encoder_options '{options}'" if options else ""
     return (
-        f"{source}: a classifier, whose encoder {model.encoder.arch} is in {out / 'encoder.pth'}. Start a "
-        f"training from it: MODEL.arch_encoder {model.encoder.arch}{options} MODEL.weights_encoder "
-        f"{out / 'encoder.pth'}"
+        " ".join([f"{source}: {model.family}, whose encoder is in {out / 'encoder.pth'}.", *model.notes])
+        + f" Start a training from it: MODEL.arch_encoder {model.encoder.arch}{options} "
+        f"MODEL.weights_encoder {out / 'encoder.pth'}"
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..runtime.threads import map_single_threaded
-from .tiles import ScoreMap
+from .tiles import ScoreMap, Span
 
 _CPU_VALUES = 80_000  # in a block, 320 kB: two or three blocks fit into a core's second-level cache
 _CPU_COLUMNS = 128
@@ -75,7 +75,9 @@ def for_each_block(
     use: Callable[[Block], None],
     *,
     softmax: bool,
+    shares: bool = False,
     align_corners: bool = False,
+    within: Span | None = None,
 ) -> None:
     """Resize the scores of all ``maps`` to ``size``, sum them, and call ``use`` on each block of the sum.
 
@@ -83,17 +85,23 @@ def for_each_block(
         size: (height, width).
         use: called once for each block, in any order; on the CPU, from several threads.
         softmax: turn the resized scores into probabilities before they are summed.
+        shares: divide the sums by their sum over the classes, so that they sum to the number of maps. It is
+            for scores of at least 0, of which softmax would not make probabilities.
         align_corners: align the centres of the corner pixels, not the areas of pixels.
+        within: the columns of the image to use; None for all. They begin at a multiple of `column_step`, so
+            that blocks, and so the rounding, are those of the whole image.
     """
     height, width = size
     device, num_class = maps[0].device, maps[0].num_class
-    row_step, column_step = _shape(device, num_class, height, width)
+    row_step, step = _shape(device, num_class, height, width)
     vertical = [axis(source.height, height, align_corners) for source in maps]
-    columns = [slice(left, min(left + column_step, width)) for left in range(0, width, column_step)]
+    first, last = within or (0, width)
+    columns = [slice(left, min(left + step, width)) for left in range(first, last, step)]
     inputs, matrices = [], []
     for source in maps:
         along = axis(source.width, width, align_corners)
-        inputs.append([slice(*along.span(part.start, part.stop)) for part in columns])
+        read = [along.span(part.start, part.stop) for part in columns]
+        inputs.append([slice(start - source.left, stop - source.left) for start, stop in read])
         matrices.append([along.matrix(part.start, part.stop).to(device) for part in columns])
 
     def score(rows: slice, bands: list[tuple[int, Tensor]]) -> None:
@@ -109,6 +117,8 @@ def for_each_block(
                     scores = torch.softmax(scores, -1)
                 total = scores if total is None else total.add_(scores)
             assert total is not None
+            if shares:
+                total *= len(maps) / total.sum(-1, keepdim=True)
             use(Block(rows, part, total))
 
     def bands_of_rows() -> Iterator[tuple[slice, list[tuple[int, Tensor]]]]:
@@ -122,10 +132,14 @@ def for_each_block(
         pass
 
 
+def column_step(device: torch.device) -> int:
+    """The columns of a block, in an image that has more."""
+    return _CPU_COLUMNS if device.type == "cpu" else _GPU_COLUMNS
+
+
 def _shape(device: torch.device, num_class: int, height: int, width: int) -> tuple[int, int]:
     """The numbers of rows and columns in a block."""
+    columns = min(column_step(device), width)
     if device.type == "cpu":
-        columns = min(_CPU_COLUMNS, width)
         return min(max(1, _CPU_VALUES // (columns * num_class)), _MOST_CPU_ROWS, height), columns
-    columns = min(_GPU_COLUMNS, width)
     return min(max(1, _GPU_VALUES // (columns * num_class)), height), columns

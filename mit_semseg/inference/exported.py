@@ -24,9 +24,10 @@ class ExportedNetwork:
     opened again.
 
     Attributes:
-        device, stride, grid, align_corners: see `ScoringNetwork`; it computes on the CPU.
+        device, stride, grid, softmax, align_corners: see `ScoringNetwork`; it computes on the CPU.
         amp: what the runtime can do of the ``amp`` that was asked for.
         path: of the file.
+        bands: of the images; None for 8-bit RGB.
     """
 
     def __init__(self, path: str | Path, *, amp: str = "none") -> None:
@@ -40,7 +41,8 @@ class ExportedNetwork:
         self.path = str(path)
         self.device = torch.device("cpu")
         self.stride, self.grid = metadata.stride, metadata.grid
-        self.align_corners = metadata.align_corners
+        self.align_corners, self.softmax = metadata.align_corners, metadata.softmax
+        self.bands = metadata.bands
         self.amp = amp if has_bf16(path) else "none"
         if self.amp != amp:
             get_logger().info("%s computes in float32: INFERENCE.amp %s has no effect on it", path, amp)
@@ -63,9 +65,12 @@ class ExportedNetwork:
         """Unnormalized scores, (B, h / stride, w / stride, num_class) float32, contiguous.
 
         Args:
-            image: (B, 3, h, w), uint8 RGB, or float32 and normalized.
+            image: (B, 3, h, w), uint8 RGB; or (B, C, h, w), float32 and normalized.
         """
-        if image.dtype != torch.uint8:
+        if self.bands is not None:
+            scale, shift = self.bands.scale_and_shift()
+            image = (image.cpu() + shift) / scale  # values as in the files
+        elif image.dtype != torch.uint8:
             scale, shift = scale_and_shift(image.device)
             image = ((image + shift) / scale).round().clamp(0, 255).to(torch.uint8)
         pixels = image.cpu().contiguous().numpy()

@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 from ..config import load_config, with_keys
 from ..config.allowed import parse_options
 from ..config.keys import KEYS
+from ..data.bands import STATISTICS
 from ..data.classes import ClassTable, load_classes, numbered_classes
 from ..errors import UserError
 from ..export.opened import files_of, is_exported, read_metadata
@@ -223,6 +224,7 @@ def model_spec(cfg: CfgNode) -> ModelSpec:
         decoder_norm=model.decoder_norm,
         encoder_options=parse_options(model.encoder_options),
         decoder_options=parse_options(model.decoder_options),
+        in_channels=cfg.DATASET.channels,
     )
 
 
@@ -319,9 +321,17 @@ def _warn_of_other_model(cfg: CfgNode, folder: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about keys that do not matter here
-            trained = load_config(str(file)).MODEL
+            config = load_config(str(file))
     except UserError:  # of another version, or half-written: only the weights matter
         return
+    trained, theirs_data, ours_data = config.MODEL, config.DATASET, cfg.DATASET
+    for key in ("bands", *STATISTICS):
+        if tuple(theirs_data[key]) != tuple(ours_data[key]):
+            get_logger().warning(
+                "The weights in %s were trained with another DATASET.%s than the config has. Results may "
+                "be worse. Those of the training are in %s.",
+                *(folder, key, file),
+            )
     for key in ("arch_encoder", "arch_decoder", "output_stride", "encoder_options", "decoder_options"):
         theirs, ours = str(trained[key]), str(cfg.MODEL[key])
         if theirs.lower() != ours.lower():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.images import normalize
+from ..models.decoders.base import features_of, score_stride
 from .fold import folded
 
 AMP = ("none", "bf16")
@@ -22,12 +23,15 @@ class ScoringNetwork:
     Attributes:
         device: the device that it computes on.
         stride: stride of its scores, in pixels of the image.
+        softmax: whether its scores are logits; otherwise, their shares of the sum over the classes are the
+            probabilities.
         align_corners: how its scores are resized to the image, see `mit_semseg.models.layers.resize`.
         grid: tiles must start at multiples of this number of pixels, to align all maps inside the network
             with those of the whole image.
     """
 
     align_corners = False
+    softmax = True
 
     def __init__(self, module: nn.Module, device: torch.device, *, amp: str = "none") -> None:
         """Wrap ``module`` as it is; `prepared` makes a faster network."""
@@ -39,7 +43,8 @@ class ScoringNetwork:
         self.channels_last = False
         parts: Any = module
         strides: tuple[int, ...] = parts.encoder.strides
-        self.stride = strides[parts.decoder.output_map]
+        self.stride = score_stride(parts.decoder, strides)
+        self.softmax = getattr(parts.decoder, "softmax", True)
         self.align_corners = parts.decoder.align_corners
         self.grid = math.lcm(_LARGEST_STRIDE, *strides)
 
@@ -53,7 +58,8 @@ class ScoringNetwork:
         """
         layer = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
         generator = torch.Generator().manual_seed(0)
-        sample = torch.randn(1, 3, _SAMPLE, _SAMPLE, generator=generator)
+        channels = input_channels(module.encoder)  # type: ignore[arg-type]
+        sample = torch.randn(1, channels, _SAMPLE, _SAMPLE, generator=generator)
         sample = sample.to(layer.weight.device, layer.weight.dtype)
         new = folded(module, lambda net: _logits(net, sample)).to(device)
         network = cls(new, device, amp=amp)
@@ -71,7 +77,7 @@ class ScoringNetwork:
         """Unnormalized scores, (B, h / stride, w / stride, num_class) float32, contiguous.
 
         Args:
-            image: (B, 3, h, w), float32 and normalized, or uint8 RGB.
+            image: (B, 3, h, w), uint8 RGB; or (B, C, h, w), float32 and normalized.
         """
         image = image.to(self.device, non_blocking=True)
         if image.dtype == torch.uint8:
@@ -83,5 +89,11 @@ class ScoringNetwork:
         return scores.permute(0, 2, 3, 1).to(torch.float32).contiguous()
 
 
+def input_channels(encoder: nn.Module) -> int:
+    """The channels of the images that an encoder takes. Encoders from outside of the package take RGB."""
+    channels: int = getattr(encoder, "in_channels", 3)
+    return channels
+
+
 def _logits(module: Any, image: Tensor) -> Tensor:
-    return module.decoder.logits(module.encoder(image, return_feature_maps=True))
+    return module.decoder.logits(features_of(module.encoder, module.decoder, image))

@@ -21,6 +21,7 @@ MARK = "mit_semseg"
 SMALLEST_SHARE = 0.001
 """Share of an image; classes with a smaller share are not worth mentioning."""
 
+_SOFTWARE = 305  # tag of TIFF
 _TEXT, _BACKGROUND, _RIM = (28, 35, 48), (255, 255, 255), (140, 140, 140)
 _SIZES = (12, 160)  # of the text, in pixels: the smallest legible size, the largest
 _LINES_PER_PICTURE = 28  # lines of text that would fill its shorter side
@@ -105,10 +106,11 @@ def save_picture(picture: NDArray[np.uint8] | NDArray[np.uint16], path: Path) ->
 
 
 def is_own_picture(path: Path) -> bool:
-    """Whether a file is a PNG that `save_picture` has written."""
+    """Whether a file is a PNG that `save_picture` has written, or a TIFF with the same mark."""
     try:
-        with PIL.Image.open(path, formats=["PNG"]) as image:
-            return image.info.get("Software") == MARK
+        with PIL.Image.open(path, formats=["PNG", "TIFF"]) as image:
+            of_tiff = getattr(image, "tag_v2", {})
+            return (of_tiff.get(_SOFTWARE) or image.info.get("Software")) == MARK
     except (
         OSError,
         ValueError,
@@ -116,6 +118,14 @@ def is_own_picture(path: Path) -> bool:
         PIL.Image.DecompressionBombError,
     ):  # not a PNG, or a damaged one
         return False
+
+
+def unlabelled(labels: NDArray[np.integer], without_data: NDArray[np.bool_] | None) -> NDArray[np.integer]:
+    """A label map with -1, no class, in the pixels without data, (H, W); the map itself if there are none."""
+    if without_data is None:
+        return labels
+    signed = np.int16 if labels.dtype.itemsize == 1 else np.int32
+    return np.where(without_data, signed(-1), labels.astype(signed))
 
 
 def class_shares(labels: NDArray[np.integer], num_class: int) -> NDArray[np.float64]:
@@ -186,7 +196,7 @@ def save_labels(labels: NDArray[np.integer], num_class: int, path: Path) -> None
 
     A palette would look better, but readers such as OpenCV would then return colours and not classes.
     """
-    values = labels.astype(np.uint16) + np.uint16(1)
+    values = labels.astype(np.uint16) + np.uint16(1)  # -1, no class, becomes 0
     save_picture(values.astype(np.uint8) if num_class <= 255 else values, path)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..errors import UserError
 from .blocks import Block, for_each_block
 from .exported import AnyNetwork
-from .tiles import Network, ScoreMap, TiledMap, WholeMap
+from .tiles import Held, Network, ScoreMap, TiledMap, WholeMap
 
 PIXEL_BUDGET = 3_000_000  # largest image to score whole; 2048 x 1024 is below it
 _TILE = 1280  # side in pixels
@@ -82,7 +83,7 @@ def predict_labels(
     results = []
     for maps, require_finite in _maps(network, images, settings, names):
         labels = _empty_labels(maps[0], size)
-        threshold = _sum_threshold(maps, settings)
+        threshold = sum_threshold(maps, settings)
 
         def choose(block: Block, labels: Tensor = labels, threshold: float | None = threshold) -> None:
             labels[block.rows, block.columns] = (
@@ -90,8 +91,8 @@ def predict_labels(
             )
 
         # Softmax keeps the order of the classes, so a single map does not need it to find the highest.
-        softmax = len(maps) > 1 or threshold is not None
-        for_each_block(maps, size, choose, softmax=softmax, align_corners=network.align_corners)
+        kind = _kind(network) if len(maps) > 1 or threshold is not None else {"softmax": False}
+        for_each_block(maps, size, choose, **kind, align_corners=network.align_corners)
         results.append(labels.cpu())
         require_finite()
     return _batch(results)
@@ -110,7 +111,7 @@ def predict_confident_labels(
     for maps, require_finite in _maps(network, images, settings, names):
         labels = _empty_labels(maps[0], size)
         confidence = torch.empty(size, device=labels.device)
-        threshold = _sum_threshold(maps, settings)
+        threshold = sum_threshold(maps, settings)
 
         def choose(
             block: Block,
@@ -126,11 +127,61 @@ def predict_confident_labels(
             labels[block.rows, block.columns] = chosen
             confidence[block.rows, block.columns] = probability.div_(count)
 
-        for_each_block(maps, size, choose, softmax=True, align_corners=network.align_corners)
+        for_each_block(maps, size, choose, **_kind(network), align_corners=network.align_corners)
         results.append(labels.cpu())
         confidences.append(confidence.cpu())
         require_finite()
     return _batch(results), _batch(confidences)
+
+
+@torch.inference_mode()
+def predict_margins(
+    network: AnyNetwork,
+    images: Sequence[Tensor],
+    size: tuple[int, int],
+    settings: Settings = _DEFAULT,
+    names: Sequence[str] = (),
+) -> tuple[Tensor, Tensor]:
+    """The result of `predict_labels`, and the `margin` of each pixel, (B, height, width) float32."""
+    results, margins = [], []
+    for maps, require_finite in _maps(network, images, settings, names):
+        labels = _empty_labels(maps[0], size)
+        margin_map = torch.empty(size, device=labels.device)
+
+        def choose(
+            block: Block, labels: Tensor = labels, margin_map: Tensor = margin_map, count: int = len(maps)
+        ) -> None:
+            probabilities = block.scores.div_(count)
+            labels[block.rows, block.columns] = labels_of(probabilities, settings)
+            margin_map[block.rows, block.columns] = margin(probabilities, settings)
+
+        for_each_block(maps, size, choose, softmax=True, align_corners=network.align_corners)
+        results.append(labels.cpu())
+        margins.append(margin_map.cpu())
+        require_finite()
+    return _batch(results), _batch(margins)
+
+
+def labels_of(probabilities: Tensor, settings: Settings = _DEFAULT) -> Tensor:
+    """The class of each pixel, (..., num_class) -> (...), as `predict_labels` chooses it."""
+    if probabilities.shape[-1] == 2 and settings.threshold != 0.5:
+        return (probabilities[..., 1] >= settings.threshold).long()
+    return probabilities.argmax(-1)
+
+
+def margin(probabilities: Tensor, settings: Settings = _DEFAULT) -> Tensor:
+    """How sure the model is of each pixel, (..., num_class) -> (...) of 0 to 1.
+
+    The probability of the likeliest class less that of the next one. With a threshold for the second of two
+    classes, the distance to the threshold, as a share of the largest possible one.
+
+    Source: Scheffer et al. 2001, Active Hidden Markov Models for Information Extraction, section 3.
+    """
+    if probabilities.shape[-1] == 2:
+        excess = probabilities[..., 1] - settings.threshold
+        return torch.where(excess < 0, -excess / settings.threshold, excess / (1 - settings.threshold))
+    first, second = probabilities.topk(2, dim=-1).values.unbind(-1)
+    return first - second
 
 
 @torch.inference_mode()
@@ -152,10 +203,16 @@ def predict_probabilities(
         def keep(block: Block, result: Tensor = result, count: int = len(maps)) -> None:
             result[:, block.rows, block.columns] = block.scores.div_(count).permute(2, 0, 1)
 
-        for_each_block(maps, size, keep, softmax=True, align_corners=network.align_corners)
+        for_each_block(maps, size, keep, **_kind(network), align_corners=network.align_corners)
         results.append(result)
         require_finite()
     return _batch(results)
+
+
+def _kind(network: AnyNetwork) -> dict[str, Any]:
+    """The arguments with which `for_each_block` makes probabilities of a network's scores."""
+    softmax = getattr(network, "softmax", True)  # a network of the user may lack it
+    return {"softmax": softmax, "shares": not softmax}
 
 
 def _batch(results: list[Tensor]) -> Tensor:
@@ -163,7 +220,7 @@ def _batch(results: list[Tensor]) -> Tensor:
     return results[0][None] if len(results) == 1 else torch.stack(results)
 
 
-def _sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None:
+def sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None:
     """The sum of probabilities over ``maps`` from which a pixel belongs to the second of two classes.
 
     None if the class with the highest sum is chosen, as always with more classes.
@@ -174,12 +231,15 @@ def _sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None
 
 
 def _empty_labels(source: ScoreMap, size: tuple[int, int]) -> Tensor:
-    count = source.num_class
-    dtype = torch.uint8 if count <= 256 else torch.int16 if count <= 2**15 else torch.int32
-    return torch.empty(size, dtype=dtype, device=source.device)
+    return torch.empty(size, dtype=label_type(source.num_class), device=source.device)
 
 
-class _Sums:
+def label_type(num_class: int) -> torch.dtype:
+    """The smallest type that holds all classes."""
+    return torch.uint8 if num_class <= 256 else torch.int16 if num_class <= 2**15 else torch.int32
+
+
+class Sums:
     """The sum of all scores of each image, which is finite only if each score is.
 
     They are computed where the scores are, and read after the result, so a GPU is not waited for once more.
@@ -220,7 +280,7 @@ def _maps(
         return network(image.flip(-1)).flip(2)
 
     runs: tuple[Network, ...] = (network, mirrored) if settings.flip else (network,)
-    sums = _Sums(names, settings)
+    sums = Sums(names, settings)
     # Images that are scored whole go through the network together. A tile is large enough on its own.
     whole: dict[tuple[int, int], Tensor] = {}
     tilings = [settings.tile_and_overlap(*image.shape[-2:]) for image in images]
@@ -243,7 +303,7 @@ def _maps(
                 maps.append(
                     TiledMap(
                         of_tiles(run, b),
-                        image[b : b + 1],
+                        Held(image[b : b + 1]),
                         stride=network.stride,
                         grid=network.grid,
                         tile=tile,

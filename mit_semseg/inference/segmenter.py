@@ -18,9 +18,11 @@ from torch import Tensor
 
 from .. import __version__
 from ..config import with_keys
+from ..data.band_images import BandImage, scaled_bands
+from ..data.bands import Bands
 from ..data.classes import ClassTable, load_classes
 from ..data.datasets import scaled
-from ..data.in_memory import AnyImage, check_kind, to_rgb
+from ..data.in_memory import AnyImage, check_kind, to_bands, to_rgb
 from ..data.resize import pick_nearest
 from ..errors import UserError
 from ..export import Metadata, Options, write_model
@@ -53,6 +55,7 @@ from .pictures import (
     save_picture,
     save_scores,
     side_by_side,
+    unlabelled,
 )
 from .predict import (
     Settings,
@@ -103,8 +106,9 @@ class Segmentation:
     include the probabilities if these have been computed.
 
     Attributes:
-        image: the segmented image, (H, W, 3) uint8 RGB, upright.
-        labels: (H, W) classes from 0, in the smallest integer type that holds all of them.
+        image: the segmented image, (H, W, 3) uint8 RGB, upright; with bands, its display bands.
+        labels: (H, W) classes from 0, in the smallest integer type that holds all of them. If the image has
+            pixels without data, the type is signed and these are -1.
         names: names of all classes.
         colors: colours of all classes, (num_class, 3) uint8 RGB.
         source: the path of the image; "" if it does not come from a file.
@@ -154,9 +158,8 @@ class Segmentation:
         `probabilities`, which scores the image again.
         """
         if self._confidence is None:
-            self._confidence = np.take_along_axis(
-                self.probabilities, self.labels[None].astype(np.intp), axis=0
-            )[0]
+            chosen = np.maximum(self.labels, 0)[None].astype(np.intp)
+            self._confidence = np.take_along_axis(self.probabilities, chosen, axis=0)[0]
         return self._confidence
 
     @property
@@ -273,6 +276,7 @@ class _Ready(NamedTuple):
     """An image that is ready to be scored."""
 
     image: NDArray[np.uint8]
+    original: PIL.Image.Image | BandImage
     scaled: list[Tensor]
     source: str
     name: str  # for errors
@@ -306,6 +310,7 @@ class Segmenter:
         colors: colours of the classes, (num_class, 3) uint8 RGB.
         device: the device that it computes on.
         title: encoder and decoder, for people.
+        bands: the bands that the model takes; None for 8-bit RGB.
     """
 
     def __init__(
@@ -316,12 +321,14 @@ class Segmenter:
         settings: Settings,
         title: str = "",
         origin: Origin | None = None,
+        bands: Bands | None = None,
     ) -> None:
         """Combine loaded parts into a segmenter; `load` also loads them.
 
         Args:
             title: encoder and decoder, for people.
             origin: config and checkpoints, which `export` records.
+            bands: of the images; None for 8-bit RGB.
         """
         _expect_forks()
         self.names = table.names
@@ -333,6 +340,7 @@ class Segmenter:
         self._settings = settings
         self.title = title
         self._origin = origin
+        self.bands = bands
 
     @classmethod
     def load(
@@ -389,7 +397,7 @@ class Segmenter:
         data = cfg.DATASET
         scales = Scales(tuple(data.imgSizes), data.imgMaxSize, data.padding_constant)
         title = f"{cfg.MODEL.arch_encoder} + {cfg.MODEL.arch_decoder}"
-        return cls(network, table, scales, settings, title, origin_of(cfg, weights))
+        return cls(network, table, scales, settings, title, origin_of(cfg, weights), Bands.of(data))
 
     @overload
     def __call__(self, image: AnyImage, *, confidence: bool = False) -> Segmentation: ...
@@ -403,13 +411,14 @@ class Segmenter:
         """The classes of an image, or of each image in a list.
 
         The labels are those of test.py for the same file. Consecutive images of the same size in a list go
-        through the network together, which is faster. Rounding may then change the label of a pixel whose two
-        most probable classes are practically equal.
+        through the network together; on a CPU, this was measured not to be faster than one after the other.
+        Rounding may then change the label of a pixel whose two most probable classes are practically equal.
 
         Args:
             image: a path; a PIL image; an array (H, W, 3) or (H, W), uint8, uint16 or floating point from 0
                 to 1; a tensor (3, H, W) of these types; see `mit_semseg.data.in_memory.to_rgb`. Or a list or
-                tuple of them.
+                tuple of them. A model of bands takes a path, an array (H, W, bands) or a tensor (bands, H,
+                W) of any real type, with all bands of a file, of which it selects its own; see docs/bands.md.
             confidence: also keep the probability of each label, in `Segmentation.confidence`.
 
         Raises: TypeError or ValueError for an object that is not an image; UserError for a file that cannot
@@ -466,6 +475,7 @@ class Segmenter:
             padding_constant=self._scales.multiple,
             stride=self._network.stride,
             align_corners=self._network.align_corners,
+            softmax=self._network.softmax,
             grid=self._network.grid,
             outputs=(),
             model=self.title,
@@ -473,6 +483,7 @@ class Segmenter:
             weights=self._origin.hashes(),
             version=__version__,
             scores=self._origin.scores(),
+            bands=self.bands,
         )
         return write_model(
             module.encoder,
@@ -488,9 +499,21 @@ class Segmenter:
         return f"<Segmenter {title}{len(self.names)} classes, on {self.device}>"
 
     def _prepare(self, image: AnyImage, name: str) -> _Ready:
-        rgb = to_rgb(image, name)
         source = fspath(image) if isinstance(image, str | PathLike) else ""
-        return _Ready(np.array(rgb), scaled(rgb, *self._scales), source, source or name)
+        original: PIL.Image.Image | BandImage
+        if self.bands is None:
+            original = to_rgb(image, name)
+            picture = np.array(original)
+        else:
+            original = to_bands(image, self.bands, name)
+            picture = self.bands.picture(*original)
+        return _Ready(picture, original, self._scaled(original), source, source or name)
+
+    def _scaled(self, image: PIL.Image.Image | BandImage) -> list[Tensor]:
+        if isinstance(image, PIL.Image.Image):
+            return scaled(image, *self._scales)
+        assert self.bands is not None
+        return scaled_bands(image, *self._scales, self.bands)
 
     def _batches(self, images: Sequence[AnyImage]) -> Iterator[list[_Ready]]:
         """The images in their order, with consecutive images of the same size in one batch."""
@@ -520,15 +543,29 @@ class Segmenter:
                 known = [None] * len(batch)
         # Copies, because a view would keep the labels of the whole batch in memory.
         return [
-            Segmentation(ready.image, own.copy(), self._table, self._probabilities, ready.source, sure)
+            Segmentation(
+                ready.image,
+                unlabelled(own.copy(), getattr(ready.original, "without_data", None)),
+                self._table,
+                self._scorer(ready.original),
+                ready.source,
+                sure,
+            )
             for ready, own, sure in zip(batch, found.numpy(), known, strict=True)
         ]
 
-    def _probabilities(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        scales = scaled(PIL.Image.fromarray(image), *self._scales)
-        with self._alone():
-            scores = predict_probabilities(self._network, scales, image.shape[:2], self._settings)
-        return scores[0].cpu().numpy()
+    def _scorer(self, original: PIL.Image.Image | BandImage) -> Callable[[Image], NDArray[np.float32]]:
+        """A function that computes the probabilities of an image. With bands, it keeps their values."""
+        bands = original if isinstance(original, BandImage) else None
+
+        def score(picture: Image) -> NDArray[np.float32]:
+            # An image of 8-bit RGB is its own picture, so it is not kept twice.
+            scales = self._scaled(PIL.Image.fromarray(picture) if bands is None else bands)
+            with self._alone():
+                scores = predict_probabilities(self._network, scales, picture.shape[:2], self._settings)
+            return scores[0].cpu().numpy()
+
+        return score
 
     def _alone(self) -> threading.Lock:
         """The lock to hold while computing. Raises: RuntimeError in a fork of a process that used the GPU."""

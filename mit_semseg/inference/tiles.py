@@ -12,11 +12,37 @@ Span = tuple[int, int]  # first index, and the index after the last
 _MARGIN = 0.25  # share of an overlap, at each end, where the tile that ends there has no weight
 
 
-class ScoreMap(Protocol):
-    """Scores (height, width, num_class) float32. They can be read once, from top to bottom."""
+class Pixels(Protocol):
+    """An image of which parts are read, of any type that a `Network` takes."""
 
     height: int
     width: int
+
+    def read(self, rows: Span, columns: Span) -> Tensor:
+        """A part, (1, 3, h, w)."""
+        ...
+
+
+class Held:
+    """An image in memory, (1, 3, h, w)."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.height, self.width = image.shape[-2:]
+        self._image = image
+
+    def read(self, rows: Span, columns: Span) -> Tensor:
+        return self._image[..., slice(*rows), slice(*columns)]
+
+
+class ScoreMap(Protocol):
+    """Scores (height, width, num_class) float32. They can be read once, from top to bottom.
+
+    A map may hold only some columns, of which ``left`` is the first.
+    """
+
+    height: int
+    width: int
+    left: int
     num_class: int
     device: torch.device
 
@@ -30,6 +56,7 @@ class WholeMap:
 
     def __init__(self, scores: Tensor) -> None:
         self.height, self.width, self.num_class = scores.shape
+        self.left = 0
         self.device = scores.device
         self._scores = scores
 
@@ -46,27 +73,39 @@ class TiledMap:
 
     Args:
         network: called on one tile at a time.
-        image: (1, 3, h, w), of any type that ``network`` takes.
+        image: its pixels.
         stride: stride of the network's scores.
         grid: tiles start at multiples of this number of pixels, which must be a multiple of ``stride``.
         tile: side of a tile in pixels; rounded down to the grid.
         overlap: smallest overlap in pixels; rounded up to the grid.
+        columns: the columns of the map to hold; only the tiles that they need are scored. None for all.
     """
 
     def __init__(
-        self, network: Network, image: Tensor, *, stride: int, grid: int, tile: int, overlap: int
+        self,
+        network: Network,
+        image: Pixels,
+        *,
+        stride: int,
+        grid: int,
+        tile: int,
+        overlap: int,
+        columns: Span | None = None,
     ) -> None:
         self._network = network
         self._image = image
-        height, width = image.shape[-2:]
-        self.height, self.width = -(-height // stride), -(-width // stride)
-        self._row_spans = spans(height, tile, overlap, grid)
-        self._column_spans = spans(width, tile, overlap, grid)
-        row_places = [_strided(span, stride) for span in self._row_spans]
-        self._column_places = [_strided(span, stride) for span in self._column_spans]
-        self._row_weights = weights(row_places)
-        self._column_weights = weights(self._column_places)
-        self._row_places = row_places
+        self.height, self.width = -(-image.height // stride), -(-image.width // stride)
+        self.left, self._right = columns or (0, self.width)
+        self._row_spans = spans(image.height, tile, overlap, grid)
+        self._row_places = [_strided(span, stride) for span in self._row_spans]
+        self._row_weights = weights(self._row_places)
+        column_spans = spans(image.width, tile, overlap, grid)
+        places = [_strided(span, stride) for span in column_spans]
+        self._columns = [
+            (span, place, weight)
+            for span, place, weight in zip(column_spans, places, weights(places), strict=True)
+            if place[0] < self._right and place[1] > self.left
+        ]
         self._first = 0  # row of the map that the buffer starts with
         self._next = 0  # row of tiles
         self._buffer = self._band(0)
@@ -96,22 +135,22 @@ class TiledMap:
                     f"{(bottom - top, right - left)}: it cannot be used with tiles"
                 )
             if buffer is None:
-                buffer = scores.new_zeros(bottom - self._first, self.width, scores.size(2))
+                buffer = scores.new_zeros(bottom - self._first, self._right - self.left, scores.size(2))
                 if number:
                     buffer[: len(self._buffer)] = self._buffer
-            scores = scores * self._row_weights[number].to(scores.device)[:, None, None]
-            buffer[top - self._first :, left:right].addcmul_(scores, weight.to(scores.device)[:, None])
+            held = slice(max(self.left, left), min(self._right, right))
+            part = slice(held.start - left, held.stop - left)
+            scores = scores[:, part] * self._row_weights[number].to(scores.device)[:, None, None]
+            target = buffer[top - self._first :, held.start - self.left : held.stop - self.left]
+            target.addcmul_(scores, weight[part].to(scores.device)[:, None])
         assert buffer is not None
         self._next = number + 1
         return buffer
 
     def _tiles(self, number: int) -> Iterator[tuple[Span, Tensor, Tensor]]:
         """(columns, their weights, scores) of each tile in a row of tiles."""
-        rows = slice(*self._row_spans[number])
-        for span, place, weight in zip(
-            self._column_spans, self._column_places, self._column_weights, strict=True
-        ):
-            yield place, weight, self._network(self._image[..., rows, slice(*span)])
+        for span, place, weight in self._columns:
+            yield place, weight, self._network(self._image.read(self._row_spans[number], span))
 
 
 def spans(length: int, tile: int, overlap: int, grid: int) -> list[Span]:

@@ -1,5 +1,21 @@
 """The losses of training, one per file, and weighted sums of them (criterion.py)."""
 
-from .criterion import LOSSES, Criterion, LossOptions, build_criterion, parse_losses, pixel_loss_sum
+from .criterion import (
+    LOSSES,
+    OF_QUERIES,
+    Criterion,
+    LossOptions,
+    build_criterion,
+    parse_losses,
+    pixel_loss_sum,
+)
 
-__all__ = ["LOSSES", "Criterion", "LossOptions", "build_criterion", "parse_losses", "pixel_loss_sum"]
+__all__ = [
+    "LOSSES",
+    "OF_QUERIES",
+    "Criterion",
+    "LossOptions",
+    "build_criterion",
+    "parse_losses",
+    "pixel_loss_sum",
+]

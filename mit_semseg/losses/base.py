@@ -15,11 +15,15 @@ class Loss(nn.Module):
     ignored. It returns the 0-dim sum, computed in float32 at least. Without a labelled pixel, the sum and its
     gradients are 0.
 
+    Attributes:
+        parts: number of sums, each with its own units.
+
     Args:
         class_weights: (C,), the weight of a pixel of each class; None for equal weights.
     """
 
     class_weights: Tensor | None
+    parts = 1
 
     def __init__(self, class_weights: Tensor | None = None) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from .cross_entropy import CrossEntropy
 from .dice import Dice
 from .focal import Focal
 from .lovasz import LovaszSoftmax
+from .mask_classification import MaskClassification
 from .ohem import OHEM
 
 _LARGEST_WEIGHT = 1e6  # in a sum of losses; gradients in float32 overflow far beyond
@@ -27,7 +28,11 @@ class LossOptions:
     focal_gamma: float = 2.0
     ohem_threshold: float = 0.7
     ohem_min_kept: float = 1 / 16
+    queries: int = 0
 
+
+OF_QUERIES = "mask_classification"
+"""The loss of decoders with queries."""
 
 LOSSES: dict[str, Callable[[LossOptions], Loss]] = {
     "cross_entropy": lambda options: CrossEntropy(options.class_weights, options.label_smoothing),
@@ -35,6 +40,7 @@ LOSSES: dict[str, Callable[[LossOptions], Loss]] = {
     "focal": lambda options: Focal(options.class_weights, options.focal_gamma),
     "dice": lambda options: Dice(),
     "lovasz": lambda options: LovaszSoftmax(),
+    OF_QUERIES: lambda options: MaskClassification(options.queries),
 }
 
 
@@ -42,20 +48,23 @@ class Criterion(nn.Module):
     """Several losses of the same scores, and their weights.
 
     ``criterion(log_probs, label)`` is the sum of each loss over its units, (K,) for K losses, and
-    ``units(label)`` are the units, (K,) float64; see `Loss`. Training minimizes
+    ``units(label)`` are the units, (K,) float64; see `Loss`. A loss may have several parts, which count as
+    losses with the same weight. Training minimizes
     ``sum(weights * sums / units)``, with sums and units over all devices.
     """
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
         super().__init__()
         self.losses = nn.ModuleList(losses)
-        self.weights = tuple(weights)
+        self.weights = tuple(
+            weight for loss, weight in zip(losses, weights, strict=True) for _ in range(loss.parts)
+        )
 
     def forward(self, log_probs: Tensor, label: Tensor) -> Tensor:
-        return torch.stack([loss(log_probs, label) for loss in self.losses])
+        return torch.cat([loss(log_probs, label).view(-1) for loss in self.losses])
 
     def units(self, label: Tensor) -> Tensor:
-        return torch.stack([loss.units(label) for loss in self.losses])  # type: ignore[operator]
+        return torch.cat([loss.units(label).view(-1) for loss in self.losses])  # type: ignore[operator]
 
 
 def build_criterion(text: str, options: LossOptions) -> Criterion:

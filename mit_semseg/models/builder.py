@@ -13,6 +13,7 @@ from ..errors import UserError
 from .decoders.base import Decoder, Style
 from .decoders.c1 import C1, C1DeepSup
 from .decoders.deeplab import DeepLabV3, DeepLabV3Deepsup, DeepLabV3Plus, DeepLabV3PlusDeepsup
+from .decoders.eomt import EoMT
 from .decoders.fcn import FCN, FCNDeepsup
 from .decoders.ppm import PPM, PPMDeepsup
 from .decoders.segformer import Segformer, SegformerDeepsup
@@ -24,6 +25,8 @@ from .encoders.mobilenet import MobileNetV2Dilated, MobileNetV2Stages, mobilenet
 from .encoders.resnet import Resnet, ResnetDilated, resnet18, resnet34, resnet50, resnet101, resnext101
 from .encoders.resnet_variants import DEPTHS, VARIANTS, ResNetVariant
 from .encoders.swin import Swin
+from .encoders.vit import VisionTransformer
+from .input_channels import RGB, set_input_channels
 from .options import decoder_options, encoder_options, read_options
 from .weights.fit import load_weights
 from .weights.packaged import PREFIX, packaged_file
@@ -73,8 +76,23 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "swin_small": partial(Swin, depths=(2, 2, 18, 2)),
     "swin_base": partial(Swin, depths=(2, 2, 18, 2), width=128, heads=(4, 8, 16, 32), window=12),
     "swin_large": partial(Swin, depths=(2, 2, 18, 2), width=192, heads=(6, 12, 24, 48), window=12),
+    "dinov2_small": partial(VisionTransformer, width=384, heads=6),
+    "dinov2_base": VisionTransformer,
+    "dinov2_large": partial(VisionTransformer, depth=24, width=1024, heads=16),
+    "dinov2_giant": partial(VisionTransformer, depth=40, width=1536, heads=24, gated=True),
+    **{
+        f"dinov3_{size}": partial(
+            VisionTransformer, depth=depth, width=width, heads=heads, grid=0, key_bias=False, eps=1e-5
+        )
+        for size, depth, width, heads in (
+            ("small", 12, 384, 6),
+            ("base", 12, 768, 12),
+            ("large", 24, 1024, 16),
+        )
+    },
 }
 
+# These read the maps of an encoder.
 DECODERS: dict[str, type[Decoder]] = {
     "c1": C1,
     "c1_deepsup": C1DeepSup,
@@ -94,6 +112,13 @@ DECODERS: dict[str, type[Decoder]] = {
     "segformer_deepsup": SegformerDeepsup,
 }
 
+# These predict masks by queries, which join the tokens of an encoder.
+QUERY_DECODERS: dict[str, type[Decoder]] = {
+    "eomt": EoMT,
+}
+
+ALL_DECODERS: dict[str, type[Decoder]] = {**DECODERS, **QUERY_DECODERS}
+
 
 class ModelBuilder:
     """Builds encoders and decoders with their weights."""
@@ -106,6 +131,8 @@ class ModelBuilder:
         imagenet: bool = True,
         output_stride: int = 0,
         options: Mapping[str, Any] = _NONE,
+        in_channels: int = RGB,
+        adapt: bool = True,
     ) -> nn.Module:
         """An encoder with its weights.
 
@@ -118,6 +145,9 @@ class ModelBuilder:
             imagenet: whether "" means ImageNet's weights; False for random ones.
             output_stride: stride of a timm model's last map; 0 for the model's own.
             options: values of the encoder's options; see `mit_semseg.models.options`.
+            in_channels: channels of the images, the attribute ``in_channels`` of the encoder.
+            adapt: whether ``weights`` for RGB are adapted to other ``in_channels``, as ImageNet's are, by the
+                rule of `mit_semseg.models.input_channels`. False refuses them.
 
         Raises: UserError for an unknown name or option, and for weights that do not fit or cannot be
             downloaded.
@@ -125,7 +155,7 @@ class ModelBuilder:
         key = "MODEL.encoder_options"
         if is_timm(arch):
             read_options(options, {}, key, arch)
-            return _build_timm(arch, weights, imagenet, output_stride)
+            return _build_timm(arch, weights, imagenet, output_stride, in_channels, adapt)
         name, build = _look_up(arch, ENCODERS, "MODEL.arch_encoder", "encoder")
         check_packaged(weights, name)
         values = read_options(options, encoder_options(build), key, name)
@@ -139,9 +169,11 @@ class ModelBuilder:
                 f"MODEL.output_stride is {output_stride}, but {name} has {strides[-1]}. "
                 "Set MODEL.output_stride 0, or take an encoder of timm."
             )
+        set_input_channels(net, in_channels)
+        net.in_channels = in_channels  # type: ignore[assignment]
         if weights or imagenet:
             file = weights or imagenet_weights(name)
-            load_weights(net, file, part="encoder", arch=name)
+            load_weights(net, file, part="encoder", arch=name, adapt=adapt or not weights)
         else:
             net.apply(ModelBuilder.weights_init)
         return net
@@ -163,7 +195,7 @@ class ModelBuilder:
         """A decoder with its weights.
 
         Args:
-            arch: a name in ``DECODERS``, in any case.
+            arch: a name in ``ALL_DECODERS``, in any case.
             fc_dim: channels of the encoder's last map. Used only without ``channels``, for the
                 maps of a ResNet: four maps, each with twice the channels of the previous one.
             weights: a checkpoint; "" for random weights.
@@ -179,7 +211,7 @@ class ModelBuilder:
 
         Raises: UserError for an unknown name or option, and for weights that do not fit.
         """
-        name, build = _look_up(arch, DECODERS, "MODEL.arch_decoder", "decoder")
+        name, build = _look_up(arch, ALL_DECODERS, "MODEL.arch_decoder", "decoder")
         if channels is None:
             channels = channels_for(fc_dim)
         style = decoder_style(name, dim, dropout, norm, options)
@@ -218,6 +250,7 @@ class ModelSpec:
         output_stride: see `ModelBuilder.build_encoder`.
         decoder_dim, decoder_dropout, decoder_norm: see `ModelBuilder.build_decoder`.
         encoder_options, decoder_options: see `mit_semseg.models.options`.
+        in_channels: channels of the images.
     """
 
     arch_encoder: str
@@ -231,6 +264,7 @@ class ModelSpec:
     decoder_norm: str = "batch"
     encoder_options: Mapping[str, Any] = field(default_factory=dict)
     decoder_options: Mapping[str, Any] = field(default_factory=dict)
+    in_channels: int = RGB
 
     def check(self) -> None:
         """Check that the model can be built, before any weights are read.
@@ -243,6 +277,7 @@ class ModelSpec:
                 imagenet=False,
                 output_stride=self.output_stride,
                 options=self.encoder_options,
+                in_channels=self.in_channels,
             )
             pair = (encoder, self.arch_encoder, self.arch_decoder, self.fc_dim, self.label_stride)
             check_pair(*pair, self.decoder_options)
@@ -256,6 +291,7 @@ class ModelSpec:
         use_softmax: bool,
         imagenet: bool = False,
         reset_classifier: bool = False,
+        adapt: bool = False,
     ) -> tuple[nn.Module, Decoder]:
         """The encoder and the decoder, on the CPU.
 
@@ -264,6 +300,7 @@ class ModelSpec:
             use_softmax: True for inference, False for training.
             imagenet: start the encoder from ImageNet's weights if it has no checkpoint.
             reset_classifier: see `ModelBuilder.build_decoder`.
+            adapt: see `ModelBuilder.build_encoder`.
         """
         encoder = ModelBuilder.build_encoder(
             self.arch_encoder,
@@ -271,6 +308,8 @@ class ModelSpec:
             imagenet=imagenet,
             output_stride=self.output_stride,
             options=self.encoder_options,
+            in_channels=self.in_channels,
+            adapt=adapt,
         )
         return encoder, self._decoder(encoder, weights[1], use_softmax, reset_classifier)
 
@@ -313,7 +352,7 @@ def decoder_style(
 
     Raises: UserError for an option that the decoder does not have, or of another type.
     """
-    known = decoder_options(DECODERS[arch])
+    known = decoder_options(ALL_DECODERS[arch])
     return Style(dim, dropout, norm)._replace(
         **read_options(options, known, "MODEL.decoder_options", f"decoder {arch}")
     )
@@ -339,7 +378,13 @@ def check_pair(
     """
     channels: tuple[int, ...] = encoder.channels  # type: ignore[assignment]
     strides: tuple[int, ...] = encoder.strides  # type: ignore[assignment]
-    name, decoder = _look_up(arch_decoder, DECODERS, "MODEL.arch_decoder", "decoder")
+    name, decoder = _look_up(arch_decoder, ALL_DECODERS, "MODEL.arch_decoder", "decoder")
+    style = decoder_style(name, options=options)
+    if obstacle := decoder.obstacle(encoder, style):
+        raise UserError(
+            f"Decoder {name} {obstacle}. MODEL.arch_encoder is {arch_encoder}: set another one, or another "
+            "MODEL.arch_decoder."
+        )
     if len(channels) < decoder.min_maps:
         others = ", ".join(other for other in DECODERS if DECODERS[other].min_maps <= len(channels))
         raise UserError(
@@ -351,12 +396,12 @@ def check_pair(
             f"MODEL.fc_dim is {fc_dim}, but {arch_encoder} ends with {channels[-1]} channels. "
             f"Set MODEL.fc_dim {channels[-1]}."
         )
-    index = decoder.stride_map(decoder_style(name, options=options))
+    index = decoder.stride_map(style)
     if not -len(strides) <= index < len(strides):
         raise UserError(
             f"MODEL.decoder_options: maps begins with {index}, but {arch_encoder} gives {len(strides)} maps."
         )
-    stride = strides[index]
+    stride = decoder.stride_of(strides, style)
     if rate != stride:
         raise UserError(
             f"DATASET.segm_downsampling_rate is {rate}, but {name} on {arch_encoder} predicts at stride "
@@ -378,7 +423,9 @@ def check_packaged(weights: str, arch: str) -> None:
         packaged_file(weights, arch)
 
 
-def _build_timm(arch: str, weights: str, imagenet: bool, output_stride: int) -> nn.Module:
+def _build_timm(
+    arch: str, weights: str, imagenet: bool, output_stride: int, in_channels: int, adapt: bool
+) -> nn.Module:
     try:
         from .encoders.timm_encoder import TimmEncoder
         from .encoders.timm_weights import load_timm_weights
@@ -390,9 +437,9 @@ def _build_timm(arch: str, weights: str, imagenet: bool, output_stride: int) -> 
         ) from error
     check_packaged(weights, arch)
     name = arch[len(TIMM) :]
-    net = TimmEncoder(name, output_stride, pretrained=imagenet and not weights)
+    net = TimmEncoder(name, output_stride, imagenet and not weights, in_channels)
     if weights:
-        load_timm_weights(net, weights, name)
+        load_timm_weights(net, weights, name, adapt=adapt)
     return net
 
 

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..lib.nn import async_copy_to
+from .decoders.base import Decoder, features_of
+from .decoders.query import QueryScores
 from .layers import resize
 
 
@@ -29,7 +31,8 @@ class SegmentationModule(SegmentationModuleBase):
     Args:
         net_enc: an encoder.
         net_dec: a decoder; ``use_softmax`` False for training, True for inference.
-        crit: maps log-probabilities (N, C, h, w) and labels (N, h, w) to a loss; None for inference only.
+        crit: maps log-probabilities (N, C, h, w) and labels (N, h, w) to a loss, or `QueryScores` in place of
+            the former; None for inference only.
         deep_sup_scale: weight of the auxiliary loss of a decoder with deep supervision; None omits that loss.
         at_label_size: resize the scores to the labels before loss and accuracy. Without it, both must have
             the same size.
@@ -50,6 +53,11 @@ class SegmentationModule(SegmentationModuleBase):
         self.crit = crit
         self.deep_sup_scale = deep_sup_scale
         self.at_label_size = at_label_size
+
+    def set_progress(self, share: float) -> None:
+        """Tell the decoder the share of the training that has passed, before each iteration."""
+        if isinstance(self.decoder, Decoder):
+            self.decoder.set_progress(share)
 
     def forward(
         self,
@@ -72,7 +80,7 @@ class SegmentationModule(SegmentationModuleBase):
             the 0-dim accuracy or number.
         """
         batch = self._unpacked(feed_dict) if isinstance(feed_dict, (list, tuple)) else feed_dict
-        features = self.encoder(batch["img_data"], return_feature_maps=True)
+        features = features_of(self.encoder, self.decoder, batch["img_data"])
         if segSize is not None:
             return self.decoder(features, segSize=segSize)
         if self.crit is None:
@@ -82,6 +90,8 @@ class SegmentationModule(SegmentationModuleBase):
         if isinstance(prediction, (tuple, list)):
             prediction, auxiliary = prediction
         label = batch["seg_label"]
+        if isinstance(prediction, QueryScores):
+            return self._of_queries(prediction, label, count_correct)
         prediction = self._for_labels(prediction, label)
         loss = self.crit(prediction, label)
         if auxiliary is not None and self.deep_sup_scale is not None:
@@ -89,6 +99,15 @@ class SegmentationModule(SegmentationModuleBase):
         if count_correct:
             return loss, _correct_pixels(prediction, label)
         return loss, self.pixel_acc(prediction, label)
+
+    def _of_queries(
+        self, prediction: QueryScores, label: Tensor, count_correct: bool
+    ) -> tuple[Tensor, Tensor]:
+        assert self.crit is not None
+        label = prediction.covered(label)
+        correct = ((prediction.labels(label.shape[1:]) == label) & (label >= 0)).sum()
+        loss = self.crit(prediction, label)
+        return loss, correct if count_correct else correct.float() / (label >= 0).sum().float().clamp(min=1)
 
     def _unpacked(self, batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The dict in a list of one, on the device of the module."""

@@ -77,6 +77,10 @@ SCHEDULES: dict[str, Callable[[LRSchedule, float, int], float]] = {
 
 
 def set_rates(optimizer: torch.optim.Optimizer, schedule: LRSchedule, iteration: int) -> None:
-    """Set the learning rate of each group for an iteration, from the group's ``initial_lr``."""
+    """Set the learning rate of each group for an iteration, from the group's ``initial_lr``.
+
+    A group with a ``delay`` starts that many iterations later, and has the rate 0 before.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = schedule.rate(group["initial_lr"], iteration)
+        own = iteration - group.get("delay", 0)
+        group["lr"] = schedule.rate(group["initial_lr"], own) if own >= 0 else 0.0

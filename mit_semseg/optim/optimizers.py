@@ -2,7 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -80,6 +81,8 @@ def build_optimizer(
     lr: tuple[float, float],
     beta1: float,
     weight_decay: float,
+    encoder_rates: Mapping[nn.Parameter, float] = MappingProxyType({}),
+    encoder_delay: int = 0,
 ) -> torch.optim.Optimizer:
     """One optimizer for an encoder and a decoder, each with its own learning rate.
 
@@ -90,6 +93,10 @@ def build_optimizer(
         weight_decay: weight decay of convolutions and linear layers. Biases, norms, embeddings, position
             tables and the weights that a network lists in ``no_weight_decay()`` are not decayed.
 
+        encoder_rates: a factor on the learning rate of weights of the encoder, kept in each group as
+            ``factor``; 1 for those that it lacks.
+        encoder_delay: iterations before the encoder's schedule starts, kept in its groups as ``delay``.
+
     Raises: ValueError for another name.
     """
     try:
@@ -98,24 +105,32 @@ def build_optimizer(
         raise ValueError(f"name is {name!r}, which {error}") from None
     groups = [
         group
-        for net, rate in zip((encoder, decoder), lr, strict=True)
-        for group in _groups(net, rate, weight_decay)
+        for net, rate, delay in zip((encoder, decoder), lr, (encoder_delay, 0), strict=True)
+        for group in _groups(net, rate, weight_decay, encoder_rates, delay)
     ]
     return build(groups, lr[0], beta1)
 
 
-def _groups(net: nn.Module, lr: float, weight_decay: float) -> Iterator[dict[str, Any]]:
+def _groups(
+    net: nn.Module, lr: float, weight_decay: float, factors: Mapping[nn.Parameter, float], delay: int
+) -> Iterator[dict[str, Any]]:
     spared = _spared(net)
     parameters = [p for p in net.parameters() if p.requires_grad]
-    for decay in (True, False):
-        chosen = [p for p in parameters if (id(p) not in spared) == decay]
-        if chosen:
-            yield {
-                "params": chosen,
-                "lr": lr,
-                "initial_lr": lr,
-                "weight_decay": weight_decay if decay else 0.0,
-            }
+    # The groups with the full rate first, because the log shows the rate of the first group.
+    for factor in sorted({factors.get(p, 1.0) for p in parameters}, reverse=True):
+        for decay in (True, False):
+            chosen = [
+                p for p in parameters if (id(p) not in spared) == decay and factors.get(p, 1.0) == factor
+            ]
+            if chosen:
+                yield {
+                    "params": chosen,
+                    "lr": lr * factor,
+                    "initial_lr": lr * factor,
+                    "weight_decay": weight_decay if decay else 0.0,
+                    "delay": delay,
+                    "factor": factor,
+                }
 
 
 def _spared(net: nn.Module) -> set[int]:

@@ -20,6 +20,7 @@ from ..data.files import (
     missing,
 )
 from ..data.folders import is_left_by_system, leads_up, search
+from ..data.scenes import is_scene
 from ..errors import UserError
 from ..runtime.paths import PathError, expand, expand_argument
 
@@ -28,7 +29,7 @@ _STANDARD_INPUT = "-"
 
 @dataclass(frozen=True)
 class Input:
-    """One image, video or camera.
+    """One image, scene, video or camera.
 
     Attributes:
         path: of the file, or the number of the camera.
@@ -37,7 +38,7 @@ class Input:
     """
 
     path: str
-    kind: Literal["image", "video", "camera"]
+    kind: Literal["image", "scene", "video", "camera"]
     relative: Path
 
     @property
@@ -75,7 +76,7 @@ class Found:
         self.problems += other.problems
 
 
-def find_inputs(words: Sequence[str], standard_input: TextIO | None) -> Found:
+def find_inputs(words: Sequence[str], standard_input: TextIO | None, more: tuple[str, ...] = ()) -> Found:
     """The inputs that words of the command line name.
 
     - A file is an image, unless it has a common extension of videos.
@@ -88,12 +89,15 @@ def find_inputs(words: Sequence[str], standard_input: TextIO | None) -> Found:
 
     In all paths and patterns, ``~`` and variables are expanded.
 
+    Args:
+        more: further extensions of images, in lower case.
+
     Raises: UserError if a path does not exist or cannot be expanded, or if a word names no input.
     """
     named = Found()
     for word in words:
         listed = word == _STANDARD_INPUT
-        named.add(_listed(standard_input) if listed else _named(expand_argument(word, "--imgs")))
+        named.add(_listed(standard_input, more) if listed else _named(expand_argument(word, "--imgs"), more))
     if not named.inputs:
         if named.problems:
             raise UserError("\n".join(named.problems))
@@ -132,10 +136,10 @@ def _pillow_opens(extension: str) -> bool:
     return Image.registered_extensions().get(extension) in Image.OPEN
 
 
-def _named(word: str) -> Found:
+def _named(word: str, more: tuple[str, ...]) -> Found:
     path = Path(word)
     if os.path.isdir(word):  # noqa: PTH112 - those of Path raise an error in a folder that cannot be read
-        found = _searched(path)
+        found = _searched(path, more)
         if not found.inputs:
             raise UserError(_no_image(found, path))
         return found
@@ -144,23 +148,27 @@ def _named(word: str) -> Found:
     if word.isascii() and word.isdecimal():
         return Found([Input(str(int(word)), "camera", Path(f"camera_{int(word)}"))])
     if glob.has_magic(word):
-        return _matching(word)
+        return _matching(word, more)
     with suppress(FileNotFoundError, NotADirectoryError):
         path.stat()  # raises another error for a name that is too long, or in a folder that cannot be read
     raise UserError(f"{missing(word)} Name an image or a folder of images.")
 
 
+def _is_image(path: str | Path, more: tuple[str, ...]) -> bool:
+    return is_image(path) or Path(path).suffix.lower() in more
+
+
 def _file(path: str, relative: Path) -> Input:
-    return Input(path, "video" if is_video(path) else "image", relative)
+    return Input(path, "video" if is_video(path) else "scene" if is_scene(path) else "image", relative)
 
 
-def _searched(folder: Path, relative_to: Path | None = None) -> Found:
+def _searched(folder: Path, more: tuple[str, ...], relative_to: Path | None = None) -> Found:
     """The images in a folder, and all else in it."""
     tree = search(folder)
     found = Found(above=tree.above, problems=tree.problems)
     for file in tree.files:
-        if is_image(file):
-            found.inputs.append(Input(file, "image", Path(file).relative_to(relative_to or folder)))
+        if _is_image(file, more):
+            found.inputs.append(_file(file, Path(file).relative_to(relative_to or folder)))
         elif is_broken_link(file):  # such as to a folder on a drive that is not connected
             found.problems.append(missing(file))
         else:
@@ -179,7 +187,7 @@ def _no_image(found: Found, folder: Path) -> str:
     return " ".join(sentences)
 
 
-def _matching(pattern: str) -> Found:
+def _matching(pattern: str, more: tuple[str, ...]) -> Found:
     root = Path(*_fixed_parts(Path(pattern)))
     found = Found()
     searched: set[Path] = set()
@@ -190,9 +198,9 @@ def _matching(pattern: str) -> Found:
             continue
         if match.is_dir():
             if searched.isdisjoint(match.parents):
-                found.add(Found(above=[str(match)]) if leads_up(match) else _searched(match, root))
+                found.add(Found(above=[str(match)]) if leads_up(match) else _searched(match, more, root))
                 searched.add(match)
-        elif is_image(match) or is_video(match):
+        elif _is_image(match, more) or is_video(match):
             found.inputs.append(_file(str(match), match.relative_to(root)))
         elif is_broken_link(match):
             found.problems.append(missing(match))
@@ -243,7 +251,7 @@ def _fixed_parts(pattern: Path) -> Iterator[str]:
         yield part
 
 
-def _listed(file: TextIO | None) -> Found:
+def _listed(file: TextIO | None, more: tuple[str, ...]) -> Found:
     if file is None:
         raise UserError("'-' reads paths from standard input, but that is closed.")
     data = file.buffer.read()
@@ -251,7 +259,7 @@ def _listed(file: TextIO | None) -> Found:
     found = Found()
     for path in [_home_and_variables(os.fsdecode(line)) for line in lines if line]:
         if os.path.isdir(path):  # noqa: PTH112
-            below = _searched(Path(path))
+            below = _searched(Path(path), more)
             found.add(below)
             if not below.inputs:
                 found.problems.append(_no_image(below, Path(path)))

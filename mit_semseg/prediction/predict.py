@@ -1,7 +1,7 @@
 """Prediction: the outputs of a trained model for images, videos and cameras."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +10,11 @@ import PIL.Image
 import torch
 from yacs.config import CfgNode
 
+from ..data.bands import Bands
 from ..data.classes import ClassTable
 from ..data.datasets import TestDataset, scaled
 from ..data.loader import loading
+from ..data.raster import RASTER_EXTENSIONS
 from ..errors import InputError, UserError
 from ..inference.fingerprint import Fingerprint, prediction_fingerprint
 from ..inference.load import (
@@ -26,30 +28,49 @@ from ..inference.load import (
 )
 from ..inference.predict import Settings
 from ..models import ModelSpec
+from ..report import predictions
 from ..runtime.claim import claimed
 from ..runtime.distributed import ProcessInfo, gather_from_processes, require_equal
 from ..runtime.launch import count_processes, is_first_process, run_processes
 from ..runtime.log import get_logger, setup_logger
 from ..runtime.progress import ProgressCounter, say
 from ..runtime.threads import BackgroundWriter
-from .inputs import describe_unread, find_inputs
+from .collected import COLLECTED, PAGE, Lines, drop_parts, write_whole
+from .inputs import Input, describe_unread, find_inputs
 from .jobs import Job, Jobs, find_jobs, is_result
-from .page import drop_cards, write_page
+from .predict_scene import check_packages, predict_scene
 from .predict_video import predict_video
 from .predictor import Prediction, Predictor
 from .recorder import Recorder, printable
-from .writers import PAGE, check_outputs, write
+from .tools import coco, cvat
+from .tools.areas import Cost, Shapes
+from .tools.outlines import opencv
+from .uncertain import rank, write_ranking
+from .writers import TOOLS, check_outputs, write
 
 _TIMEOUT_S = 30 * 24 * 3600.0  # for the share of another process; a process that dies is noticed at once
 _WRITE_DEPTH = 2  # predictions that wait to be written; they may be large
 
 
-class ImageSizes(NamedTuple):
-    """The sizes at which images are scored, by the names that `TestDataset` reads."""
+class ImageOptions(NamedTuple):
+    """How images are read and at which sizes they are scored, by the names that `TestDataset` reads."""
 
     imgSizes: tuple[int, ...]  # short edges, in pixels
     imgMaxSize: int  # limit of the long edge
     padding_constant: int  # sides are rounded up to multiples of it
+    channels: int
+    # The keys of bands in the section DATASET.
+    bands: tuple[int, ...]
+    nodata: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    clip_low: tuple[float, ...]
+    clip_high: tuple[float, ...]
+    display_bands: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[tuple[int, ...], int, int]:
+        return self.imgSizes, self.imgMaxSize, self.padding_constant
 
 
 @dataclass(frozen=True)
@@ -61,24 +82,30 @@ class PredictionOptions:
         weights: the checkpoint files of encoder and decoder, or the files of an exported model.
         settings: how an image is scored.
         table: names and colours of the classes.
-        sizes: at which images are scored.
+        images: how they are read, and the sizes at which they are scored.
         folder: of the outputs.
         outputs: their names.
         legend: whether pictures have a legend.
+        simplify: of polygons for labelling tools, in pixels; None for masks.
+        doubt: whether to measure how unsure the model is.
         workers: loader processes.
         fingerprint: all that the outputs depend on, besides the inputs.
+        window: see `scene_sizes`.
     """
 
     model: ModelSpec
     weights: Weights
     settings: Settings
     table: ClassTable
-    sizes: ImageSizes
+    images: ImageOptions
     folder: Path
     outputs: list[str]
     legend: bool
+    simplify: float | None
+    doubt: bool
     workers: int
     fingerprint: Fingerprint
+    window: int
 
 
 @dataclass
@@ -88,14 +115,22 @@ class Outcome:
     Attributes:
         problems: a sentence for each input with a problem, by the number of its job.
         written: the numbers of the jobs whose outputs were written.
+        costs: of the polygons, by labelling tool.
     """
 
     problems: dict[int, str] = field(default_factory=dict)
     written: set[int] = field(default_factory=set)
+    costs: dict[str, Cost] = field(default_factory=dict)
 
 
 def predict(
-    cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], *, resume: bool = False
+    cfg: CfgNode,
+    devices: Sequence[torch.device],
+    words: Sequence[str],
+    *,
+    resume: bool = False,
+    simplify: float | None = None,
+    uncertain: int = 0,
 ) -> list[Path]:
     """Write ``TEST.output`` for images and videos into ``TEST.result``, and print the classes of each input.
 
@@ -103,6 +138,10 @@ def predict(
         devices: one process works on each.
         words: images, folders, patterns, videos, ``-`` or a camera, see `find_inputs`.
         resume: skip inputs that are done.
+        simplify: labelling tools get polygons, whose outlines are this far from the masks at most, in pixels.
+            None: masks, without loss.
+        uncertain: also write a list of as many images of which the model is least sure, and show them first
+            in the page.
 
     Returns: the files of all inputs.
     Raises: UserError for a config, a checkpoint or an output folder that cannot be used; InputError for
@@ -110,45 +149,84 @@ def predict(
     """
     setup_logger(0 if is_first_process() else 1)
     with claimed(cfg.TEST.result, "written into", "TEST.result", enabled=is_first_process()):
-        return _run(cfg, devices, words, resume)
+        return _run(cfg, devices, words, resume, simplify, uncertain)
 
 
-def _run(cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], resume: bool) -> list[Path]:
+def _run(
+    cfg: CfgNode,
+    devices: Sequence[torch.device],
+    words: Sequence[str],
+    resume: bool,
+    simplify: float | None,
+    uncertain: int,
+) -> list[Path]:
     outputs = check_outputs(cfg.TEST.output)
+    if uncertain and PAGE not in outputs:
+        outputs.append(PAGE)
+    if simplify is not None:
+        if not set(outputs) & set(TOOLS):
+            raise UserError(
+                f"--simplify is for the outputs {', '.join(TOOLS)}. Set TEST.output to one of them."
+            )
+        opencv()  # its absence is reported before the work, not after it
     check_model(cfg)
     table = class_table(cfg)
     folder = Path(cfg.TEST.result)
+    bands = Bands.of(cfg.DATASET)
     # Only the first process can read standard input.
-    found = find_inputs(words, sys.stdin) if is_first_process() else None
+    more = RASTER_EXTENSIONS if bands else ()
+    found = find_inputs(words, sys.stdin, more) if is_first_process() else None
+    if found is not None and bands is not None:
+        _check_files(found.inputs, bands)
     weights = trained_weights(cfg, "TEST")
     made_by = prediction_fingerprint(cfg, weights, table, devices[0])
+    made_by |= {"--simplify": simplify, "--uncertain": bool(uncertain) or None}
     jobs = None
     if found is not None:
         jobs = find_jobs(found.inputs, outputs, folder, made_by, resume=resume)
         _check_camera(jobs, count_processes(devices))
+        if any(job.input.kind == "scene" for job in jobs.all):
+            check_packages(outputs)
+        if uncertain:
+            _check_images(jobs)
         _announce(jobs, resume=resume)
     options = PredictionOptions(
         model=model_spec(cfg),
         weights=weights,
         settings=scoring_settings(cfg),
         table=table,
-        sizes=ImageSizes(cfg.DATASET.imgSizes, cfg.DATASET.imgMaxSize, cfg.DATASET.padding_constant),
+        images=ImageOptions(**{name: cfg.DATASET[name] for name in ImageOptions._fields}),
         folder=folder,
         outputs=outputs,
         legend=cfg.TEST.legend,
+        simplify=simplify,
+        doubt=bool(uncertain),
         workers=cfg.TRAIN.workers,
         fingerprint=made_by,
+        window=cfg.DATASET.window,
     )
-    if is_first_process() and PAGE in outputs and not resume:
-        drop_cards(folder)
+    collected = [name for name in outputs if name in COLLECTED]
+    if is_first_process() and not resume:
+        for output in collected:
+            drop_parts(folder, output)
     outcome = run_processes(_predict, devices, options, jobs, timeout_s=_TIMEOUT_S)
     if jobs is None or found is None:
         return []
     finished = outcome.written | jobs.done
     problems = [*found.problems, *(outcome.problems[k] for k in sorted(outcome.problems))]
-    if PAGE in outputs and finished:
-        names = [jobs.all[k].input.path for k in sorted(finished)]
-        say(f"Page: {write_page(folder, names, problems, earlier=resume)}\n")
+    if finished:
+        done = [jobs.all[k] for k in sorted(finished)]
+        if uncertain:
+            ranked = rank(folder, done, earlier=resume)
+            say(write_ranking(folder, ranked, uncertain))
+            done = [one.job for one in ranked]
+        for output in collected:
+            path = _write_whole(folder, output, done, table, problems, resume=resume, uncertain=uncertain)
+            say(f"{'Page' if output == PAGE else output}: {path}\n")
+    for tool, cost in outcome.costs.items():
+        say(
+            f"Polygons for {tool}: IoU {cost.iou():.4f} with the predicted masks (--simplify {simplify:g}).\n"
+        )
     others = [path for path in found.unread if not is_result(path)]
     if unread := describe_unread(replace(found, unread=others)):
         say(printable(f"{len(finished)} {_plural(jobs, len(finished))} done. Not read: {unread}.") + "\n")
@@ -157,12 +235,54 @@ def _run(cfg: CfgNode, devices: Sequence[torch.device], words: Sequence[str], re
     return [path for job in jobs.all for path in job.targets.values()]
 
 
+def _write_whole(
+    folder: Path,
+    output: str,
+    jobs: Sequence[Job],
+    table: ClassTable,
+    problems: Sequence[str],
+    *,
+    resume: bool,
+    uncertain: int,
+) -> Path:
+    """Write the page, or the file of a labelling tool, for all jobs that are done."""
+
+    def pieces(lines: Lines, count: int) -> Iterator[bytes]:
+        if output == PAGE:
+            return predictions.page(lines(), count, problems, uncertain)
+        return (coco if output == "coco" else cvat).whole(lines, table)
+
+    return write_whole(folder, output, [job.key(output) for job in jobs], pieces, earlier=resume)
+
+
+def _check_images(jobs: Jobs) -> None:
+    other = next((job.input.path for job in jobs.all if job.input.kind != "image"), None)
+    if other is not None:
+        raise UserError(f"--uncertain ranks images, but {other} is a video or a scene. Name only images.")
+
+
+def _check_files(inputs: Sequence[Input], bands: Bands) -> None:
+    moving = [each.path for each in inputs if each.kind in ("video", "camera")]
+    if moving:
+        raise UserError(
+            f"{moving[0]} is a video, whose images are 8-bit RGB, but the model takes {bands.channels} bands "
+            "with statistics of their own. Save its images as files, and name these."
+        )
+
+
 def _check_camera(jobs: Jobs, processes: int) -> None:
     if processes > 1 and any(job.input.kind == "camera" for job in jobs.all):
         raise UserError("A camera is read by one process. Call test.py without torchrun and --procs.")
 
 
 def _announce(jobs: Jobs, *, resume: bool) -> None:
+    if jobs.kept:
+        get_logger().info(
+            "Kept %d file%s of LabelMe that people have drawn or corrected, such as %s",
+            len(jobs.kept),
+            "s" * (len(jobs.kept) > 1),
+            jobs.kept[0],
+        )
     if jobs.own_results:
         get_logger().info("Skipped %d inputs that test.py has made", jobs.own_results)
     if resume:
@@ -187,14 +307,20 @@ def _predict(process: ProcessInfo, options: PredictionOptions, jobs: Jobs | None
             options.table,
             probabilities="scores" in options.outputs,
             legend=options.legend,
+            doubt=options.doubt,
         )
-        recorder = Recorder(options.folder, options.fingerprint, process.rank, page=PAGE in options.outputs)
+        shapes = Shapes(len(options.table.names), options.simplify)
+        recorder = Recorder(options.folder, options.fingerprint, process.rank, options.outputs, shapes)
         _predict_images(process, options, jobs, predictor, recorder, outcome)
+        _predict_scenes(process, options, jobs, predictor, recorder, outcome)
         _predict_videos(process, options, jobs, predictor, recorder, outcome)
+        outcome.costs = shapes.costs
     total = Outcome()
     for share in gather_from_processes(outcome):
         total.problems |= share.problems
         total.written |= share.written
+        for tool, cost in share.costs.items():
+            total.costs.setdefault(tool, Cost(len(options.table.names))).add(cost)
     return total
 
 
@@ -209,7 +335,7 @@ def _predict_images(
     numbers = jobs.share("image", process.rank, process.size)
     if not numbers:
         return
-    dataset = TestDataset([jobs.all[k].input.path for k in numbers], options.sizes)
+    dataset = TestDataset([jobs.all[k].input.path for k in numbers], options.images)
     rows, workers = range(len(dataset)), options.workers
     with (
         loading(dataset.as_bytes, rows, workers=workers, device=process.device) as items,
@@ -221,15 +347,37 @@ def _predict_images(
                 outcome.problems[k] = str(item)
             else:
                 job = jobs.all[k]
-                prediction = predictor.predict(item["img_ori"], item["img_data"], name=job.input.path)
+                prediction = predictor.predict(
+                    item["img_ori"],
+                    item["img_data"],
+                    name=job.input.path,
+                    without_data=item.get("without_data"),
+                )
                 background.submit(_finish, job, prediction, recorder, item["pages"])
                 outcome.written.add(k)
             counter.add()
 
 
 def _finish(job: Job, prediction: Prediction, recorder: Recorder, pages: int) -> None:
-    write(prediction, job.targets)
+    write(prediction, job.targets, recorder.shapes)
     recorder.add(job, job.input.path, prediction, prediction.shares(), pages=pages)
+
+
+def _predict_scenes(
+    process: ProcessInfo,
+    options: PredictionOptions,
+    jobs: Jobs,
+    predictor: Predictor,
+    recorder: Recorder,
+    outcome: Outcome,
+) -> None:
+    sizes, bands = (*options.images.sizes, options.window), Bands.of(options.images)
+    for k in jobs.share("scene", process.rank, process.size):
+        problem = predict_scene(predictor, jobs.all[k], bands, sizes, recorder, shown=process.is_first)
+        if problem:
+            outcome.problems[k] = problem
+        else:
+            outcome.written.add(k)
 
 
 def _predict_videos(
@@ -241,7 +389,7 @@ def _predict_videos(
     outcome: Outcome,
 ) -> None:
     def scale(image: PIL.Image.Image) -> list[torch.Tensor]:
-        return scaled(image, *options.sizes)
+        return scaled(image, *options.images.sizes)
 
     for kind in ("video", "camera"):
         for k in jobs.share(kind, process.rank, process.size):
@@ -255,7 +403,7 @@ def _predict_videos(
 
 def _summary(problems: Sequence[str], failed: int, jobs: Jobs) -> str:
     """The problems, and how many inputs could not be segmented."""
-    part = "" if {job.input.kind for job in jobs.all} == {"image"} else ", or only in part"
+    part = "" if {job.input.kind for job in jobs.all} <= {"image", "scene"} else ", or only in part"
     lines = [*map(printable, problems)]
     if failed:
         count = len(jobs.all)
@@ -266,4 +414,6 @@ def _summary(problems: Sequence[str], failed: int, jobs: Jobs) -> str:
 def _plural(jobs: Jobs, count: int = 2) -> str:
     """The common name of the inputs."""
     kinds = {job.input.kind for job in jobs.all}
-    return (kinds.pop() if len(kinds) == 1 and kinds <= {"image", "video"} else "input") + "s" * (count != 1)
+    return (kinds.pop() if len(kinds) == 1 and kinds <= {"image", "scene", "video"} else "input") + "s" * (
+        count != 1
+    )

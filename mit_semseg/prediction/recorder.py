@@ -10,27 +10,39 @@ from ..data.classes import ClassTable
 from ..inference.fingerprint import Fingerprint
 from ..inference.pictures import by_share
 from ..runtime.progress import say
+from .collected import COLLECTED, PAGE, PartFile
 from .jobs import Job
 from .manifest import Manifest
-from .page import CardFile
+from .page import card_of
 from .predictor import Prediction
-from .writers import PAGE
+from .tools import coco, cvat
+from .tools.areas import Shapes
 
 
 class Recorder:
-    """Records finished jobs in the manifest and for the page, and prints them.
+    """Records finished jobs in the manifest and in the files of all images, and prints them.
 
     Args:
         folder: of the outputs.
         fingerprint: of the prediction.
         rank: of this process.
-        page: whether there will be a page.
+        outputs: names of outputs.
+        shapes: of labelling tools.
     """
 
-    def __init__(self, folder: Path, fingerprint: Fingerprint, rank: int, *, page: bool) -> None:
+    def __init__(
+        self, folder: Path, fingerprint: Fingerprint, rank: int, outputs: Sequence[str], shapes: Shapes
+    ) -> None:
+        self._folder = folder
         self._manifest = Manifest(folder)
         self._fingerprint = fingerprint
-        self._cards = CardFile(folder, rank) if page else None
+        self._parts = {name: PartFile(folder, name, rank) for name in outputs if name in COLLECTED}
+        self.shapes = shapes
+
+    @property
+    def has_page(self) -> bool:
+        """Whether there will be a page."""
+        return PAGE in self._parts
 
     def add(
         self,
@@ -54,14 +66,27 @@ class Recorder:
         Raises: UserError if a file cannot be written.
         """
         files = list(job.targets.values())
-        if self._cards is not None:
-            self._cards.add(job.input.path, prediction, shares, files)
+        for output, parts in self._parts.items():
+            parts.add(self._part(output, job, prediction, shares, files))
         if job.input.kind != "camera":  # a camera has something new each time
-            cards = [PAGE] if self._cards is not None else []
             self._manifest.add(
-                job.input, job.state, self._fingerprint, job.targets, cards=cards, problem=problem
+                job.input, job.state, self._fingerprint, job.targets, cards=list(self._parts), problem=problem
             )
         say(describe(name, shares, prediction.table, files, pages))
+
+    def _part(
+        self,
+        output: str,
+        job: Job,
+        prediction: Prediction,
+        shares: NDArray[np.float64],
+        files: Sequence[Path],
+    ) -> bytes:
+        if output == PAGE:
+            return card_of(job.input.path, prediction, shares, files, self._folder)
+        tool = coco if output == "coco" else cvat
+        areas = self.shapes.of(output, prediction.labels)
+        return tool.part(job.name, areas, prediction.labels.shape, prediction.table)
 
 
 def describe(

@@ -14,25 +14,35 @@ from ..inference.pictures import (
     save_scores,
     side_by_side,
 )
+from .collected import COLLECTED, PAGE
 from .predictor import Prediction
+from .tools import labelme
+from .tools.areas import Shapes
 
-PAGE = "html"
+LABELS = "labels"
+POLYGONS = ("geojson", "gpkg")
+
+__all__ = ["LABELS", "OUTPUTS", "PAGE", "POLYGONS", "TOOLS", "Output", "check_outputs", "write"]
 
 
 class Output(NamedTuple):
     """One kind of output.
 
     Attributes:
-        suffix: added to the name of the image.
+        suffix: added to the name of the image; "" if images do not have this output.
         draw: returns a picture, which is saved as PNG or as a frame of a video.
         save: writes a file that is not a picture.
+        annotate: writes a file of a labelling tool.
         video_suffix: added to the name of a video; "" if videos do not have this output.
+        scene_suffix: likewise for scenes; their pictures show them at a reduced size.
     """
 
-    suffix: str
+    suffix: str = ""
     draw: Callable[[Prediction], Image] | None = None
     save: Callable[[Prediction, Path], None] | None = None
+    annotate: Callable[[Prediction, Path, Shapes], None] | None = None
     video_suffix: str = ""
+    scene_suffix: str = ""
 
 
 def draw_side_by_side(prediction: Prediction) -> Image:
@@ -55,12 +65,24 @@ def _save_scores(prediction: Prediction, path: Path) -> None:
     save_scores(prediction.probabilities, prediction.table.names, path)
 
 
+def _save_labelme(prediction: Prediction, path: Path, shapes: Shapes) -> None:
+    areas = shapes.of("labelme", prediction.labels)
+    labelme.save(path, prediction.path, areas, prediction.labels.shape, prediction.table)
+
+
+TOOLS = ("coco", "labelme", "cvat")
+"""The outputs that labelling tools import."""
+
 OUTPUTS: dict[str, Output] = {
-    "side_by_side": Output(".png", draw=draw_side_by_side, video_suffix=".mp4"),
-    "overlay": Output("_overlay.png", draw=draw_overlay, video_suffix="_overlay.mp4"),
-    "labels": Output("_labels.png", save=_save_labels),
+    "side_by_side": Output(".png", draw=draw_side_by_side, video_suffix=".mp4", scene_suffix=".png"),
+    "overlay": Output(
+        "_overlay.png", draw=draw_overlay, video_suffix="_overlay.mp4", scene_suffix="_overlay.png"
+    ),
+    LABELS: Output("_labels.png", save=_save_labels, scene_suffix="_labels.tif"),
     "scores": Output("_scores.npz", save=_save_scores),
-    PAGE: Output(""),  # one file for all images, see page.py
+    "labelme": Output(".json", annotate=_save_labelme),
+    **{name: Output(scene_suffix=f"_polygons.{name}") for name in POLYGONS},
+    **{name: Output() for name in COLLECTED},  # one file for all images, see collected.py
 }
 
 
@@ -73,7 +95,7 @@ def check_outputs(names: Sequence[object]) -> list[str]:
     return list(dict.fromkeys(map(str, names)))
 
 
-def write(prediction: Prediction, targets: dict[str, Path]) -> None:
+def write(prediction: Prediction, targets: dict[str, Path], shapes: Shapes) -> None:
     """Write the files of an image, by output. Raises: UserError if a file cannot be written."""
     for name, path in targets.items():
         output = OUTPUTS[name]
@@ -81,3 +103,5 @@ def write(prediction: Prediction, targets: dict[str, Path]) -> None:
             save_picture(output.draw(prediction), path)
         if output.save is not None:
             output.save(prediction, path)
+        if output.annotate is not None:
+            output.annotate(prediction, path, shapes)

@@ -4,6 +4,7 @@ There may be more cards than fit into memory. So each card is kept on disk as on
 key, and the page is written card by card.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote
 
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .page import ENVIRONMENT, css_color
-from .thumbnails import thumbnails
+from .thumbnails import gray_picture, thumbnails
 
 _START = b'<article class="card" data-input="'
+_DOUBT = re.compile(rb'[^>]* data-uncertainty="([0-9.]+)">')
 _END = b"</article>\n"
 
 
@@ -25,6 +27,7 @@ def card(
     colors: NDArray[np.uint8],
     shares: Sequence[tuple[int, float]],
     links: Sequence[tuple[str, str]],
+    doubt: NDArray[np.floating] | None = None,
 ) -> bytes:
     """One image's part of the page, as one line.
 
@@ -35,6 +38,8 @@ def card(
         names, colors: of all classes.
         shares: (class, share of the pixels), the largest first.
         links: (address, text) of its files.
+        doubt: (H, W) of 0 to 1, how unsure the model is of each pixel. It is shown as a third picture, and
+            its mean is the image's uncertainty.
     """
     text = ENVIRONMENT.get_template("prediction_card.html").render(
         key=card_key(name),
@@ -42,6 +47,8 @@ def card(
         pictures=thumbnails(image, labels, labels, colors),
         classes=[{"name": names[k], "color": css_color(colors[k]), "share": share} for k, share in shares],
         links=links,
+        doubt=None if doubt is None else gray_picture(doubt),
+        uncertainty=None if doubt is None else float(doubt.mean()),
     )
     # To a browser, a line break in a name is a space too.
     return _encoded(text.replace("\n", " ") + "\n")
@@ -59,17 +66,24 @@ def key_of(line: bytes) -> str | None:
     return line.removeprefix(_START).split(b'"', 1)[0].decode("utf-8", "replace")
 
 
-def page(cards: Iterable[bytes], count: int, problems: Sequence[str]) -> Iterator[bytes]:
+def doubt_of(line: bytes) -> float | None:
+    """The uncertainty of the image of a card; None if it was not measured."""
+    match = _DOUBT.match(line)
+    return float(match[1]) if match else None
+
+
+def page(cards: Iterable[bytes], count: int, problems: Sequence[str], uncertain: int = 0) -> Iterator[bytes]:
     """The page in pieces. A card is read when its piece is due, so the page need not fit into memory.
 
     Args:
         cards: lines that `card` returned.
         count: how many cards there are.
         problems: a sentence for each image that could not be segmented.
+        uncertain: how many cards show the images to correct; they come first. 0: the cards are not ranked.
     """
     texts = (line.decode("utf-8", "replace").removesuffix("\n") for line in cards)
     template = ENVIRONMENT.get_template("predictions.html")
-    return map(_encoded, template.generate(cards=texts, count=count, problems=problems))
+    return map(_encoded, template.generate(cards=texts, count=count, problems=problems, uncertain=uncertain))
 
 
 def _encoded(text: str) -> bytes:

@@ -46,6 +46,15 @@ def thumbnails(
     return Thumbnails(_jpeg(small), _label_map(label, colors), _label_map(prediction, colors), _jpeg(errors))
 
 
+def gray_picture(values: NDArray[np.floating]) -> bytes:
+    """A JPEG of values of 0 (black) to 1 (white), (H, W), as large as `thumbnails`."""
+    height, width = values.shape
+    factor = min(1, _LONG_EDGE / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    picture = PIL.Image.fromarray((255 * np.clip(values, 0, 1)).astype(np.uint8))
+    return _jpeg(picture.resize(size, PIL.Image.Resampling.BILINEAR, reducing_gap=2))
+
+
 def _errors(
     gray: NDArray[np.uint8], label: NDArray[np.integer], prediction: NDArray[np.integer]
 ) -> PIL.Image.Image:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from ..config.keys import KEYS, Key
+from ..data.bands import STATISTICS
 from ..errors import UserError
 from ..models.weights.checkpoint import read
 from ..runtime.files import replacing
@@ -59,7 +60,7 @@ def card(trained: Trained, name: str, license_id: str, datasets: Sequence[str]) 
         f"---\n{_front_matter(trained, run, name, license_id, datasets)}---\n{_MARK}",
         f"# {name}",
         _summary(trained, run),
-        _use(trained),
+        _use(trained, run),
         f"## Data\n\n{_data(run)}",
         f"## Recipe\n\n{_recipe(run)}",
         f"## Scores\n\n{_scores(trained)}",
@@ -125,13 +126,14 @@ def _parameters(file: Path) -> int:
     return sum(value.numel() for value in read(file).values() if hasattr(value, "numel"))
 
 
-def _use(trained: Trained) -> str:
+def _use(trained: Trained, run: Run) -> str:
+    image = "scene.tif" if run.config.get("DATASET.mean") else "photo.jpg"
     return (
         "```python\n"
         "from mit_semseg import Segmenter\n\n"
         "# The folder of this file, such as huggingface_hub.snapshot_download returns it.\n"
         f'segmenter = Segmenter.load("FOLDER", checkpoint="{trained.checkpoint}")\n'
-        'segmenter("photo.jpg").save("classes.png", "overlay", legend=True)\n'
+        f'segmenter("{image}").save("classes.png", "overlay", legend=True)\n'
         "```"
     )
 
@@ -141,7 +143,25 @@ def _data(run: Run) -> str:
     for what, key in (("training", "list_train"), ("validation", "list_val")):
         file = str(run.config.get(f"DATASET.{key}", ""))
         lines.append(f"| {what} (`{_cell(Path(file).name)}`) | {_lines_of(Path(file))} |")
-    return f"Data: {_cell(run.data) or 'unknown'}.\n\n" + "\n".join(lines)
+    return f"Data: {_cell(run.data) or 'unknown'}.\n\n" + "\n".join(lines) + _bands(run)
+
+
+def _bands(run: Run) -> str:
+    """The bands of the images, and the statistics that they are scaled by; "" for 8-bit RGB."""
+    keys = {key: list(run.config.get(f"DATASET.{key}") or ()) for key in ("bands", *STATISTICS)}
+    mean = keys["mean"]
+    if not mean:
+        return ""
+    rows = [f"\n\nImages have {len(mean)} channels. Values are in the units of the files.\n"]
+    rows += [
+        "| channel | band of a file | clipped from | to | mean | deviation |",
+        "|---|---|---|---|---|---|",
+    ]
+    numbers = keys["bands"] or range(1, len(mean) + 1)
+    columns = zip(numbers, *(keys[key] for key in ("clip_low", "clip_high", "mean", "std")), strict=True)
+    for k, (number, *values) in enumerate(columns, 1):
+        rows.append(f"| {k} | {number} | " + " | ".join(f"{value:g}" for value in values) + " |")
+    return "\n".join(rows)
 
 
 def _lines_of(file: Path) -> str:

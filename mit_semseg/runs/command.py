@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     runs = find_runs(Path(args.folder))
     if args.html:
         with replacing(args.html) as file:
-            file.write(render(runs, str(args.folder)).encode("utf-8", "backslashreplace"))
+            title = Path(args.folder).resolve().name or str(args.folder)  # "." would name nothing
+            file.write(render(runs, title).encode("utf-8", "backslashreplace"))
     if args.json:
         sys.stdout.write(json.dumps(as_json(runs), indent=2) + "\n")
     elif not runs:

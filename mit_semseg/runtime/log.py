@@ -43,11 +43,12 @@ def get_logger() -> logging.Logger:
 
 
 def ignore_decoder_warnings() -> None:
-    """Ignore Pillow's warnings in this process, such as about damaged EXIF data or a large image.
+    """Ignore Pillow's warnings and logs in this process, such as about damaged EXIF data or a large image.
 
     Whatever makes a file unusable raises an error instead.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def discard_output() -> None:

@@ -5,15 +5,23 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.requests import ClientDisconnect
 
 from .. import __version__
 from .body import drain, read_body
-from .documentation import DESCRIPTION, MODEL_RESPONSE, SEGMENT_BODY, SEGMENT_RESPONSES
+from .documentation import (
+    DESCRIPTION,
+    METRICS_RESPONSES,
+    MODEL_RESPONSES,
+    READY_RESPONSES,
+    SEGMENT_BODY,
+    SEGMENT_RESPONSES,
+)
 from .engine import Engine
 from .guard import App, Counting, TokenGuard
 from .messages import Answer, Model
@@ -39,6 +47,9 @@ def build_app(engine: Engine, token: str = "") -> App:
         redoc_url=None,
     )
 
+    # For the OpenAPI document only: `TokenGuard` compares the token.
+    guarded = [Security(HTTPBearer(auto_error=False))] if token else []
+
     @app.exception_handler(Refusal)
     async def refuse(request: Request, refusal: Refusal) -> Response:
         return await _refused(request, refusal, engine)
@@ -53,6 +64,7 @@ def build_app(engine: Engine, token: str = "") -> App:
         response_class=Response,
         openapi_extra={"requestBody": SEGMENT_BODY},
         responses=SEGMENT_RESPONSES,
+        dependencies=guarded,
     )
     async def segment(request: Request, options: Annotated[Options, Query()]) -> Response:
         engine.require_room()
@@ -60,8 +72,7 @@ def build_app(engine: Engine, token: str = "") -> App:
         try:
             with engine.arriving():
                 data, fields = await read_body(request, limits.max_bytes, limits.body_s)
-                if fields:
-                    options = parse_options({**request.query_params, **fields})
+                options = parse_options([*request.query_params.multi_items(), *fields])
                 number = _model_number(engine.models, options.model)
                 header = await asyncio.to_thread(read_header, data, limits.max_pixels)
                 if options.output == "scores":
@@ -77,7 +88,9 @@ def build_app(engine: Engine, token: str = "") -> App:
             raise Refusal(answer.status, answer.body.decode())
         return Response(answer.body, media_type=answer.media_type, headers={"Cache-Control": "no-store"})
 
-    @app.get("/v1/model", summary="The models and their classes", responses=MODEL_RESPONSE)
+    @app.get(
+        "/v1/model", summary="The models and their classes", responses=MODEL_RESPONSES, dependencies=guarded
+    )
     async def model() -> Any:
         limits = engine.limits
         return {
@@ -90,13 +103,23 @@ def build_app(engine: Engine, token: str = "") -> App:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Whether an image would be segmented now (200) or not (503)")
+    @app.get(
+        "/readyz",
+        summary="Whether an image would be segmented now (200) or not (503)",
+        responses=READY_RESPONSES,
+    )
     async def readyz() -> Response:
         if engine.is_ready:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "draining" if engine.draining else "starting"}, 503)
 
-    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
+    @app.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        response_class=PlainTextResponse,
+        responses=METRICS_RESPONSES,
+        dependencies=guarded,
+    )
     async def metrics() -> Response:
         return Response(engine.metrics.text(), headers={"Content-Type": MEDIA_TYPE})
 
@@ -107,8 +130,8 @@ def build_app(engine: Engine, token: str = "") -> App:
     app.mount("/page", StaticFiles(directory=PAGE))
     engine.metrics.follow(lambda: engine.queue_length, engine.images_per_second, lambda: engine.workers_ready)
     paths = frozenset({"/", "/v1/segment", "/v1/model", "/healthz", "/readyz", "/metrics", "/openapi.json"})
-    guarded: App = TokenGuard(app, token) if token else app
-    return Counting(guarded, engine.metrics, paths)
+    inner: App = TokenGuard(app, token) if token else app
+    return Counting(inner, engine.metrics, paths)
 
 
 async def _refused(request: Request, refusal: Refusal, engine: Engine) -> Response:

@@ -20,7 +20,10 @@ _FIELD_BYTES = 1_024
 _DRAINED_BYTES, _DRAINED_S = 50_000_000, 5.0
 
 
-async def read_body(request: Request, max_bytes: int, timeout_s: float) -> tuple[bytes, dict[str, str]]:
+Fields = list[tuple[str, str]]
+
+
+async def read_body(request: Request, max_bytes: int, timeout_s: float) -> tuple[bytes, Fields]:
     """The bytes of the image, and the other fields if the body is a form.
 
     Raises: Refusal (413, 408, 415 or 422) for a body that is too large, stops arriving or has no image;
@@ -57,19 +60,20 @@ def _too_large(max_bytes: int) -> Refusal:
     return Refusal(413, f"The body is too large: the limit is {max_bytes:,} bytes. Scale the image down.")
 
 
-async def _read_bytes(chunks: AsyncGenerator[bytes, None]) -> tuple[bytes, dict[str, str]]:
-    return b"".join([chunk async for chunk in chunks]), {}
+async def _read_bytes(chunks: AsyncGenerator[bytes, None]) -> tuple[bytes, Fields]:
+    return b"".join([chunk async for chunk in chunks]), []
 
 
-async def _read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> tuple[bytes, dict[str, str]]:
+async def _read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> tuple[bytes, Fields]:
     parser = MultiPartParser(request.headers, chunks, max_files=2, max_fields=20, max_part_size=_FIELD_BYTES)
     try:
         form = await parser.parse()
     except (MultiPartException, MultipartParseError, KeyError, UnicodeError, ValueError) as error:
-        raise Refusal(422, f"The form is damaged: {error or type(error).__name__}.") from None
+        cause = str(error).rstrip(".") or type(error).__name__
+        raise Refusal(422, f"The form is damaged: {cause}.") from None
     try:
         files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-        fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+        fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
         if len(files) != 1 or files[0][0] != FILE_FIELD:
             names = ", ".join(name for name, _ in files) or "none"
             raise Refusal(

@@ -27,6 +27,38 @@ SEGMENT_BODY: dict[str, Any] = {
     },
 }
 
+_JSON_SCHEMA = {
+    "type": "object",
+    "required": ["model", "width", "height", "classes"],
+    "properties": {
+        "model": {"type": "string"},
+        "width": {"type": "integer"},
+        "height": {"type": "integer"},
+        "classes": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["index", "name", "color", "share"],
+                "properties": {
+                    "index": {"type": "integer"},
+                    "name": {"type": "string"},
+                    "color": {"type": "array", "items": {"type": "integer"}},
+                    "share": {"type": "number"},
+                    "rle": {
+                        "type": "object",
+                        "properties": {
+                            "size": {"type": "array", "items": {"type": "integer"}},
+                            "counts": {"type": "string"},
+                        },
+                    },
+                },
+            },
+        },
+        "labels": {"type": "string", "format": "byte"},
+        "confidence": {"type": "string", "format": "byte"},
+        "overlay": {"type": "string", "format": "byte"},
+    },
+}
 _SEGMENTED = {
     "model": "camvid-efficientnet_lite0-upernet",
     "width": 600,
@@ -45,7 +77,7 @@ SEGMENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "What `output` names. Classes with the largest share come first.",
         "content": {
-            "application/json": {"example": _SEGMENTED},
+            "application/json": {"schema": _JSON_SCHEMA, "example": _SEGMENTED},
             "image/png": {"schema": _FILE},
             "application/octet-stream": {"schema": _FILE},
         },
@@ -60,7 +92,7 @@ _ERRORS = {
     429: "Too many images are waiting already. Try again later.",
     503: "No worker is ready. Try again in a few seconds.",
 }
-SEGMENT_RESPONSES |= {
+_ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {
         "description": message,
         "content": {
@@ -72,8 +104,9 @@ SEGMENT_RESPONSES |= {
     }
     for status, message in _ERRORS.items()
 }
+SEGMENT_RESPONSES |= _ERROR_RESPONSES
 
-MODEL_RESPONSE: dict[int | str, dict[str, Any]] = {
+MODEL_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
             "application/json": {
@@ -91,5 +124,19 @@ MODEL_RESPONSE: dict[int | str, dict[str, Any]] = {
                 }
             }
         }
-    }
+    },
+    401: _ERROR_RESPONSES[401],
+}
+
+READY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"example": {"status": "ready"}}}},
+    503: {
+        "description": "Workers load the models, or the server ends.",
+        "content": {"application/json": {"example": {"status": "starting"}}},
+    },
+}
+
+METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"example": "semseg_queue_length 0.0\n"}}},
+    401: _ERROR_RESPONSES[401],
 }

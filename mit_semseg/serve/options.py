@@ -1,5 +1,7 @@
 """The parameters of a request."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -50,10 +52,12 @@ class Options(BaseModel):
         return Wanted(self.output, include, self.alpha, self.legend)
 
 
-def parse_options(given: dict[str, str]) -> Options:
+def parse_options(given: Sequence[tuple[str, str]]) -> Options:
     """The options of a request. Raises: Refusal (422) that names all parameters that cannot be used."""
+    if twice := [name for name, count in Counter(name for name, _ in given).items() if count > 1]:
+        raise Refusal(422, f"Given more than once: {', '.join(twice)}. Give each parameter once.")
     try:
-        return Options.model_validate(given)
+        return Options.model_validate(dict(given))
     except ValidationError as error:
         raise Refusal(422, describe(error.errors())) from None
 

@@ -59,12 +59,19 @@ def read_header(data: bytes, max_pixels: int) -> Header:
     return header
 
 
-def open_upload(data: bytes) -> PIL.Image.Image:
-    """The image as Pillow opens it. Raises: Refusal (415 or 413) if it does not."""
+def open_upload(data: bytes, *, decode: bool = False) -> PIL.Image.Image:
+    """The image as Pillow opens it. Raises: Refusal (415 or 413) if it does not.
+
+    Args:
+        decode: decode the pixels, too.
+    """
     if not data:
         raise Refusal(415, f"{UPLOAD} is empty. Send the bytes of an image file.")
     try:
-        return PIL.Image.open(io.BytesIO(data), formats=formats())
+        image = PIL.Image.open(io.BytesIO(data), formats=formats())
+        if decode:
+            image.load()
+        return image
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
         raise Refusal(413, f"{UPLOAD} claims too many pixels. Scale it down.") from None
     except UnidentifiedImageError:

@@ -46,7 +46,7 @@ def run_worker(
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            segmenters = [source.load(device) for source in sources]
+            segmenters = [_of_photos(source.load(device), source.name) for source in sources]
     except UserError as error:
         connection.send(Unusable(str(error)))
         return
@@ -66,6 +66,16 @@ def run_worker(
         pass
     # The threads may still compute, but nobody waits for the result any more.
     os._exit(0)
+
+
+def _of_photos(segmenter: Any, name: str) -> Any:
+    """The segmenter itself. Raises: UserError if it takes bands, which uploaded photos do not have."""
+    if segmenter.bands is not None:
+        raise UserError(
+            f"{name} takes images with {segmenter.bands.channels} bands, but the server takes photos in "
+            "8-bit RGB. Use this model with test.py or the Python interface."
+        )
+    return segmenter
 
 
 class _Worker:
@@ -97,7 +107,7 @@ class _Worker:
         from ..data.in_memory import to_rgb
 
         try:
-            with open_upload(job.data) as image:
+            with open_upload(job.data, decode=True) as image:
                 return to_rgb(image, UPLOAD)
         except Refusal as refusal:
             self._refuse(job, refusal.status, str(refusal))

@@ -21,10 +21,14 @@ class Guard:
     Args:
         name: of the tracker, for the warning.
         build: opens the tracker.
+        warn: writes the warning.
     """
 
-    def __init__(self, name: str, build: Callable[[], Tracker]) -> None:
+    def __init__(
+        self, name: str, build: Callable[[], Tracker], warn: Callable[[str], None] | None = None
+    ) -> None:
         self._name = name
+        self._warn = warn or get_logger().warning
         self._tracker: Tracker | None = None
         self.failed = False
         with self:
@@ -49,9 +53,7 @@ class Guard:
             return False
         self.failed = True
         reason = " ".join(str(error).split())[:400] or type(error).__name__
-        get_logger().warning(
-            "%s failed and gets no more data; the run itself continues. %s", self._name, reason
-        )
+        self._warn(f"{self._name} failed and gets no more data; the run itself continues. {reason}")
         return True
 
 
@@ -59,14 +61,15 @@ class BackgroundGuard:
     """Passes actions to a tracker in a thread, for one that may wait for a network.
 
     The thread starts with the first action, after the loader processes, which would inherit the locks that it
-    holds. If the tracker is more than 1000 actions late, further ones are dropped, with one warning.
+    holds. If the tracker is more than 1000 actions late, further ones are dropped. There is at most
+    one warning.
     """
 
     def __init__(self, name: str, build: Callable[[], Tracker]) -> None:
         self._name = name
         self._build = build
         self._actions: queue.Queue[Action | None] = queue.Queue(_QUEUED)
-        self._dropped = self._failed = False
+        self._warned = False
         # A daemon, so that the process can end while a library waits for its server.
         self._thread = threading.Thread(target=self._work, name=f"tracker {name}", daemon=True)
 
@@ -76,9 +79,7 @@ class BackgroundGuard:
         try:
             self._actions.put_nowait(action)
         except queue.Full:
-            if not self._dropped:
-                get_logger().warning("%s is too slow, so it does not get all points.", self._name)
-            self._dropped = True
+            self._warn(f"{self._name} is too slow, so it does not get all points.")
 
     def flush(self) -> None:
         """Nothing: a saved state does not wait for a network."""
@@ -95,11 +96,15 @@ class BackgroundGuard:
             pass
         else:
             self._thread.join(patience_s)
-        if self._thread.is_alive() and not self._failed:
-            get_logger().warning("%s has not got everything within %.0f seconds.", self._name, patience_s)
+        if self._thread.is_alive():
+            self._warn(f"{self._name} has not got everything within {patience_s:.0f} seconds.")
+
+    def _warn(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            get_logger().warning("%s", message)
 
     def _work(self) -> None:
-        guard = Guard(self._name, self._build)
+        guard = Guard(self._name, self._build, self._warn)
         while (action := self._actions.get()) is not None:
             guard.send(action)  # after a failure, this only empties the queue
-            self._failed = guard.failed

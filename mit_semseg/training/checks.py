@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..losses import parse_losses
-from ..models.builder import DECODERS, check_packaged
+from ..losses import OF_QUERIES, parse_losses
+from ..models.builder import ALL_DECODERS, check_packaged
 from ..models.weights import checkpoint
 from ..models.weights.packaged import PREFIX
 from ..optim.optimizers import decays_weights, find_optimizer
@@ -25,6 +25,7 @@ def check_recipe(options: TrainOptions) -> None:
         losses = parse_losses(loss)
     except ValueError as error:
         raise UserError(f"TRAIN.loss is '{loss}', but {error}.") from None
+    _check_pair(options, tuple(losses))
     if smoothing and "cross_entropy" not in losses:
         raise UserError(
             f"TRAIN.label_smoothing is {smoothing}, but TRAIN.loss {loss} does not use it. "
@@ -46,6 +47,20 @@ def check_recipe(options: TrainOptions) -> None:
         )
 
 
+def _check_pair(options: TrainOptions, losses: tuple[str, ...]) -> None:
+    """Refuse a loss of pixels for a decoder with queries, and the loss of queries for another one."""
+    arch, loss = options.module.model.arch_decoder, options.module.loss
+    queries = ALL_DECODERS[arch.lower()].query_count() > 0
+    if queries and losses != (OF_QUERIES,):
+        raise UserError(
+            f"TRAIN.loss is '{loss}', but {arch} predicts masks by queries. Set TRAIN.loss {OF_QUERIES}."
+        )
+    if not queries and OF_QUERIES in losses:
+        raise UserError(
+            f"TRAIN.loss is '{loss}', but {arch} has no queries. Set another loss, such as cross_entropy."
+        )
+
+
 def check_trackers(names: Sequence[str]) -> None:
     """Refuse a tracker whose library is not installed. Raises: UserError with what to install."""
     for name in names:
@@ -62,7 +77,7 @@ def check_batch(options: TrainOptions, processes: int) -> None:
     Raises: UserError with the number to set.
     """
     model, batch = options.module.model, options.run.batch_size_per_gpu
-    needed = DECODERS[model.arch_decoder.lower()].min_batch if model.decoder_norm == "batch" else 1
+    needed = ALL_DECODERS[model.arch_decoder.lower()].min_batch if model.decoder_norm == "batch" else 1
     if batch * processes < needed and not options.module.freeze_batch_norm:
         raise UserError(
             f"TRAIN.batch_size_per_gpu is {batch}, but {model.arch_decoder} pools "

@@ -150,6 +150,8 @@ class TrainOptions:
     lr: tuple[float, float]
     beta1: float
     weight_decay: float
+    layer_decay: float
+    encoder_delay: int
     schedule: LRSchedule
     ema_decay: float
     validation: ValidationOptions | None
@@ -175,6 +177,8 @@ def train_options(cfg: CfgNode) -> TrainOptions:
         lr=(train.lr_encoder, train.lr_decoder),
         beta1=train.beta1,
         weight_decay=train.weight_decay,
+        layer_decay=train.layer_decay,
+        encoder_delay=train.encoder_delay,
         schedule=LRSchedule(
             train.lr_schedule,
             train.num_epoch * train.epoch_iters,

@@ -13,12 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from yacs.config import CfgNode
 
 from .. import __version__
+from ..data.bands import RGB
 from ..data.resize import fit_size, round_up
 from ..inference import ScoringNetwork
 from ..inference.load import load_network, scoring_settings
+from ..inference.network import input_channels
 from ..inference.predict import Settings, predict_labels
 from ..models import ModelSpec, SegmentationModule
 from ..models.builder import is_timm
+from ..models.decoders.base import score_stride
 from ..runtime.distributed import ProcessInfo
 from ..runtime.machine import PeakMemory, device_name, synchronize
 from .checks import check_batch, check_recipe
@@ -73,7 +76,7 @@ def profile(
             "arch": model.arch_decoder,
             "parameters": _parameters(module.decoder),
             "flops": flops[1],
-            "stride": encoder.strides[module.decoder.output_map],
+            "stride": score_stride(module.decoder, encoder.strides),
             "classes": model.num_class,
         },
         "score": _score(model, scoring_settings(cfg), device, scored, least_s),
@@ -131,17 +134,20 @@ def _operations(module: SegmentationModule, size: tuple[int, int]) -> tuple[int,
     decoder: Any = module.decoder
     with torch.device("meta"), torch.no_grad():
         with FlopCounterMode(display=False) as of_encoder:
-            maps = encoder(torch.empty(1, 3, *size), return_feature_maps=True)
-        with FlopCounterMode(display=False) as of_decoder:
-            decoder.logits(maps)
-    return of_encoder.get_total_flops(), of_decoder.get_total_flops()
+            encoder(torch.empty(1, input_channels(encoder), *size), return_feature_maps=True)
+        with FlopCounterMode(display=False) as of_both:
+            decoder.logits(decoder.features(encoder, torch.empty(1, input_channels(encoder), *size)))
+    flops = of_encoder.get_total_flops()
+    return flops, of_both.get_total_flops() - flops
 
 
 def _score(
     model: ModelSpec, settings: Settings, device: torch.device, size: tuple[int, int], least_s: float
 ) -> dict[str, Any]:
     network = load_network(model, ("", ""), device, settings.amp)
-    image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+    image = torch.randint(0, 256, (1, model.in_channels, *size), dtype=torch.uint8)
+    if model.in_channels != RGB:
+        image = image / 255
     figures = _measured(lambda: predict_labels(network, [image], size, settings), device, 1, size, least_s)
     channels_last = isinstance(network, ScoringNetwork) and network.channels_last
     precision = Precision(device, settings.amp, channels_last)
@@ -161,7 +167,10 @@ def _train(
     labels = labels.remainder(options.module.model.num_class).view(
         batch, *(-(-side // rate) for side in size)
     )
-    feed = {"img_data": torch.randn(batch, 3, *size, device=device), "seg_label": labels}
+    feed = {
+        "img_data": torch.randn(batch, options.module.model.in_channels, *size, device=device),
+        "seg_label": labels,
+    }
     normalizer = Normalizer(criterion_of(module), [labels], ProcessInfo(0, 1, device))
 
     def run() -> None:

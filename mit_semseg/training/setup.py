@@ -14,8 +14,9 @@ from ..data.classes import load_classes
 from ..data.datasets import TrainDataset, ValDataset
 from ..evaluation.score_list import batches_of_list
 from ..lib.nn import UserScatteredDataParallel, freeze, freeze_batch_norm
-from ..losses import build_criterion
+from ..losses import Criterion, build_criterion
 from ..models import SegmentationModule
+from ..models.layer_rates import layer_rates
 from ..optim.ema import WeightAverage
 from ..optim.lr_schedule import LRSchedule
 from ..optim.optimizers import build_optimizer
@@ -107,6 +108,9 @@ def check_options(options: TrainOptions, processes: int) -> None:
     """
     options.module.model.check()
     check_recipe(options)
+    if options.layer_decay != 1:
+        with torch.device("meta"):
+            layer_rates(build_module(options.module).encoder, options.layer_decay)
     check_trackers(options.run.trackers)
     check_batch(options, processes)
     load_classes(options.data.classes, options.data.num_class)
@@ -138,8 +142,7 @@ def build_run(
             reset_classifier=run.reset_classifier and weights[1] == run.weights[1],
         )
     # After loading the weights, since counting labels can take minutes and a bad file should show at once.
-    weighted = replace(options.module.loss_options, class_weights=class_weights(options, dataset, process))
-    module.crit = build_criterion(options.module.loss, weighted)
+    module.crit = _criterion(options.module, module.decoder, class_weights(options, dataset, process))
     module = module.to(process.device).train()
     broadcast_module(module)
     freeze_parts(module, options.module)
@@ -150,6 +153,8 @@ def build_run(
         lr=options.lr,
         beta1=options.beta1,
         weight_decay=options.weight_decay,
+        encoder_rates=layer_rates(module.encoder, options.layer_decay),
+        encoder_delay=options.encoder_delay,
     )
     precision = choose_precision(options.speed, module, process.device)
     average = WeightAverage(module, options.ema_decay) if options.ema_decay else None
@@ -165,6 +170,11 @@ def build_run(
         notes += more
         if average is not None and not average.updates:
             average.begin_as(module)  # start from the loaded weights: the state has no average
+    if dataset.bands is not None and options.data.augment == "crop":
+        notes.append(
+            "DATASET.augment crop changes brightness and contrast of all bands alike. It skips saturation "
+            "and hue, which only red, green and blue have."
+        )
     arch_encoder = options.module.model.arch_encoder
     set_up_speed(options.speed, arch_encoder, module, precision, dataset, process, devices)
     return Run(
@@ -238,11 +248,19 @@ def build_module(
     The arguments after ``options`` are those of `ModelSpec.build`.
     """
     encoder, decoder = options.model.build(
-        weights, use_softmax=False, imagenet=imagenet, reset_classifier=reset_classifier
+        weights, use_softmax=False, imagenet=imagenet, reset_classifier=reset_classifier, adapt=True
     )
     deep_sup_scale = options.deep_sup_scale if decoder.deep_supervision else None
-    loss = build_criterion(options.loss, options.loss_options)
+    loss = _criterion(options, decoder)
     return SegmentationModule(encoder, decoder, loss, deep_sup_scale, at_label_size=options.at_label_size)
+
+
+def _criterion(options: ModuleOptions, decoder: nn.Module, weights: Tensor | None = None) -> Criterion:
+    """The loss for a decoder, with the given class weights."""
+    queries = getattr(decoder, "queries", 0)
+    return build_criterion(
+        options.loss, replace(options.loss_options, class_weights=weights, queries=queries)
+    )
 
 
 def class_weights(options: TrainOptions, dataset: TrainDataset, process: ProcessInfo) -> Tensor | None:

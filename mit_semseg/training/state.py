@@ -35,7 +35,7 @@ _UNUSABLE = (
     yaml.YAMLError,
 )
 
-_OF_MODEL = ("DATASET.num_class", "MODEL.arch_encoder", "MODEL.arch_decoder")
+_OF_MODEL = ("DATASET.num_class", "DATASET.channels", "MODEL.arch_encoder", "MODEL.arch_decoder")
 MUST_AGREE = (
     *_OF_MODEL,
     "TRAIN.optim",

@@ -131,6 +131,7 @@ def _train_epoch(run: Run, data: Batches, stop: StopAgreement, loggers: Loggers 
             progress.loaded()
             _seed(options.seed, state.iteration, process.rank)
             set_rates(run.optimizer, run.schedule, state.iteration)
+            run.module.set_progress(state.iteration / options.iterations)
             result = step(
                 run.net,
                 run.optimizer,
@@ -148,7 +149,8 @@ def _train_epoch(run: Run, data: Batches, stop: StopAgreement, loggers: Loggers 
             _check_labels(options, state)
             progress.step(result, images=options.batch_size_per_gpu * run.sub_batches)
             if i % options.disp_iter == 0 or i == epoch_iters:
-                line = progress.show(group["lr"] for group in run.optimizer.param_groups)
+                groups = run.optimizer.param_groups
+                line = progress.show(group["lr"] for group in groups if group["factor"] == 1)
                 state.history.add(epoch - 1 + i / epoch_iters, line.loss, line.accuracy, run.rates())
                 if loggers is not None:
                     loggers.line(line, run.rates())

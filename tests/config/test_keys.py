@@ -48,7 +48,7 @@ REFUSED = {
     Choice: ("no such choice", 3, 1.5),
     Text: (["a", "list"], "a\0b", True),
     Names: ((1, 2), True, {"a": 1}),
-    ListOf: ("big", (1, "a"), (True, True), (-1, -1), {"a": 1}),
+    ListOf: ("big", (1, "a"), (True, True), (-1, math.nan), {"a": 1}),
     Options: ("a: [", "5", "a: {b: 1}", "a: [[1]]", "a: null", 'a: "b', True, ["a"], "}, {", "1: 2"),
     ClassWeights: ("median", "[0, 0]", "[1, -1]", "[1, nan]", "{}", True),
 }

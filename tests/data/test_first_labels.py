@@ -9,7 +9,6 @@ import torch
 from image_files import saved
 from PIL import Image
 
-from mit_semseg.data import first_labels
 from mit_semseg.data.datasets import ValDataset
 from mit_semseg.data.first_labels import check_first_labels
 from mit_semseg.errors import UserError
@@ -51,8 +50,8 @@ def look(tmp_path, caplog):
 
 def test_labels_of_two_classes_say_nothing_and_are_not_all_read(look, monkeypatch):
     seen = []
-    read = first_labels.read_values
-    monkeypatch.setattr(first_labels, "read_values", lambda path: seen.append(path) or read(path))
+    read = ValDataset.label_values
+    monkeypatch.setattr(ValDataset, "label_values", lambda self, row: seen.append(row) or read(self, row))
     assert look([[0, 1], [1], [2], [1], [1, 2]]) == []
     assert len(seen) == 3
 

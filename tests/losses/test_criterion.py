@@ -35,9 +35,12 @@ def test_a_sum_is_read_in_its_order(text, expected):
         (
             "cross_entrpy",
             "has no loss cross_entrpy. Did you mean cross_entropy? The losses are "
-            "cross_entropy, ohem, focal, dice, lovasz",
+            "cross_entropy, ohem, focal, dice, lovasz, mask_classification",
         ),
-        ("mse", "has no loss mse. The losses are cross_entropy, ohem, focal, dice, lovasz"),
+        (
+            "mse",
+            "has no loss mse. The losses are cross_entropy, ohem, focal, dice, lovasz, mask_classification",
+        ),
     ],
 )
 def test_what_is_no_sum_of_losses_is_refused_with_the_reason(text, message):

@@ -55,7 +55,7 @@ def test_an_unknown_name_is_told_with_the_nearest_and_with_all():
         "MODEL.arch_decoder is 'xyz', which is not a known decoder. "
         "The decoders are c1, c1_deepsup, ppm, ppm_deepsup, upernet, upernet_deepsup, upernet_lite, "
         "upernet_tiny, fcn, fcn_deepsup, deeplabv3, deeplabv3_deepsup, deeplabv3plus, deeplabv3plus_deepsup, "
-        "segformer, segformer_deepsup."
+        "segformer, segformer_deepsup, eomt."
     )
 
 

@@ -46,6 +46,13 @@ CHANNELS_AND_STRIDES = {
     "swin_small": ((96, 192, 384, 768), (4, 8, 16, 32)),
     "swin_base": ((128, 256, 512, 1024), (4, 8, 16, 32)),
     "swin_large": ((192, 384, 768, 1536), (4, 8, 16, 32)),
+    **{
+        f"dino{version}_{size}": ((width,), (16,))
+        for version, size, width in (
+            *(("v2", *each) for each in (("small", 384), ("base", 768), ("large", 1024), ("giant", 1536))),
+            *(("v3", *each) for each in (("small", 384), ("base", 768), ("large", 1024))),
+        )
+    },
 }
 
 

@@ -83,13 +83,14 @@ def test_a_gpu_gives_the_labels_of_the_cpu(call, tiny, trained, photos, tmp_path
 def test_labels_of_more_than_255_classes_have_16_bits(tmp_path):
     from mit_semseg.data.classes import ClassTable
     from mit_semseg.prediction.predictor import Prediction
+    from mit_semseg.prediction.tools.areas import Shapes
     from mit_semseg.prediction.writers import write
 
     for count, dtype in ((255, np.uint8), (256, np.uint16), (300, np.uint16)):
         table = ClassTable(("x",) * count, np.zeros((count, 3), np.uint8))
         labels = np.array([[0, count - 1]], np.uint8 if count <= 256 else np.int16)
         image = np.zeros((1, 2, 3), np.uint8)
-        write(Prediction(image, labels, table), {"labels": tmp_path / f"{count}.png"})
+        write(Prediction(image, labels, table), {"labels": tmp_path / f"{count}.png"}, Shapes(count))
         values = read(tmp_path / f"{count}.png")
         assert (values.dtype, values.tolist()) == (dtype, [[1, count]])
 
@@ -97,7 +98,7 @@ def test_labels_of_more_than_255_classes_have_16_bits(tmp_path):
 def test_an_unknown_output_is_refused_with_those_there_are(segment, photos, tmp_path):
     outcome = segment(photos, TEST__output="overlay,labls")
     assert (outcome.code, outcome.out) == (2, "")
-    names = "side_by_side, overlay, labels, scores, html"
+    names = "side_by_side, overlay, labels, scores, labelme, geojson, gpkg, html, coco, cvat"
     assert outcome.err == f"TEST.output is labls, but takes one or several of {names}.\n"
     assert segment(photos, TEST__output="()").err.startswith(
         "TEST.output is empty, but takes one or several of"

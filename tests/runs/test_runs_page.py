@@ -36,6 +36,13 @@ def test_it_shows_curves_configs_and_predictions_of_all_runs_and_needs_no_other_
     assert not re.search(r'(?:src|href)="(?!data:)', page)
 
 
+def test_the_page_names_the_folder_also_if_it_is_the_working_directory(tmp_path, call, monkeypatch):
+    write_run(tmp_path / "mine" / "a", rows(3))
+    monkeypatch.chdir(tmp_path / "mine")
+    assert call("runs", ".", "--html", "page.html").code == 0
+    assert "<title>Runs in mine</title>" in (tmp_path / "mine" / "page.html").read_text()
+
+
 def test_no_runs_give_a_page_that_says_so(tmp_path):
     page = render(find_runs(tmp_path), "here")
     assert "No training has written into this folder" in page

@@ -30,6 +30,7 @@ from test_upload import claiming
             "?include=rle,mask",
             "include is 'rle,mask': 'mask' is not one of rle, labels, confidence, overlay.",
         ),
+        ("?alpha=0&output=json&alpha=1", "Given more than once: alpha. Give each parameter once."),
         ("?model=mine", "model is 'mine', which is not served. The models are trained, other."),
     ],
 )
@@ -42,6 +43,9 @@ def test_parameters(server, query, message):
 def test_fields_of_a_form(server):
     body, headers = form(png(picture()), outptu="labels")
     assert server.segment(body, headers=headers)[1]["detail"].startswith("Unknown parameter: outptu.")
+    twice, _ = form(png(picture()), output="labels")
+    status, answer = server.segment(twice, "?output=overlay", headers=headers)
+    assert (status, answer["detail"]) == (422, "Given more than once: output. Give each parameter once.")
     body = body.replace(b'name="image"', b'name="photo"')
     status, answer = server.segment(body, headers=headers)
     assert (status, answer["detail"]) == (
@@ -51,7 +55,7 @@ def test_fields_of_a_form(server):
     status, answer = server.segment(b"no form", headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert status == 422
     status, answer = server.segment(b"no form", headers={"Content-Type": "multipart/form-data"})
-    assert status == 422
+    assert (status, answer["detail"]) == (422, "The form is damaged: Missing boundary in multipart.")
 
 
 def hostile():
@@ -85,6 +89,7 @@ def test_an_upload_that_is_not_an_image(server, name, data):
     assert status in (413, 415), answer
     assert answer["detail"].startswith(("The upload ", "The body is too large: "))
     assert answer["detail"].endswith(".")
+    assert "drop it" not in answer["detail"]  # which is advice for files of a list
 
 
 def test_random_damage_never_fails_the_server(server):

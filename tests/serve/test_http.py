@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 from serving import form, picture, png
 
 from mit_semseg.data import rle
@@ -117,6 +118,7 @@ def test_probes_and_metrics(server):
     text = server.request("GET", "/metrics")[2].decode()
     assert 'semseg_requests_total{path="/v1/segment",status="200"}' in text
     assert "semseg_request_seconds_bucket" in text
+    assert len(list(text_string_to_metric_families(text))) >= 8  # as Prometheus reads it
     assert "semseg_queue_length 0.0" in text
     assert "semseg_images_per_second" in text
 
@@ -129,6 +131,16 @@ def test_the_openapi_document_has_examples_and_all_statuses(server):
     assert {"multipart/form-data", "image/jpeg"} <= segment["requestBody"]["content"].keys()
     names = [parameter["name"] for parameter in segment["parameters"]]
     assert names == ["model", "output", "include", "alpha", "legend"]
+    assert "components" not in document  # no token is needed here
+
+
+def test_the_openapi_document_describes_the_json_that_is_answered(server):
+    document = json.loads(server.request("GET", "/openapi.json")[2])
+    described = document["paths"]["/v1/segment"]["post"]["responses"]["200"]["content"]["application/json"]
+    answer = server.segment(png(picture()), "?include=rle,labels,confidence,overlay")[1]
+    properties = described["schema"]["properties"]
+    assert properties.keys() == answer.keys()
+    assert properties["classes"]["items"]["properties"].keys() == answer["classes"][0].keys()
 
 
 def test_the_page_and_its_files_name_no_other_host(server):

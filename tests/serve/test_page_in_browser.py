@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, DRIVER, Browser
 from PIL import Image
-from serving import picture
+from serving import picture, serving
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium or its driver is not installed")
 READY = "return document.getElementById('models').textContent.includes('3 classes')"
@@ -23,7 +23,7 @@ DROP = """
     new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
   return dragging && !document.body.classList.contains("dragging");
 """
-LEFT, RIGHT = "\ue012", "\ue014"
+LEFT, RIGHT, DOWN = "\ue012", "\ue014", "\ue015"
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +149,63 @@ def test_a_file_that_is_not_an_image_is_refused_with_the_reason(page, photo, tmp
     (tmp_path / "notes.jpg").write_text("these are notes")
     page.type("#file", tmp_path / "notes.jpg")
     message = page.wait(FAILED)
-    assert message.startswith("The upload is not an image that can be read. Send one of JPEG,")
+    assert message.startswith("notes.jpg: The upload is not an image that can be read. Send one of JPEG,")
     assert page.run("return document.querySelectorAll('.panel').length") == 2  # the former result stays
     choose(page, photo)
     assert page.run("return document.getElementById('error').hidden")
+
+
+def photo_pixels(page):
+    """The photo as the page shows it, (height, width, 4)."""
+    size, data = page.run(
+        """const photo = document.querySelector(".photo");
+        const { data } = photo.getContext("2d").getImageData(0, 0, photo.width, photo.height);
+        return [[photo.height, photo.width, 4], Array.from(data)];"""
+    )
+    return np.array(data, np.uint8).reshape(size)
+
+
+def test_a_format_that_the_browser_cannot_show_is_shown_as_the_server_reads_it(page, tmp_path):
+    pixels = picture(40, 30)
+    Image.fromarray(pixels).save(tmp_path / "scan.tif")
+    choose(page, tmp_path / "scan.tif")
+    assert page.run("return document.querySelectorAll('.panel').length") == 2
+    np.testing.assert_array_equal(photo_pixels(page)[..., :3], pixels)
+    saved = page.download(lambda: page.click(".save-json"), "scan_trained.json")
+    assert json.loads(saved.read_text()).keys() == {"model", "width", "height", "classes"}
+
+
+def test_transparent_pixels_are_shown_as_the_model_sees_them(page, tmp_path):
+    pixels = np.dstack([picture(40, 30), np.full((30, 40), 255, np.uint8)])
+    pixels[:, :20, 3] = 0
+    Image.fromarray(pixels).save(tmp_path / "cut.png")
+    choose(page, tmp_path / "cut.png")
+    np.testing.assert_array_equal(photo_pixels(page)[..., :3], pixels[..., :3])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 30), (30, 3000)])
+def test_a_photo_of_any_shape_fits_the_screen_and_can_be_pointed_at(page, tmp_path, size):
+    Image.fromarray(picture(*size)).save(tmp_path / "long.png")
+    choose(page, tmp_path / "long.png")
+    frame, shown = page.run(
+        """return [".frame", ".picture"].map((name) => {
+          const { width, height } = document.querySelector(name).getBoundingClientRect();
+          return [width, height];
+        });"""
+    )
+    assert frame[0] < 1400
+    assert frame[1] < 900
+    assert min(shown) >= 79
+    page.run("document.querySelector('.picture').focus()")
+    page.press(*[RIGHT, DOWN] * 20)  # the frame follows the cross
+    cross, frame = page.run(
+        """return [".cross", ".frame"].map((name) => {
+          const { right, bottom } = document.querySelector(name).getBoundingClientRect();
+          return [right, bottom];
+        });"""
+    )
+    assert cross[0] <= frame[0] + 9
+    assert cross[1] <= frame[1] + 9
 
 
 def test_two_tabs_at_once_each_get_their_own_photo(page, server):
@@ -179,6 +232,20 @@ def test_the_camera_takes_a_photo(page):
     page.click("#shoot")
     page.wait(DONE)
     assert page.run("return document.querySelector('.photo').width") > 100
+
+
+def test_a_token_is_asked_for_and_the_keyboard_stays_where_it_is_needed(browser, trained):
+    with serving("--token", "secret", trained) as server:
+        browser.open(server.url)
+        browser.wait("return !document.getElementById('token-form').hidden")
+        enter = "\ue007"
+        browser.type("#token", "guess" + enter)
+        assert browser.wait(FAILED) == "The token is wrong."
+        assert browser.run("return document.activeElement.id") == "token"
+        browser.type("#token", "\ue003" * 5 + "secret" + enter)
+        browser.wait(READY)
+        browser.wait("return document.activeElement.id === 'file'")
+        browser.run("sessionStorage.clear()")
 
 
 @pytest.mark.parametrize("width", [390, 1400])

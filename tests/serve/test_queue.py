@@ -122,6 +122,10 @@ def test_the_token_guards_the_api_and_the_metrics_but_not_the_page():
             for right in ("Bearer secret", "bearer secret"):
                 assert (await client.get(path, headers={"Authorization": right})).status_code == 200
         assert (await post(client)).status_code == 401
+        document = (await client.get("/openapi.json")).json()
+        assert document["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+        for path, method in (("/v1/segment", "post"), ("/v1/model", "get"), ("/metrics", "get")):
+            assert document["paths"][path][method]["security"] == [{"HTTPBearer": []}]
         for path in ("/", "/healthz", "/readyz", "/page/script.js"):
             assert (await client.get(path)).status_code in (200, 503)
 

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that paths are relative to (default: the config's, or else the list's folder)",
     )
     parser.add_argument(
-        "--cfg", metavar="FILE", help="a config that gives lists, root, classes and label values"
+        "--cfg",
+        action="append",
+        metavar="FILE",
+        help="a config that gives lists, root, classes, bands and label values; of several, later ones win",
     )
     parser.add_argument(
         "--num-class",
@@ -87,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from ...data.bands import BandSelection
     from ...data.label_values import LabelCoding
     from ..pool import run_guarded
     from .examine import examine
@@ -106,11 +111,14 @@ def run(args: argparse.Namespace) -> int:
         _read_list(number, path, role, args.root, dataset, unusable)
         for number, (path, role) in enumerate(lists)
     ]
-    tally = DatasetTally(checked, LabelCoding(num_class, offset, ignore if ignore >= 0 else None), unusable)
+    coding = LabelCoding(num_class, offset, ignore if ignore >= 0 else None)
+    selection = BandSelection.of(dataset) if dataset else None
+    tally = DatasetTally(checked, coding, unusable, with_bands=selection is not None)
+    look = partial(examine, selection=selection)
     workers = cpu_count() if args.workers is None else args.workers
     total = sum(len(each.records) for each in checked)
     with (
-        closing(run_guarded(examine, tally.pairs(), workers=workers)) as found,
+        closing(run_guarded(look, tally.pairs(), workers=workers)) as found,
         tqdm(found, "reading", total, unit="pair", disable=None, smoothing=0.1) as bar,
     ):
         for position, facts in bar:
@@ -125,13 +133,13 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.problems else 0
 
 
-def _config(path: str | None) -> dict[str, Any]:
+def _config(paths: list[str] | None) -> dict[str, Any]:
     """The DATASET section of a config; empty without a config."""
-    if path is None:
+    if not paths:
         return {}
     from ...config import load_config
 
-    return load_config(path).DATASET
+    return load_config(paths).DATASET
 
 
 def _lists(given: list[str], dataset: dict[str, Any]) -> list[tuple[str, str]]:
@@ -188,6 +196,11 @@ def _read_list(
         inside_root=True,
         on_unusable=lambda line, what: unusable.add(number, line, LINE, what),
     )
+    if records.has_windows():
+        raise UserError(
+            f"{path} names windows of scenes, which mit-semseg data scenes checks when it writes the list. "
+            "This command reads lists of whole images."
+        )
     folder = _first(root, dataset.get("root_dataset"), str(Path(path).parent))
     return CheckedList(path, folder, records, role)
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ...data.images import unit_range
-from ...data.label_files import LabelError, unread_lossy_format, values_of
+from ...data.images import hidden_bands, unit_range
+from ...data.label_files import LabelError, nodata_of, unread_lossy_format, values_of
 from ...data.label_values import count_classes
 from ...data.orientation import orientation_of
 from ...runtime.near_names import did_you_mean
+from .alignment import LONG_EDGE, small_borders, small_gray
 
 _LARGEST_FILE = 2 * 2**30  # bytes; an image in a larger file would exceed Pillow's limit of pixels
 _DETAIL = 120  # characters of a decoder's message that are kept
@@ -59,13 +60,21 @@ class FileFacts:
     """In pixels, as stored; 0 if unknown."""
     height: int = 0
     mode: str = ""
-    """Pillow's mode: L, P, RGB, I;16, ..."""
+    """Pillow's mode: L, P, RGB, I;16, ...; with bands their number and type: 12 x uint16."""
     orientation: int = 1
     """EXIF's orientation: 1 is upright, 5 to 8 swap width and height."""
     values: np.ndarray = field(default_factory=lambda: _NOTHING)
     """Distinct values of a label, ascending, (K,) int64."""
     counts: np.ndarray = field(default_factory=lambda: _NOTHING)
     """Number of pixels of each value, (K,) int64."""
+    small: np.ndarray | None = None
+    """A small picture, (h, w): the image in gray, or the borders in a label, as `alignment` compares them."""
+    nodata: int = -1
+    """The value of a label that stands for no data, by GDAL's tag, if it occurs. It is not in ``values``."""
+    empty: float = 0.0
+    """The share of pixels without data, of an image with bands."""
+    constant: str = ""
+    """The bands that hold a single value, in words."""
 
 
 def digest_of(data: bytes) -> int:
@@ -83,11 +92,18 @@ def read_label(path: str) -> FileFacts:
     return _read(path, _describe_label)
 
 
-def _read(path: str, describe: Callable[[Image.Image], dict[str, Any]]) -> FileFacts:
+def content_of(path: str) -> bytes | FileFacts:
+    """The bytes of a file, or why there are none."""
     try:
-        data = _bytes(path)
+        return _bytes(path)
     except _ProblemError as problem:
         return FileFacts(*problem.args)
+
+
+def _read(path: str, describe: Callable[[Image.Image], dict[str, Any]]) -> FileFacts:
+    data = content_of(path)
+    if isinstance(data, FileFacts):
+        return data
     digest = digest_of(data)
     try:
         with warnings.catch_warnings():
@@ -152,7 +168,10 @@ def _unidentified(data: bytes) -> tuple[str, str]:
 
 def _describe_image(image: Image.Image) -> dict[str, Any]:
     about = _common(image)
-    image.draft(None, (1, 1))  # of a JPEG every byte is read, but few pixels are computed
+    if (bands := hidden_bands(image)) > 1:
+        return {**about, "problem": "needs_bands", "detail": f"{bands} bands"}
+    # Of a JPEG, every byte is read, but few pixels are computed.
+    image.draft(None, (LONG_EDGE, LONG_EDGE))
     image.load()
     about["orientation"] = orientation_of(image)
     if image.mode == "F" and not unit_range(np.asarray(image)):
@@ -161,15 +180,21 @@ def _describe_image(image: Image.Image) -> dict[str, Any]:
         low, high = image.getextrema()
         if low < 0 or high > 65535:  # type: ignore[operator]
             return {**about, "problem": "image_mode", "detail": f"values from {low} to {high}"}
-    return about
+    return {**about, "small": small_gray(image)}
 
 
 def _describe_label(image: Image.Image) -> dict[str, Any]:
     about = _common(image)
     try:
-        values, counts = count_classes(values_of(image, "The label"), "The label")
+        pixels = values_of(image, "The label")
+        values, counts = count_classes(pixels, "The label")
     except LabelError as error:
         return {**about, "problem": error.kind, "detail": error.what}
+    about |= {"small": small_borders(pixels)}
+    nodata = nodata_of(image)
+    if nodata in values:
+        kept = values != nodata
+        return {**about, "values": values[kept], "counts": counts[kept], "nodata": nodata}
     return {**about, "values": values, "counts": counts}
 
 

@@ -1,13 +1,20 @@
 """One pair of files: read in a process that a bad file may kill, then compared with each other."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...data.bands import BandSelection
 from ...data.orientation import Fit, fit, upright_size
+from ...data.raster import is_raster
+from .alignment import LONG_EDGE, Agreement, agreement
 from .decode import FileFacts, read_image, read_label
+from .decode_bands import hint_at_bands, read_bands
+from .near_duplicates import appearance_hash
 
 IMAGE, LABEL = 0, 1
 """Which file of a pair."""
+
+_MOSTLY = 0.9  # share of pixels without data that is worth a note
 
 Problem = tuple[str, int, str]
 """A key of `issue_types.ISSUE_TYPES`, the file (`IMAGE` or `LABEL`), the detail."""
@@ -19,19 +26,34 @@ class PairFacts:
 
     image: FileFacts
     label: FileFacts
+    appearance: bytes = b""
+    """See `appearance_hash`."""
+    agreement: Agreement | None = None
+    """None if nothing can be said, or if the label has not the size of the stored image."""
 
 
-def examine(pair: tuple[str, str], mark: Callable[[int], None]) -> PairFacts:
+def examine(
+    pair: tuple[str, str], mark: Callable[[int], None], selection: BandSelection | None = None
+) -> PairFacts:
     """Reads an image and its label.
 
     Args:
         pair: paths of the image and the label.
         mark: called with `IMAGE` or `LABEL` before that file is read, in case the file kills this process.
+        selection: the bands of the images; None for 8-bit RGB.
     """
     mark(IMAGE)
-    image = read_image(pair[0])
+    image = read_image(pair[0]) if selection is None else read_bands(pair[0], selection)
+    if selection is None and image.problem and is_raster(pair[0]) and (hint := hint_at_bands(pair[0])):
+        image = FileFacts("needs_bands", hint, image.digest)
     mark(LABEL)
-    return PairFacts(image, read_label(pair[1]))
+    label = read_label(pair[1])
+    appearance, agrees = b"", None
+    if image.small is not None:
+        appearance = appearance_hash(image.small)
+        if label.small is not None and (image.width, image.height) == (label.width, label.height):
+            agrees = agreement(image.small, label.small, max(image.width, image.height) / LONG_EDGE)
+    return PairFacts(replace(image, small=None), replace(label, small=None), appearance, agrees)
 
 
 def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:
@@ -44,6 +66,12 @@ def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:
     for file, number in ((image, IMAGE), (label, LABEL)):
         if file.problem:
             yield file.problem, number, file.detail
+    if image.constant:
+        yield "constant_band", IMAGE, image.constant
+    if image.empty > _MOSTLY:
+        yield "mostly_nodata", IMAGE, f"{image.empty:.1%} of its pixels"
+    if label.nodata >= 0:
+        yield "label_nodata", LABEL, f"value {label.nodata}"
     if label.mode == "P":
         yield "palette", LABEL, ""
     if label.mode == "I" or label.mode.startswith("I;16"):

@@ -56,6 +56,19 @@ ISSUE_TYPES = {
     "image_mode": IssueType(
         "Images whose values have an unknown range", "Save these images with 8 or 16 bits a channel."
     ),
+    "needs_bands": IssueType(
+        "Images that are not 8-bit RGB",
+        "Set DATASET.channels, and DATASET.bands if not all of them are to be read, and compute their "
+        "statistics with `mit-semseg data stats`; see docs/bands.md.",
+    ),
+    "band_missing": IssueType(
+        "Images without the bands of the config",
+        "Correct DATASET.channels and DATASET.bands, or drop these lines.",
+    ),
+    "band_types": IssueType(
+        "Images with different numbers or types of bands",
+        "Convert them to one type and one order of bands: all images are scaled by the same statistics.",
+    ),
     "label_rgb": IssueType("Labels that hold colours", FIXES["label_rgb"]),
     "label_gray_in_rgb": IssueType("Labels with one channel, saved as three", FIXES["label_gray_in_rgb"]),
     "label_float": IssueType("Labels with whole numbers as floating point", FIXES["label_float"]),
@@ -95,6 +108,12 @@ ISSUE_TYPES = {
         "Divide the images by recording with `mit-semseg data split`.",
         note=True,
     ),
+    "near_duplicate": IssueType(
+        "Images that look like one in another list",
+        "Look at these pairs. If they show the same scene, as frames of a video do, scores on validation are "
+        "too high: keep such images in one list, as with `mit-semseg data split`.",
+        note=True,
+    ),
     "duplicate_record": IssueType(
         "Images listed twice", "Drop the later lines, unless they give an image more weight on purpose."
     ),
@@ -118,9 +137,24 @@ ISSUE_TYPES = {
         UNDECIDED_FIX,
         note=True,
     ),
+    "constant_band": IssueType(
+        "Images in which a band holds a single value",
+        "Look at some of them: the band may be missing, or its value may stand for no data (DATASET.nodata).",
+        note=True,
+    ),
+    "mostly_nodata": IssueType(
+        "Images that are mostly without data", "Drop these lines: they cost time and train little.", note=True
+    ),
+    "nodata": IssueType("Pixels without data", "None needed: training and scores ignore them.", note=True),
     "palette": IssueType(
         "Labels with a palette",
         "None needed: the index of a pixel is its value, and the colours are not read.",
+        note=True,
+    ),
+    "label_nodata": IssueType(
+        "Labels with a value for no data",
+        "None needed: the file itself names this value (GDAL_NODATA), and its pixels are unlabelled. If it "
+        "is a class, remove the tag.",
         note=True,
     ),
     "label_16bit": IssueType("Labels with 16 bits", "None needed: they are read as they are.", note=True),
@@ -133,6 +167,16 @@ ISSUE_TYPES = {
         "Different images with equal labels",
         "Look at some of them: frames of a video may have equal labels, but mixed-up file names look the "
         "same.",
+        note=True,
+    ),
+    "mirrored": IssueType(
+        "Labels that may be mirrored against their image",
+        "Look at some of them: the borders in the label lie on edges of the image only if it is mirrored.",
+        note=True,
+    ),
+    "moved": IssueType(
+        "Labels that may be shifted against their image",
+        "Look at some of them: the borders in the label lie on edges of the image only if it is moved.",
         note=True,
     ),
     "mostly_unlabelled": IssueType(

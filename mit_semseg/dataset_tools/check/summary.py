@@ -176,6 +176,13 @@ def _issues(
         facts["nothing_labelled"] = tuple(f"{name} has no pixel that belongs to a class." for name in empty)
     if same_list:
         facts["same_list"] = ()
+    facts["moved"] = tuple(
+        f"{name}: all {images} labels together fit better {move}."
+        for name, (images, move) in tally.common_moves().items()
+    )
+    if tally.with_bands:
+        facts["band_types"] = _band_types(lists)
+        facts["nodata"] = _nodata(tally)
     facts["shared_sequence"] = _shared_sequences(lists)
     missing = {about.checked.name: _missing(tally, number, coding) for number, about in enumerate(lists)}
     facts["class_missing"] = tuple(
@@ -209,6 +216,34 @@ def _issues(
             )
         )
     return found
+
+
+def _band_types(lists: tuple[ListSummary, ...]) -> tuple[str, ...]:
+    """The counts and types of bands in each list, if they are not all the same."""
+    if len({mode for about in lists for mode in about.image_modes}) < 2:
+        return ()
+    return tuple(
+        f"{about.checked.name}: "
+        + ", ".join(
+            f"{count} image{'s' * (count > 1)} of {mode.replace(' x ', ' bands of ')}"
+            for mode, count in about.image_modes.items()
+        )
+        for about in lists
+        if about.image_modes
+    )
+
+
+def _nodata(tally: DatasetTally) -> tuple[str, ...]:
+    return tuple(
+        f"{checked.name}: {empty / total:.2%} of the pixels"
+        for number, (checked, empty) in enumerate(zip(tally.lists, tally.empty, strict=True))
+        if empty and (total := _pixels(tally, number))
+    )
+
+
+def _pixels(tally: DatasetTally, number: int) -> int:
+    sizes = tally.sizes[tally.starts[number] : tally.starts[number + 1]]
+    return int(sizes.astype(np.int64).prod(1).sum())
 
 
 def _merged(parts: list[Findings]) -> Findings:

@@ -9,27 +9,36 @@ import numpy as np
 
 from ...data.label_values import VOID, LabelCoding
 from ..pool import WorkerDeath
+from .alignment import REACH, Agreement, common_move, describe_move, mirror_of, move_of
 from .decode import FileFacts, digest_of
 from .examine import IMAGE, LABEL, PairFacts, compare
 from .findings import CheckedList, Findings
+from .near_duplicates import near_pairs
 
 NUM_VALUES = 65536
 """The number of values that a label can have."""
+_FEW_MIRRORED = 0.05  # share of labels; more of them hide a move that all labels have
 Repeats = tuple[np.ndarray, np.ndarray]
 """Positions that repeat something, and the first position that each repeats; both (K,) int64."""
 
 
 class DatasetTally:
-    """Everything found so far: 40 bytes a record, and 21 bytes a finding.
+    """Everything found so far: 56 bytes a record, and 21 bytes a finding.
 
     Args:
         coding: the meaning of label values; with ``num_class`` None no value is beyond the classes.
         unusable: the lines of the lists that hold no record.
+        with_bands: whether the images are read with bands.
     """
 
     def __init__(
-        self, lists: Sequence[CheckedList], coding: LabelCoding, unusable: Findings | None = None
+        self,
+        lists: Sequence[CheckedList],
+        coding: LabelCoding,
+        unusable: Findings | None = None,
+        with_bands: bool = False,
     ) -> None:
+        self.with_bands = with_bands
         self.lists = lists
         self.coding = coding
         self.starts = np.cumsum([0, *(len(checked.records) for checked in lists)])
@@ -42,11 +51,15 @@ class DatasetTally:
         self.labels = np.zeros((len(lists), NUM_VALUES), np.int64)
         """Number of labels in a list that hold each value."""
         self.image_modes: list[Counter[str]] = [Counter() for _ in lists]
+        self.empty = np.zeros(len(lists))
+        """Number of pixels without data in a list, of images with bands."""
         self.label_modes: list[Counter[str]] = [Counter() for _ in lists]
         self.findings: dict[str, Findings] = {"unusable_line": unusable} if unusable else {}
         """By the keys of `issue_types.ISSUE_TYPES`."""
         self.void = {value: Findings() for value in VOID}
         """Labels that hold such a value, in case it turns out to be beyond the classes."""
+        self._appearance = np.zeros((total, 16), np.uint8)
+        self._agreements = [_Agreements() for _ in lists]
         self._image, self._label, self._image_path, self._label_path = np.zeros((4, total), np.uint64)
 
     def pairs(self) -> Iterator[tuple[str, str]]:
@@ -68,7 +81,12 @@ class DatasetTally:
         image, label = facts.image, facts.label
         self.sizes[position] = image.width, image.height
         self.image_modes[number][image.mode] += bool(image.mode)
+        self.empty[number] += image.empty * image.width * image.height
         self.label_modes[number][label.mode] += bool(label.mode)
+        if facts.appearance:
+            self._appearance[position] = np.frombuffer(facts.appearance, np.uint8)
+        if facts.agreement is not None:
+            self._add_agreement(number, index, facts.agreement)
         self._image[position] = image.digest
         # Labels of a single value are often equal without being copies.
         self._label[position] = label.digest if len(label.values) > 1 else 0
@@ -89,6 +107,22 @@ class DatasetTally:
         if not labelled(label.values, self.coding).any():
             self._find("no_labelled_pixel", number, index, LABEL, "")
 
+    def _add_agreement(self, number: int, index: int, found: Agreement) -> None:
+        self._agreements[number].add(found)
+        if mirror := mirror_of(found):
+            self._agreements[number].mirrored += 1
+            self._find("mirrored", number, index, LABEL, f"mirrored {mirror}, it fits its image better")
+        elif move := move_of(found):
+            self._find("moved", number, index, LABEL, f"it fits better {describe_move(move)}")
+
+    def common_moves(self) -> dict[str, tuple[int, str]]:
+        """The lists whose labels are all moved alike, by name: their number, and by how much, in words."""
+        found = {}
+        for checked, about in zip(self.lists, self._agreements, strict=True):
+            if move := about.move():
+                found[checked.name] = about.images, describe_move(move)
+        return found
+
     def find_duplicates(self) -> None:
         """Compares all records with each other. To be called once, after all have been added."""
         for position, (image, label) in enumerate(self.pairs()):
@@ -104,7 +138,17 @@ class DatasetTally:
             self._find_repeats("duplicate_content", repeats(content), start, start)
             content[np.isin(paths, self._image_path[:start])] = 0
             self._find_repeats("leak", repeats_of_others(content, self._image[:start]), start, 0)
+            if start:
+                self._find_near(start, end)
         self._find_equal_labels()
+
+    def _find_near(self, start: int, end: int) -> None:
+        """Images of a list that look like one of an earlier list, and are not the same file or bytes."""
+        pairs = list(near_pairs(self._appearance[start:end], self._appearance[:start]))
+        again, first = np.array(pairs, np.int64).reshape(-1, 2).T
+        same = np.isin(self._image_path[start + again], self._image_path[:start])
+        same |= np.isin(self._image[start + again], self._image[:start])
+        self._find_repeats("near_duplicate", (again[~same], first[~same]), start, 0)
 
     def _find_equal_labels(self) -> None:
         again, first = repeats(self._label_path)
@@ -134,6 +178,26 @@ class DatasetTally:
         self, kind: str, number: int, index: int, file: int, detail: str = "", repeats: int = -1
     ) -> None:
         self.findings.setdefault(kind, Findings()).add(number, index, file, detail, repeats)
+
+
+class _Agreements:
+    """The agreement of edges over a list."""
+
+    def __init__(self) -> None:
+        self.images = self.mirrored = 0
+        self._scales = 0.0
+        self._moved = np.zeros((2 * REACH + 1, 2 * REACH + 1))
+
+    def add(self, found: Agreement) -> None:
+        self.images += 1
+        self._scales += found.scale
+        self._moved += found.moved
+
+    def move(self) -> tuple[int, int] | None:
+        """By how many pixels all labels are moved; None if they do not seem to be, or some are mirrored."""
+        if not self.images or self.mirrored > self.images * _FEW_MIRRORED:
+            return None
+        return common_move(self._moved / self.images, self.images, self._scales / self.images)
 
 
 def values_beyond(values: np.ndarray, coding: LabelCoding) -> np.ndarray:

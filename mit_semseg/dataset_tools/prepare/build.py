@@ -32,7 +32,7 @@ from .splits import assign
 from .staging import Staging, staging
 
 _MARK = "prepare.json"  # shows that a folder was written by this command, which may then write to it again
-_SHOWN = 5  # problems spelled out in an error; the rest are counted
+_SHOWN = 20  # problems spelled out in an error; the rest are counted
 _FEW = 64  # pairs that are converted before other processes have started
 
 
@@ -91,6 +91,11 @@ def prepare(source: str, out: str, options: PrepareOptions, *, workers: int | No
         doubt = naming.doubt(outcome.values)
         if doubt:
             raise UserError(f"{folder.path}: {doubt}")
+        if options.format == "binary" and not outcome.values[1:].any():
+            raise UserError(
+                f"{folder.path}: the masks are empty: no pixel of the {done} masks is of the foreground. "
+                f"Export masks in which something is marked."
+            )
         pixels = naming.recoding.pixels(outcome.values)
         classes = naming.classes(int(np.flatnonzero(pixels)[-1]))
         require_two(classes, folder.path, hint=_more_classes(options, outcome.values))
@@ -109,6 +114,7 @@ def prepare(source: str, out: str, options: PrepareOptions, *, workers: int | No
         *release.notes,
         *naming.notes(),
         *_on_zeros(naming, outcome.values),
+        *_on_foreground(options, outcome.values),
         *notes,
         *_on_orientation(outcome, options),
     ]
@@ -270,6 +276,18 @@ def _on_zeros(naming: Naming, values: np.ndarray) -> list[str]:
     if naming.own or naming.given is not None or options.format != "folders" or stated or not values[0]:
         return []
     return ["The value 0 is unlabelled. If it is a class (the background): --label-offset 0."]
+
+
+def _on_foreground(options: PrepareOptions, values: np.ndarray) -> list[str]:
+    """Which value of binary masks was taken for the foreground, in sentences."""
+    if options.format != "binary" or options.map:
+        return []
+    share = values[1:].sum() / values.sum()
+    inverted = ' If the masks are inverted: --map "0:2, 255:1".' if share > 0.5 else ""
+    return [
+        f"0 is the class background; the other value is the class foreground, with {share:.1%} of the pixels."
+        f"{inverted}"
+    ]
 
 
 def _more_classes(options: PrepareOptions, values: np.ndarray) -> str:

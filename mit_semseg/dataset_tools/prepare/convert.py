@@ -14,10 +14,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ...data.files import naming, regular
 from ...data.label_files import LabelError, count_values
 from ...data.orientation import Fit, fit, orientation_of
+from ...data.raster import is_raster, raster_size
 from ...errors import UserError
 from ..pool import Mark
 from .classes import Recoding
-from .labels import UnknownColorsError
+from .labels import FixableError, UnknownColorsError
 from .release import Assigned, LabelReader, SourcePair
 from .staging import Staging
 
@@ -117,6 +118,8 @@ def convert(conversion: Conversion, pair: SourcePair, mark: Mark) -> Converted |
         return Failure(error.sentence, error.fix)
     except UnknownColorsError as error:
         return Failure(str(error), colors=error.colors)
+    except FixableError as error:
+        return Failure(*error.args)
     except UserError as error:
         return Failure(str(error))
     except OSError as error:
@@ -171,8 +174,13 @@ def _read(conversion: Conversion, pair: SourcePair, mark: Mark) -> _Pair:
 
 def _header(image: Path | bytes, where: str) -> tuple[tuple[int, int], str, int]:
     """(width, height) as stored, Pillow's format, and EXIF's orientation. Raises: UserError."""
-    with _opened(image, where) as opened:
-        return opened.size, opened.format or "img", orientation_of(opened)
+    try:
+        with _opened(image, where) as opened:
+            return opened.size, opened.format or "img", orientation_of(opened)
+    except UserError:
+        if not isinstance(image, Path) or not is_raster(image):
+            raise
+        return raster_size(image), "TIFF", 1  # with bands that Pillow does not read
 
 
 def _upright(image: Path | bytes, where: str, suffix: str) -> tuple[bytes, str]:

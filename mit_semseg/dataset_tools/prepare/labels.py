@@ -29,6 +29,21 @@ _AT_ONCE = 4096  # unknown colours compared with the table at a time
 _KEPT = 1000  # unknown colours of one file that are counted one by one
 
 
+class FixableError(UserError):
+    """A label that cannot be used as it is, with what to do about all labels of its kind.
+
+    Args:
+        sentence: names the file.
+        fix: a sentence, in which SOURCE and OUT stand for those of the command.
+    """
+
+    def __init__(self, sentence: str, fix: str) -> None:
+        super().__init__(sentence, fix)
+
+    def __str__(self) -> str:
+        return " ".join(self.args)
+
+
 class LabelImages:
     """Label files that hold no image of the scene, and fit either view of it."""
 

@@ -15,6 +15,7 @@ from .shape_labels import Spool, views
 from .shapes import Polygon, outside
 from .source import SourceFolder, some
 
+_SHOWN = 5  # problems of an image that are spelled out
 _IMAGE_FOLDERS = ("images", "image", "img", "imgs")
 
 
@@ -83,8 +84,8 @@ class Survey:
         drawn.problems += [f"shape {k} has no class" for k in nameless]
         if drawn.problems:
             self._bad.add(image)
-            more = f" (and {len(drawn.problems) - 1} more)" if len(drawn.problems) > 1 else ""
-            self.problems.append(f"{where}: {drawn.problems[0]}, image {image}{more}.")
+            more = f" (and {len(drawn.problems) - _SHOWN} more)" if len(drawn.problems) > _SHOWN else ""
+            self.problems.append(f"{where}: {'; '.join(drawn.problems[:_SHOWN])}, image {image}{more}.")
             return
         self._count(drawn, image, where)
         self.places[image] = self.spool.add(replace(drawn, problems=[], omitted=Counter()))
@@ -154,12 +155,7 @@ class Survey:
         if self._bare:
             has = "has" if self._bare == 1 else "have"
             notes.append(f"{_images(self._bare)} {has} no shape.")
-        for places, says in (
-            (self._clipped, "reach outside of their images, and are cut off there"),
-            (self._crossing, "cross themselves; what an outline surrounds twice is outside (even-odd rule)"),
-        ):
-            if places:
-                notes.append(f"Shapes that {says}: {len(places)} ({some(places)}).")
+        notes += on_shapes(self._clipped, self._crossing)
         if self._omitted:
             notes.append(f"Without an area, and so omitted: {_counts(self._omitted)}.")
         return notes
@@ -181,6 +177,18 @@ class Survey:
             rings = [ring for part in shape.parts if isinstance(part, Polygon) for ring in part.rings]
             if any(crosses_itself(ring) for ring in rings):
                 self._crossing.append(place)
+
+
+def on_shapes(clipped: list[str], crossing: list[str]) -> list[str]:
+    """Notes on shapes that are outside of their images in part, and on those that cross themselves."""
+    return [
+        f"Shapes that {says}: {len(places)} ({some(places)})."
+        for places, says in (
+            (clipped, "reach outside of their images, and are cut off there"),
+            (crossing, "cross themselves; what an outline surrounds twice is outside (even-odd rule)"),
+        )
+        if places
+    ]
 
 
 def _counts(kinds: Counter[str]) -> str:

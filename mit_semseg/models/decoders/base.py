@@ -1,6 +1,6 @@
 """The base of all decoders, which turns class scores into log-probabilities or probabilities."""
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,9 @@ class Style(NamedTuple):
         norm_maps: apply BatchNorm and ReLU to the projection of each map.
         aux_dim: channels of the auxiliary classifier's inner map; 0 for ``dim``.
         aux_map: index of the encoder map that the auxiliary classifier reads.
+        queries: number of masks that are predicted for an image.
+        joint_blocks: last blocks of the encoder, which the queries pass through.
+        upscales: doublings of the map of patches, from which masks are predicted.
     """
 
     dim: int = 0
@@ -47,6 +50,9 @@ class Style(NamedTuple):
     norm_maps: bool = False
     aux_dim: int = 0
     aux_map: int = -2
+    queries: int = 100
+    joint_blocks: int = 4
+    upscales: int = 2
 
 
 PUBLISHED_STYLE = Style()
@@ -56,6 +62,7 @@ class Decoder(nn.Module):
     """From an encoder's feature maps to class probabilities.
 
     A subclass implements :meth:`logits`, and :meth:`aux_logits` too if it is trained with deep supervision.
+    A decoder with queries also has its own :meth:`features`, in which it runs the encoder.
 
     Args:
         channels: of the encoder's maps, finest first.
@@ -67,8 +74,11 @@ class Decoder(nn.Module):
         min_maps: least number of encoder maps.
         min_batch: least number of images over all devices that its BatchNorms need in training.
         output_map: index of the encoder map with the stride of the scores; see `stride_map`.
+        fixed_stride: stride of the scores, if it is not that of a map; 0 if it is.
         deep_supervision: whether it has an auxiliary output.
         published_dropout: dropout of the published model.
+        softmax: whether the scores are logits, of which softmax makes probabilities. Otherwise they are at
+            least 0, and their shares of the sum over the classes are probabilities.
         options: fields of `Style` that the class reads besides ``dim``, ``dropout`` and ``norm``, and besides
             those of its base classes.
     """
@@ -77,8 +87,10 @@ class Decoder(nn.Module):
     min_maps = 1
     min_batch = 1
     output_map = -1
+    fixed_stride = 0
     deep_supervision = False
     published_dropout = 0.0
+    softmax = True
 
     def __init__(
         self,
@@ -101,6 +113,32 @@ class Decoder(nn.Module):
     def stride_map(cls, style: Style) -> int:
         """Index of the encoder map with the stride of the scores: the first of ``style.maps``, if given."""
         return style.maps[0] if style.maps else cls.output_map
+
+    @classmethod
+    def stride_of(cls, strides: tuple[int, ...], style: Style = PUBLISHED_STYLE) -> int:
+        """The stride of the scores, from those of the encoder's maps."""
+        return cls.fixed_stride or strides[cls.stride_map(style)]
+
+    @classmethod
+    def query_count(cls, style: Style = PUBLISHED_STYLE) -> int:
+        """The number of queries; 0 for a decoder that gives each pixel its scores directly."""
+        return 0
+
+    @classmethod
+    def obstacle(cls, encoder: nn.Module, style: Style = PUBLISHED_STYLE) -> str:
+        """Why the decoder cannot be used with an encoder, as a predicate; "" if it can."""
+        return ""
+
+    def set_progress(self, share: float) -> None:
+        """Prepare for an iteration of the training, of which this share has passed."""
+
+    def features(self, encoder: nn.Module, images: Tensor) -> Any:
+        """What :meth:`logits` and :meth:`forward` take: the encoder's maps of images (N, 3, H, W)."""
+        return encoder(images, return_feature_maps=True)
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Scores (N, num_class, H, W) as probabilities, which sum to 1 over the classes."""
+        return F.softmax(scores, 1) if self.softmax else scores / scores.sum(1, keepdim=True)
 
     def resize(self, x: Tensor, size: tuple[int, ...]) -> Tensor:
         """``x`` (N, C, H, W) resized to ``size`` in the way of this decoder."""
@@ -191,3 +229,15 @@ def joined_channels(channels: tuple[int, ...], style: Style) -> int:
 def _in_float32(scores: Tensor) -> Tensor:
     """Scores in float32 or float64, because the 16 bits of autocast are too few for probabilities."""
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def score_stride(decoder: Any, strides: tuple[int, ...]) -> int:
+    """The stride of the scores of a decoder, also of a module of the user that has only ``output_map``."""
+    return getattr(decoder, "fixed_stride", 0) or strides[decoder.output_map]
+
+
+def features_of(encoder: nn.Module, decoder: nn.Module, images: Tensor) -> Any:
+    """What a decoder takes, see `Decoder.features`, also for a module of the user that is no `Decoder`."""
+    if isinstance(decoder, Decoder):
+        return decoder.features(encoder, images)
+    return encoder(images, return_feature_maps=True)

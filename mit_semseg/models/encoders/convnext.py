@@ -61,6 +61,16 @@ class ConvNeXt(nn.Module):
         )
         self.norms = nn.ModuleList(_ChannelNorm(width) for width in widths)
 
+    def layer_order(self) -> list[list[nn.Module]]:
+        """The parts in the order of the data, for learning rates that fall towards the input."""
+        parts: list[list[nn.Module]] = []
+        for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
+            blocks = list(stage.children())
+            start = [self.downsample[i]] if i else [self.stem, self.stem_norm]
+            parts += [[*start, blocks[0]], *([block] for block in blocks[1:])]
+            parts[-1].append(norm)
+        return parts
+
     def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
         size = x.shape[-2:]
         x = self.stem_norm(self.stem(_padded(x)))

@@ -72,6 +72,16 @@ class MixTransformer(nn.Module):
             )
         )
 
+    def layer_order(self) -> list[list[nn.Module]]:
+        """The parts in the order of the data, for learning rates that fall towards the input."""
+        parts: list[list[nn.Module]] = []
+        for child in self.stages:
+            stage: Any = child
+            blocks = list(stage.blocks)
+            parts += [[stage.patches, stage.patch_norm, blocks[0]], *([block] for block in blocks[1:])]
+            parts[-1].append(stage.norm)
+        return parts
+
     def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
         maps = []
         for stage in self.stages:

@@ -80,6 +80,16 @@ class Swin(nn.Module):
         self.merges = nn.ModuleList(_Merge(channels) for channels in self.channels[:-1])
         self.norms = nn.ModuleList(nn.LayerNorm(channels, _INNER_EPS) for channels in self.channels)
 
+    def layer_order(self) -> list[list[nn.Module]]:
+        """The parts in the order of the data, for learning rates that fall towards the input."""
+        parts: list[list[nn.Module]] = []
+        for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
+            blocks = list(stage.children())
+            start = [self.merges[i - 1]] if i else [self.patches, self.patch_norm]
+            parts += [[*start, blocks[0]], *([block] for block in blocks[1:])]
+            parts[-1].append(norm)
+        return parts
+
     def forward(self, x: Tensor, return_feature_maps: bool = False) -> list[Tensor]:
         x = F.pad(x, (0, to_multiple(x.shape[3], _PATCH), 0, to_multiple(x.shape[2], _PATCH)))
         x = self.patch_norm(self.patches(x).permute(0, 2, 3, 1))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...lib.nn import SynchronizedBatchNorm2d, convert_model
+from ..input_channels import RGB
 from ..layers import ceil_div, in_graph, requested_maps, resize, to_least, to_multiple
 from .timm_plan import Plan, nhwc, plan
 
@@ -26,16 +27,17 @@ class TimmEncoder(nn.Module):
     Images must be normalized by ImageNet's mean and deviation, as for all encoders. They are normalized again
     if the model was trained with other values. If the model takes only multiples of some size, images are
     padded at the right and at the bottom with ImageNet's mean colour, and the maps are cropped to the size of
-    the image.
+    the image. Images of other than three channels are normalized by their own statistics, and stay so.
 
-    Shape: (N, 3, H, W) -> maps (N, channels[i], ceil(H / strides[i]), ceil(W / strides[i])), finest first,
-        from stride 4 on. A model of a single scale returns its last map only, as does every model without
-        ``return_feature_maps``.
+    Shape: (N, in_channels, H, W) -> maps (N, channels[i], ceil(H / strides[i]), ceil(W / strides[i])),
+        finest first, from stride 4 on. A model of a single scale returns its last map only, as does every
+        model without ``return_feature_maps``.
 
     Args:
         name: name of the model in timm, with or without the tag of its weights.
         output_stride: stride of the last map; 0 for the model's own.
         pretrained: True to download timm's weights, once; False for random weights.
+        in_channels: channels of the images. timm adapts its weights for RGB to others.
 
     Attributes:
         mean, std: normalization that the model was trained with, for RGB values from 0 to 1.
@@ -47,12 +49,17 @@ class TimmEncoder(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, name: str, output_stride: int = 0, pretrained: bool = False) -> None:
+    def __init__(
+        self, name: str, output_stride: int = 0, pretrained: bool = False, in_channels: int = RGB
+    ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         found = plan(name, output_stride)
         self.channels, self.strides = found.channels, found.strides
         self.multiple, self.exact = found.multiple, found.exact
-        net: Any = _pretrained(name, found) if pretrained else found.build(name)
+        net: Any = (
+            _pretrained(name, found, in_channels) if pretrained else found.build(name, False, in_channels)
+        )
         self.channels_last = nhwc(net)
         self.mean: tuple[float, ...] = tuple(net.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = tuple(net.pretrained_cfg["std"])
@@ -60,7 +67,8 @@ class TimmEncoder(nn.Module):
             torch.tensor(values, dtype=torch.float64).view(3, 1, 1)
             for values in (self.mean, self.std, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         )
-        self.renormalizes = (self.mean, self.std) != (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        imagenet = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        self.renormalizes = in_channels == RGB and (self.mean, self.std) != imagenet
         self.register_buffer("scale", (imagenet_std / std).float(), persistent=False)
         self.register_buffer("shift", ((imagenet_mean - mean) / std).float(), persistent=False)
         self.net = _synchronized(net)
@@ -133,12 +141,12 @@ def _synchronized(net: nn.Module) -> nn.Module:
     return convert_model(net)
 
 
-def _pretrained(name: str, found: Plan) -> nn.Module:
+def _pretrained(name: str, found: Plan, in_channels: int) -> nn.Module:
     """The model with the weights that timm downloads."""
     if not timm.is_model_pretrained(name):
         raise UserError(f"timm has no trained weights for timm/{name}. {_OWN}")
     try:
-        return found.build(name, pretrained=True)
+        return found.build(name, True, in_channels)
     except Exception as error:  # each way of downloading raises its own errors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ..input_channels import RGB
 
 _FINEST = 4  # stride of the first map used; finer maps cost more than they help
 _STRIDES = (8, 16, 32)  # values of MODEL.output_stride
@@ -52,11 +53,13 @@ class Plan(NamedTuple):
     multiple: int = 1
     exact: bool = True
 
-    def build(self, name: str, pretrained: bool = False) -> nn.Module:
+    def build(self, name: str, pretrained: bool = False, in_channels: int = RGB) -> nn.Module:
         """A module (image -> list of maps), with random weights or those that timm downloads."""
+        # Not named for RGB, because some models do not have that option.
+        options = self.options if in_channels == RGB else {**self.options, "in_chans": in_channels}
         if not self.whole:
-            return timm.create_model(name, pretrained, features_only=True, **self.options)
-        return LastMap(timm.create_model(name, pretrained, num_classes=0, **self.options))
+            return timm.create_model(name, pretrained, features_only=True, **options)
+        return LastMap(timm.create_model(name, pretrained, num_classes=0, **options))
 
 
 class LastMap(nn.Module):

@@ -14,7 +14,7 @@ from ..weights.unwrap import unwrap
 from .timm_encoder import TimmEncoder
 
 
-def load_timm_weights(net: TimmEncoder, weights: str, name: str) -> None:
+def load_timm_weights(net: TimmEncoder, weights: str, name: str, *, adapt: bool = False) -> None:
     """Load all weights into an encoder, or raise and change nothing.
 
     The file is a .pth or .safetensors checkpoint of a run or of the timm classifier of that name, see
@@ -23,6 +23,7 @@ def load_timm_weights(net: TimmEncoder, weights: str, name: str) -> None:
     Args:
         weights: the file, or ``package:NAME``.
         name: name of the model in timm.
+        adapt: see `mit_semseg.models.weights.fit.load_weights`.
 
     Raises: UserError if the weights cannot be read, or if they are of another model.
     """
@@ -42,7 +43,7 @@ def load_timm_weights(net: TimmEncoder, weights: str, name: str) -> None:
         ):
             state = _translated(name, state) or state
         state = _renamed(net, state, classifier)
-    fit_weights(net, state, weights, part="encoder", arch=f"timm/{name}", removed_prefix=prefix)
+    fit_weights(net, state, weights, part="encoder", arch=f"timm/{name}", removed_prefix=prefix, adapt=adapt)
 
 
 def _translated(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -4,8 +4,9 @@
 encoder and a decoder of this package with their options, and renames the weights.
 """
 
+from .eomt import NO_BASE
 from .families import convert
 from .model import ForeignModel, ForeignPart
 from .source import Source, read_source
 
-__all__ = ["ForeignModel", "ForeignPart", "Source", "convert", "read_source"]
+__all__ = ["NO_BASE", "ForeignModel", "ForeignPart", "Source", "convert", "read_source"]

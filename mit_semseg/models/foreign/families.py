@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 from ...errors import UserError
+from .dino import DINOV3, TIMM_DINOV2, dinov3, is_timm_dinov2, timm_dinov2
+from .eomt import AUTHORS, EOMT, eomt, eomt_of_authors, is_authors
 from .huggingface import SEGFORMER, UPERNET, segformer, upernet
 from .mmsegmentation import MMSEGMENTATION, mmsegmentation
 from .model import ForeignModel
@@ -12,8 +14,20 @@ FAMILIES: dict[str, Callable[[Source], ForeignModel]] = {
     SEGFORMER: segformer,
     UPERNET: upernet,
     MMSEGMENTATION: mmsegmentation,
+    EOMT: eomt,
+    AUTHORS: eomt_of_authors,
+    DINOV3: dinov3,
+    TIMM_DINOV2: timm_dinov2,
 }
-_BY_TYPE = {"segformer": SEGFORMER, "upernet": UPERNET}  # the key model_type of a config.json
+# By the key model_type of a config.json.
+_BY_TYPE = {
+    "segformer": SEGFORMER,
+    "upernet": UPERNET,
+    "eomt": EOMT,
+    "eomt_dinov3": EOMT,
+    "dinov3_vit": DINOV3,
+}
+_TAKE_BASE = (EOMT, AUTHORS)
 _SHOWN = 3  # names of weights in a message
 
 
@@ -23,6 +37,8 @@ def convert(source: Source) -> ForeignModel:
     Raises: UserError if its family is unknown, its config is missing, or not everything in it is supported.
     """
     family = _recognize(source)
+    if source.base is not None and family not in _TAKE_BASE:
+        raise UserError(f"{source.name} is a {family}, which holds all its weights. Omit --base.")
     model = FAMILIES[family](source)
     model.check(source.name)
     return model
@@ -32,12 +48,18 @@ def _recognize(source: Source) -> str:
     kind = source.config.get("model_type")
     if isinstance(kind, str) and kind in _BY_TYPE:
         return _BY_TYPE[kind]
+    if is_authors(source.weights):
+        return AUTHORS
+    if is_timm_dinov2(source.weights):
+        return TIMM_DINOV2
     if isinstance(source.config.get("model"), dict):
         return MMSEGMENTATION
     starts = {name.partition(".")[0] for name in source.weights}
     if not source.config:
         family, file = "", ""
-        if "segformer" in starts:
+        if {"query", "class_predictor"} <= starts:
+            family, file = EOMT, "config.json"
+        elif "segformer" in starts:
             family, file = SEGFORMER, "config.json"
         elif any(name.startswith("backbone.hidden_states_norms.") for name in source.weights):
             family, file = UPERNET, "config.json"

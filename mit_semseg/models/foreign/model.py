@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ..builder import DECODERS, ENCODERS, ModelSpec, decoder_style
+from ..builder import ALL_DECODERS, ENCODERS, ModelSpec, decoder_style
 from ..options import encoder_options
 from ..weights.fit import require_usable
 
@@ -46,6 +46,7 @@ class ForeignModel:
         names: of the classes; () if the source does not give them.
         colors: of the classes, RGB; () if the source does not give them.
         short_edge, max_long_edge: size of the images that its authors score, in pixels; 0 if unknown.
+        tile: side of the tiles that its authors score, in pixels; 0 for whole images.
         notes: what the user should know, each a sentence.
     """
 
@@ -60,6 +61,7 @@ class ForeignModel:
     colors: tuple[tuple[int, int, int], ...] = ()
     short_edge: int = 0
     max_long_edge: int = 0
+    tile: int = 0
     notes: tuple[str, ...] = field(default=())
 
     def spec(self) -> ModelSpec:
@@ -76,7 +78,7 @@ class ForeignModel:
             arch_decoder=self.decoder.arch,
             num_class=self.num_class,
             fc_dim=encoder.channels[-1],
-            label_stride=encoder.strides[DECODERS[self.decoder.arch].stride_map(style)],
+            label_stride=ALL_DECODERS[self.decoder.arch].stride_of(encoder.strides, style),
             decoder_dim=self.dim,
             decoder_dropout=self.dropout,
             encoder_options=self.encoder.options,

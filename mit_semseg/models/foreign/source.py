@@ -39,6 +39,8 @@ class Source:
         config_name: where the config comes from, for messages.
         classes: names of the classes, if the checkpoint has them beside the config.
         colors: their colours, RGB.
+        base: the model to whose weights these are differences; None if there is none.
+        complete: whether the user says that these are the weights themselves.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Source:
     config_name: str
     classes: tuple[str, ...] = ()
     colors: tuple[tuple[int, int, int], ...] = ()
+    base: "Source | None" = None
+    complete: bool = False
 
 
 def read_source(path: str | Path, config: str | Path | None = None) -> Source:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ..input_channels import RGB, adapted, other_input
 from .checkpoint import read
 from .unwrap import unwrap
 
@@ -18,7 +19,13 @@ _CLASSIFIER = ("fc.", "classifier.", "features.18.", "incre_modules.", "downsamp
 
 
 def load_weights(
-    module: nn.Module, path: str | Path, *, part: str, arch: str, fresh: Collection[str] = ()
+    module: nn.Module,
+    path: str | Path,
+    *,
+    part: str,
+    arch: str,
+    fresh: Collection[str] = (),
+    adapt: bool = False,
 ) -> None:
     """Load all of a checkpoint's weights into a module, or raise an error and change nothing.
 
@@ -31,6 +38,7 @@ def load_weights(
         part: the role of the module, "encoder" or "decoder".
         arch: the module's name, for the error.
         fresh: names of weights that keep their values, whatever the file holds for them.
+        adapt: whether weights for RGB are adapted to another number of channels, see `input_channels`.
 
     Raises: UserError if the file cannot be read or does not fit, or holds a weight that is quantized or
         not finite.
@@ -39,7 +47,14 @@ def load_weights(
     weights = unwrap(read(path), path, names)
     _refuse_suffix(weights.by_name, names, path)
     fit_weights(
-        module, weights.by_name, path, part=part, arch=arch, fresh=fresh, removed_prefix=weights.prefix
+        module,
+        weights.by_name,
+        path,
+        part=part,
+        arch=arch,
+        fresh=fresh,
+        removed_prefix=weights.prefix,
+        adapt=adapt,
     )
 
 
@@ -57,6 +72,7 @@ def fit_weights(
     arch: str,
     fresh: Collection[str] = (),
     removed_prefix: str = "",
+    adapt: bool = False,
 ) -> None:
     """As `load_weights`, for weights already read from ``source``, which the error names.
 
@@ -74,6 +90,11 @@ def fit_weights(
     for name, value in wanted.items():
         if _is_step_count(name):
             weights.setdefault(name, torch.zeros_like(value, device="cpu"))
+    inputs = other_input(weights, wanted) if part == "encoder" else {}
+    if adapt:
+        for name, (theirs, ours) in inputs.items():
+            if theirs == RGB:
+                weights[name] = adapted(weights[name], ours)
     real = [name for name in wanted if name not in fresh and wanted[name].is_floating_point()]
     _refuse_integers(weights, real, source)
     missing = [name for name in wanted if name not in weights]
@@ -83,14 +104,20 @@ def fit_weights(
         found = [_count(missing, "weight missing", "weights missing"), _count(unknown, "unknown", "unknown")]
         if reshaped:
             name = reshaped[0]
-            theirs, ours = tuple(weights[name].shape), tuple(wanted[name].shape)
+            shapes = tuple(weights[name].shape), tuple(wanted[name].shape)
             found.append(
-                f"{len(reshaped)} of another shape (first: {name} is {theirs}, the model's is {ours})"
+                f"{len(reshaped)} of another shape (first: {name} is {shapes[0]}, the model's is {shapes[1]})"
             )
         keys = f"MODEL.arch_{part}" + ("" if part == "encoder" else ", decoder_dim and decoder_norm")
         todo = f"Set {keys} as in its training, or name another file."
         if part == "decoder" and not missing and not unknown:
             todo = _other_classes(weights, wanted, reshaped) or todo
+        if inputs and not missing and not unknown and set(reshaped) == set(inputs):
+            theirs, ours = next(iter(inputs.values()))
+            todo = (
+                f"It takes images of {theirs} channels, this model {ours}. Set DATASET.channels {theirs}, "
+                "or name another checkpoint."
+            )
         without = f", without the prefix {removed_prefix!r} of its names," if removed_prefix else ""
         raise UserError(f"{source}{without} does not fit {part} {arch!r}: {', '.join(found)}. {todo}")
     require_usable(((name, weights[name]) for name in wanted if name not in fresh), source)

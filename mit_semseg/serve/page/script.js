@@ -45,11 +45,11 @@ async function reason(response) {
   return (await response.json()).detail;
 }
 
-/** The answer of a model for a photo. `onProgress(share)` follows the upload, from 0 to 1. */
-function segment(photo, model, onProgress) {
+/** The answer of a model for a photo, with these parts. `onProgress(share)` follows the upload, from 0 to 1. */
+function segment(photo, model, include, onProgress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch does not report the progress of an upload
-    const query = new URLSearchParams({ model: model.name, include: "rle,confidence" });
+    const query = new URLSearchParams({ model: model.name, include, alpha: 0 });
     request.open("POST", `v1/segment?${query}`);
     request.responseType = "json";
     for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
@@ -103,18 +103,32 @@ function startProgress(count) {
 
 // ---- A photo
 
-/** The photo as a bitmap, and as what is sent: the file itself, or a smaller picture. */
+/**
+ * The photo as a bitmap, and as it is sent: the file itself, or a smaller picture. Without a bitmap, the server
+ * sends the picture: if the browser cannot decode the file, or would not show the transparent pixels.
+ */
 async function prepare(file) {
-  const bitmap = await createImageBitmap(file);
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    return { bitmap: null, sent: file, note: "" }; // the server knows more formats, or says what is wrong
+  }
   const most = Math.min(LARGEST, limits.pixels);
   const factor = Math.min(1, Math.sqrt(most / (bitmap.width * bitmap.height)));
-  if (factor === 1 && file.size <= limits.bytes) return { bitmap, sent: file, note: "" };
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.floor(bitmap.width * factor));
   canvas.height = Math.max(1, Math.floor(bitmap.height * factor));
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  if (factor === 1 && file.size <= limits.bytes) {
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+    const opaque = new Uint32Array(data.buffer).every((pixel) => pixel >>> 24 === 255);
+    return { bitmap: opaque ? bitmap : null, sent: file, note: "" };
+  }
+  context.globalCompositeOperation = "destination-over"; // black under transparent pixels, as JPEG has it
+  context.fillRect(0, 0, canvas.width, canvas.height);
   const sent = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
   const note = `Scaled from ${bitmap.width} x ${bitmap.height} to ${canvas.width} x ${canvas.height} pixels.`;
   return { bitmap: await createImageBitmap(canvas), sent, note };
@@ -127,32 +141,29 @@ async function open(file) {
   clearError();
   if (!models.length) await loadModels();
   if (!models.length) return;
-  let photo;
-  try {
-    photo = await prepare(file);
-  } catch {
-    photo = { bitmap: null, sent: file, note: "" }; // the server says what is wrong with it
-  }
+  const photo = await prepare(file);
   if (own !== run) return;
-  const chosen = photo.bitmap ? models : models.slice(0, 1);
   stopProgress();
-  const progress = startProgress(chosen.length);
+  const progress = startProgress(models.length);
   stopProgress = progress.stop;
+  const include = (k) => `rle,confidence${photo.bitmap || k ? "" : ",overlay"}`; // with alpha=0, the photo
   try {
-    const answers = await Promise.all(chosen.map((model, k) => segment(photo.sent, model, progress.of(k))));
+    const answers = await Promise.all(
+      models.map((model, k) => segment(photo.sent, model, include(k), progress.of(k))));
     if (own !== run) return;
-    if (!photo.bitmap) throw new Error("This browser cannot show this kind of image. Save it as JPEG or PNG.");
+    photo.bitmap ||= await decodePng(answers[0].overlay);
+    delete answers[0].overlay;
     const found = await Promise.all(answers.map(readAnswer));
     if (own !== run) return;
     const name = (file.name || "photo").replace(/\.\w+$/, "");
     present(photo, found, name);
-    find("status").textContent = `Done in ${progress.stop().toFixed(1)} s: ${panels.map(headline).join(" ")}`;
+    find("status").textContent = `Done in ${progress.stop().toFixed(1)} s: ${headline()}`;
   } catch (error) {
     if (own !== run) return;
     for (const request of running) request.abort();
     progress.stop();
     find("status").textContent = "";
-    fail(error.message);
+    fail(file.name ? `${file.name}: ${error.message}` : error.message);
   }
   show(find("progress"), false);
 }
@@ -189,15 +200,19 @@ function fill(labels, width, height, text, value) {
   });
 }
 
-async function grayValues(base64, width, height) {
+async function decodePng(base64) {
   const image = new Image();
   image.src = `data:image/png;base64,${base64}`;
   await image.decode();
+  return image;
+}
+
+async function grayValues(base64, width, height) {
   const canvas = document.createElement("canvas");
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
+  context.drawImage(await decodePng(base64), 0, 0);
   const { data } = context.getImageData(0, 0, width, height);
   return Uint8Array.from({ length: width * height }, (_, k) => data[4 * k]);
 }
@@ -216,8 +231,8 @@ function present(photo, found, name) {
   find("results").scrollIntoView({ block: "nearest" });
 }
 
-function headline({ model, summary }) {
-  return panels.length > 1 ? `${model.name}: ${summary}` : summary;
+function headline() {
+  return panels.length > 1 ? `${panels.length} models.` : panels[0].summary;
 }
 
 function makePanel(photo, { answer, labels, sure }, model, name) {
@@ -235,6 +250,8 @@ function makePanel(photo, { answer, labels, sure }, model, name) {
     picture: part(".picture"), readout: part(".readout"), classes: part(".classes"), cross: part(".cross"),
     summary: `${answer.classes.slice(0, 3).map((found) => `${found.name} ${percent(found.share)}`).join(", ")}.`,
   };
+  panel.picture.style.setProperty("--ratio", width / height);
+  panel.picture.classList.toggle("wide", width > 3 * height);
   panel.picture.setAttribute("aria-label", `${panel.summary} The arrow keys name the class at a point.`);
   part(".legend").append(...answer.classes.map((found) => legendRow(found)));
   part(".save-png").addEventListener("click", () => savePicture(panel));
@@ -334,6 +351,7 @@ function moveByKey(event, panel) {
   if (!(event.key in moves)) return;
   event.preventDefault();
   pointAt(pointer.x + moves[event.key][0], pointer.y + moves[event.key][1]);
+  panel.cross.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 // ---- Downloads
@@ -414,11 +432,12 @@ find("samples").addEventListener("click", async (event) => {
   const response = await fetch(`page/samples/${button.dataset.file}`);
   open(new File([await response.blob()], button.dataset.file, { type: "image/jpeg" }));
 });
-find("token-form").addEventListener("submit", (event) => {
+find("token-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   token = find("token").value;
   sessionStorage.setItem("token", token);
-  loadModels();
+  await loadModels();
+  find(models.length ? "file" : "token").focus();
 });
 
 addEventListener("paste", (event) => {

@@ -7,8 +7,7 @@ import numpy as np
 
 from ....data.classes import ClassTable, palette
 from ....data.labels import read_values
-from ....errors import UserError
-from ..labels import LabelImages
+from ..labels import FixableError, LabelImages
 from ..pairing import pair_by_name
 from ..release import PrepareOptions, Release
 from ..shapes import share_between
@@ -25,10 +24,12 @@ class BinaryMasks(LabelImages):
         values = read_values(label, convert=True, one_channel=True)
         share = share_between(values)
         if share:
-            raise UserError(
+            raise FixableError(
                 f"{label} has {share:.2%} of its pixels between 0 and {values.max()}, so it is not a mask of "
-                f"two values. If its edges are soft: mit-semseg data prepare folders SOURCE OUT --map "
-                f'"0:1, {values.max()}:2, *:0" ignores them. If it holds several classes: the format folders.'
+                f"two values.",
+                f"If the edges are soft: mit-semseg data prepare folders SOURCE OUT --map "
+                f'"0:1, {values.max()}:2, *:0" ignores them. If they hold several classes: the format '
+                f"folders.",
             )
         return np.where(values > 0, np.uint8(FOREGROUND), np.uint8(0))
 

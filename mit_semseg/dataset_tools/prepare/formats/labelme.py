@@ -5,6 +5,7 @@ Shapes are drawn with Pillow, as LabelMe draws them in labelme/utils/shape.py of
 
 import base64
 import binascii
+import contextlib
 import io
 import json
 import posixpath
@@ -19,14 +20,21 @@ from tqdm import tqdm
 from ....data.classes import ClassTable, palette
 from ....data.files import IMAGE_EXTENSIONS, naming
 from ....data.orientation import orientation_of, turned_to_stored, upright_size
+from ....data.polygons import crosses_itself
 from ....errors import UserError
 from ..names import read_names
 from ..release import Assigned, PrepareOptions, Release, SourcePair
 from ..source import SourceFolder, some
 from ..splits import split_of_folder
+from ..survey import on_shapes
 
 _LINE_WIDTH = 10  # of a line and a linestrip, in pixels, as LabelMe draws them
 _POINT_RADIUS = 5
+_FEWEST_POINTS = {
+    "polygon": 3,
+    "oriented_rectangle": 4,
+    **dict.fromkeys(("rectangle", "circle", "line", "linestrip", "mask"), 2),
+}
 _BACKGROUND = "_background_"  # LabelMe's names for pixels of no class
 _IGNORED = "__ignore__"
 
@@ -65,15 +73,20 @@ class LabelMeShapes:
         canvas = Image.new("I", drawn_on, self.background)
         for number, shape in enumerate(content["shapes"], 1):
             try:
-                name = str(shape["label"])
+                name = str(shape.get("label") or "")
+                if not name:
+                    raise UserError(f"{label}: shape {number} has no class.")
                 if name in self.numbers:
                     _draw(canvas, shape, self.numbers[name])
+            except UserError:
+                raise
             except UnidentifiedImageError:
                 raise UserError(
                     f"{label}: shape {number} cannot be drawn (its mask is not an image)."
                 ) from None
             except Exception as error:  # a shape may hold anything, also a damaged mask
-                raise UserError(f"{label}: shape {number} cannot be drawn ({error!r}).") from None
+                why = error if isinstance(error, ValueError) else repr(error)
+                raise UserError(f"{label}: shape {number} cannot be drawn ({why}).") from None
         stored = turned_to_stored(canvas, orientation) if turned else canvas
         return np.asarray(stored).astype(np.uint16)
 
@@ -95,6 +108,8 @@ def read(source: SourceFolder, options: PrepareOptions) -> Release:
     pairs, problems = [], []
     texts = [name for name in members if name.lower().endswith(".json")]
     strange = 0
+    clipped: list[str] = []
+    crossing: list[str] = []
     with tqdm(texts, "reading names", unit="file", disable=None) as bar:
         for member in bar:
             try:
@@ -105,16 +120,24 @@ def read(source: SourceFolder, options: PrepareOptions) -> Release:
             except UserError as error:
                 problems.append(str(error))
                 continue
-            for shape in content["shapes"]:
-                name = str(shape.get("label")) if isinstance(shape, dict) else ""
+            for number, shape in enumerate(content["shapes"], 1):
+                name = str(shape.get("label") or "") if isinstance(shape, dict) else ""
                 used[name] = used.get(name, 0) + 1
+                _look(shape, content, f"{source.where(member)}: shape {number}", clipped, crossing)
             pairs.append(_pair(member, str(content.get("imagePath") or ""), there))
+    pairs, twice = _annotated_once(source, pairs)
+    problems += twice
+    if pairs and not used and not problems:
+        raise UserError(
+            f"{source.path}: the export is empty: {len(pairs)} images, and no shape. Label some images."
+        )
     tests = [pair for pair in pairs if pair.split == "test"]
     pairs = [pair for pair in pairs if pair.split != "test"]
     if not pairs and not tests and not problems:
         raise source.nothing_found('JSON file of LabelMe (with "shapes" and "imagePath")')
     notes = [f"{strange} other JSON files are omitted."] if strange else []
     notes += [f"{len(tests)} images of the test part are omitted."] if tests else []
+    notes += on_shapes(clipped, crossing)
     return _release(pairs, used, notes, problems, options)
 
 
@@ -203,6 +226,32 @@ def _pair(member: str, image_path: str, there: set[str]) -> SourcePair:
     return SourcePair("/".join([*kept, name]), member, image, split)
 
 
+def _annotated_once(source: SourceFolder, pairs: list[SourcePair]) -> tuple[list[SourcePair], list[str]]:
+    """The pairs whose image has one file, and a problem for each image that has several."""
+    files: dict[str, list[str]] = {}
+    for pair in pairs:
+        if pair.image:
+            files.setdefault(pair.image, []).append(pair.label)
+    twice = {image: labels for image, labels in files.items() if len(labels) > 1}
+    problems = [
+        f"{source.where(image)} is annotated in {' and in '.join(map(source.where, labels))}. "
+        f"Keep one of them."
+        for image, labels in twice.items()
+    ]
+    return [pair for pair in pairs if pair.image not in twice], problems
+
+
+def _look(shape: Any, content: dict[str, Any], place: str, clipped: list[str], crossing: list[str]) -> None:
+    """Adds the place of a shape to those it belongs to. What is malformed is reported when it is drawn."""
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        points = np.array(shape["points"], np.float64)
+        size = np.array([float(content["imageWidth"]), float(content["imageHeight"])])
+        if (points.min(0) < -1).any() or (points.max(0) > size + 1).any():
+            clipped.append(place)
+        if (shape.get("shape_type") or "polygon") == "polygon" and crosses_itself(points):
+            crossing.append(place)
+
+
 def _draw(canvas: Image.Image, shape: dict[str, Any], value: int) -> None:
     """Draws one shape. Raises: errors of many kinds for points or a mask that cannot be drawn."""
     draw = ImageDraw.Draw(canvas)
@@ -210,10 +259,10 @@ def _draw(canvas: Image.Image, shape: dict[str, Any], value: int) -> None:
     if not np.isfinite(points).all():
         raise ValueError("a coordinate is not finite")
     kind = shape.get("shape_type") or "polygon"
-    least = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "mask": 2}.get(kind, 1)
+    least = _FEWEST_POINTS.get(kind, 1)
     if len(points) < least:
         raise ValueError(f"a {kind} of {len(points)} points")
-    if kind == "polygon":
+    if kind in ("polygon", "oriented_rectangle"):
         draw.polygon(points, fill=value, outline=value)
     elif kind == "rectangle":
         xs, ys = zip(*points, strict=True)

@@ -200,17 +200,18 @@ def test_all_bad_files_are_collected_before_anything_fails(prepare, tmp_path, ma
     (source / "labels" / "2.png").write_bytes((source / "labels" / "3.png").read_bytes()[:40])
     (source / "images" / "3.jpg").write_bytes(b"")
     make.colored(source / "labels" / "4.png", np.zeros((4, 6, 3)))
-    for number in (5, 6):
+    for number in (5, 6, *range(10, 26)):
+        make.image(source / "images" / f"{number}.jpg")
         (source / "labels" / f"{number}.png").write_text("no image")
     with pytest.raises(UserError) as raised:
         prepare("folders", source)
     text = str(raised.value)
-    assert "6 of 10 images or labels cannot be used" in text
+    assert "22 of 26 images or labels cannot be used" in text
     assert "1.png has 2 x 1 pixels, but its image" in text
     assert "1.jpg has 6 x 4. A label must be as large as its image." in text
     assert "3.jpg is empty" in text
     assert "4.png is a label of mode RGB" in text
-    assert "... and 1 more" in text
+    assert "... and 2 more" in text  # 20 are named
     out = prepare("folders", source, "--skip-bad")
     assert sorted(out.names("training") + out.names("validation")) == ["0", "7", "8", "9"]
     assert out.said.count("cannot be read") + out.said.count("not an image") >= 2

@@ -162,8 +162,8 @@ def test_what_cannot_be_drawn_is_named(prepare, write):
         prepare("labelme", source)
     text = str(raised.value)
     assert "5 of 6 images or labels cannot be used" in text
-    assert "a.json: shape 1 cannot be drawn (ValueError('a polygon of 2 points'))" in text
-    assert "b.json: shape 1 cannot be drawn (ValueError('unknown shape_type blob'))" in text
+    assert "a.json: shape 1 cannot be drawn (a polygon of 2 points)" in text
+    assert "b.json: shape 1 cannot be drawn (unknown shape_type blob)" in text
     assert "c.json: shape 2 cannot be drawn" in text
     assert "d.json was drawn on 99 x 20 pixels, but its image has 30 x 20" in text
     assert "f.json is not JSON" in text
@@ -213,3 +213,61 @@ def test_a_second_run_changes_nothing(prepare, write, make):
     before = make.snapshot(out.folder)
     prepare("labelme", source)
     assert make.snapshot(out.folder) == before
+
+
+def saved(folder, name, shapes, image="a.png", **more):
+    content = {"shapes": shapes, "imagePath": image, "imageData": None, "imageWidth": 6, "imageHeight": 4}
+    (folder / f"{name}.json").write_text(json.dumps({**content, **more}))
+
+
+def polygon(name, points, kind="polygon"):
+    return {"label": name, "points": points, "shape_type": kind}
+
+
+SQUARE = [[0, 0], [3, 0], [3, 3], [0, 3]]
+
+
+def test_all_files_with_a_problem_are_named_with_the_place(prepare, make, tmp_path):
+    source = tmp_path / "source"
+    for name in "abcde":
+        make.image(source / f"{name}.png")
+    saved(source, "a", [polygon("x", SQUARE), polygon("", SQUARE)])
+    saved(source, "b", [polygon("x", [[1, 1]])], "b.png")
+    saved(source, "c", [polygon("x", SQUARE)], "c.png")
+    saved(source, "c_copy", [polygon("x", SQUARE)], "c.png")
+    saved(source, "d", [{"label": "y", "shape_type": "polygon"}], "d.png")
+    saved(source, "e", [polygon("y", SQUARE)], "e.png")
+    with pytest.raises(UserError) as error:
+        prepare("labelme", source, "--background")
+    text = str(error.value)
+    assert f"{source / 'a.json'}: shape 2 has no class." in text
+    assert f"{source / 'b.json'}: shape 1 cannot be drawn (a polygon of 1 points)." in text
+    assert f"{source / 'c.png'} is annotated in {source / 'c.json'} and in {source / 'c_copy.json'}." in text
+    assert f"{source / 'd.json'}: shape 1 cannot be drawn (KeyError('points'))." in text
+    assert "e.json" not in text
+
+
+def test_shapes_outside_and_those_that_cross_themselves_are_counted(prepare, make, tmp_path):
+    source = tmp_path / "source"
+    make.image(source / "a.png")
+    crossing = [[0, 0], [5, 3], [5, 0], [0, 3]]
+    saved(source, "a", [polygon("x", [[20, 20], [30, 20], [30, 30]]), polygon("y", crossing)])
+    said = prepare("labelme", source, "--background", "--val-share", "0").said
+    assert f"cut off there: 1 ({source / 'a.json'}: shape 1)." in said
+    assert f"(even-odd rule): 1 ({source / 'a.json'}: shape 2)." in said
+
+
+def test_an_export_without_a_shape_is_refused(prepare, make, tmp_path):
+    source = tmp_path / "source"
+    make.image(source / "a.png")
+    saved(source, "a", [])
+    with pytest.raises(UserError, match=r"the export is empty: 1 images, and no shape\."):
+        prepare("labelme", source, "--background")
+
+
+def test_oriented_rectangles_are_drawn_as_labelme_draws_them(prepare, make, tmp_path):
+    source = tmp_path / "source"
+    make.image(source / "a.png")
+    saved(source, "a", [polygon("x", [[0, 0], [2, 0], [2, 1], [0, 1]], "oriented_rectangle")])
+    found = prepare("labelme", source, "--background", "--val-share", "0")
+    assert (found.label("a") == 2).sum() == 6

@@ -106,3 +106,24 @@ def test_the_size_of_a_mask_shows_which_view_of_a_turned_photo_it_fits(prepare, 
     assert out.label("a").shape == (4, 6)
     assert out.label("b").shape == (6, 4)
     assert "1 image with an EXIF orientation was written upright" in out.said
+
+
+def test_the_reading_of_binary_masks_is_said_and_inverted_ones_are_suspected(prepare, make, tmp_path):
+    for name, values in (("dark", [0, 0, 0, 255]), ("bright", [255, 255, 255, 0])):
+        source = tmp_path / name
+        for number in range(3):
+            make.image(source / "images" / f"{number}.jpg")
+            make.label(source / "masks" / f"{number}.png", make.full(values))
+        said = prepare("binary", source, out=tmp_path / f"out_{name}").said
+        share = "75.0%" if name == "bright" else "25.0%"
+        assert f"the other value is the class foreground, with {share} of the pixels." in said
+        assert ('If the masks are inverted: --map "0:2, 255:1".' in said) == (name == "bright")
+
+
+def test_masks_without_any_foreground_are_refused(prepare, make, tmp_path):
+    source = tmp_path / "s"
+    for number in range(3):
+        make.image(source / "images" / f"{number}.jpg")
+        make.label(source / "masks" / f"{number}.png", make.full([0]))
+    with pytest.raises(UserError, match="no pixel of the 3 masks is of the foreground"):
+        prepare("binary", source)

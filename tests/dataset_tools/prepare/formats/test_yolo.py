@@ -77,7 +77,5 @@ def test_what_is_wrong_is_named_with_its_line(prepare, write):
     text = str(raised.value)
     assert "labels/a.txt: line 2 has the class 9, but there are 2 names, from 0, image images/a.JPG." in text
     assert "labels/b.txt: line 1 has 7 numbers after the class, which are not pairs" in text
-    assert (
-        "labels/c.txt: line 1 has the coordinate 100; they go from 0 to 1, image images/c.jpg (and 1 " in text
-    )
+    assert "labels/c.txt: line 1 has the coordinate 100; they go from 0 to 1; line 2 " in text
     assert "labels/d.txt: there is no image called d." in text

@@ -1,0 +1,122 @@
+"""Files of any number of bands and any bit depth: TIFF, NPY, PNG of 16 bits, and all that Pillow reads."""
+
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from ..runtime.packages import require
+from .files import naming, regular
+from .tiff import INSTALL, is_tiff, read_header, read_tiff
+
+RASTER_EXTENSIONS = (".npy",)
+"""Extensions of images besides those in `files.IMAGE_EXTENSIONS`."""
+
+_NPY = b"\x93NUMPY"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_START = 26  # bytes, up to the bit depth and the colour type of a PNG
+_GRAY = 0  # a PNG's colour type
+_FROM_PILLOW = {"1": np.uint8}  # other modes have the type of their array
+_PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I", "F", "CMYK")
+
+
+class Raster(NamedTuple):
+    """All bands of a file.
+
+    Attributes:
+        values: (H, W, bands), of the file's type; maybe a view with other strides, or of a file on the disk.
+        nodata: the value that stands for no data; None if the file names none.
+    """
+
+    values: np.ndarray
+    nodata: float | None = None
+
+
+def read_raster(path: str | PathLike[str]) -> Raster:
+    """All bands of an image file.
+
+    - TIFF: integers and floating point of up to 64 bits, see `tiff`.
+    - NPY: an array (H, W) or (H, W, bands).
+    - PNG: 8 or 16 bits.
+    - Others: the channels that Pillow decodes. Palettes become RGB.
+
+    Raises: UserError, with the file's name, if it cannot be read or is not such an image.
+    """
+    with naming(path):
+        file = regular(path)
+        start = _start(file)
+        if is_tiff(start):
+            values, header = read_tiff(file)
+            return Raster(_real(values, path), header.nodata)
+        if start.startswith(_NPY):
+            return Raster(_real(_read_npy(file), path))
+        if start.startswith(_PNG) and start[24] == 16 and start[25] != _GRAY:
+            # Pillow drops the low 8 bits of each channel.
+            values = require("imagecodecs", f"{path}, a PNG of 16 bits with several channels,", INSTALL)
+            return Raster(_three(values.png_decode(file.read_bytes())))
+        with Image.open(file) as image:
+            return Raster(_three(_from_pillow(image, path)))
+
+
+def is_raster(path: str | PathLike[str]) -> bool:
+    """Whether a file is a TIFF or an array, by its first bytes."""
+    try:
+        start = _start(Path(path))
+    except OSError:
+        return False
+    return is_tiff(start) or start.startswith(_NPY)
+
+
+def raster_size(path: str | PathLike[str]) -> tuple[int, int]:
+    """(width, height) of an image file. No pixel is decoded. Raises: as `read_raster`."""
+    with naming(path):
+        file = regular(path)
+        start = _start(file)
+        if is_tiff(start):
+            height, width, _ = read_header(file).shape
+            return width, height
+        if start.startswith(_NPY):
+            values = _read_npy(file)
+            return values.shape[1], values.shape[0]
+        with Image.open(file) as image:
+            return image.size
+
+
+def _start(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(_START)
+
+
+def _read_npy(file: Path) -> np.ndarray:
+    values: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    if values.ndim not in (2, 3) or 0 in values.shape:
+        raise UserError(
+            f"{file} is an array of shape {values.shape}, but an image is (H, W) or (H, W, bands)."
+        )
+    return _three(values)
+
+
+def _from_pillow(image: Image.Image, path: str | PathLike[str]) -> np.ndarray:
+    image.load()
+    if image.mode in _PLAIN_MODES:
+        return np.asarray(image, _FROM_PILLOW.get(image.mode))
+    with_alpha = "A" in image.mode or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if with_alpha else "RGB"))
+
+
+def _three(values: np.ndarray) -> np.ndarray:
+    return values if values.ndim == 3 else values[..., None]
+
+
+def _real(values: np.ndarray, path: object) -> np.ndarray:
+    """Values that are real numbers, booleans as 0 and 1. Raises: UserError for others."""
+    if values.dtype == bool:
+        return values.view(np.uint8)
+    if values.dtype.kind not in "iuf":
+        raise UserError(
+            f"{path} holds values of type {values.dtype}, but bands are integers or floating point."
+        )
+    return values

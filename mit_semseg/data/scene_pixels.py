@@ -1,0 +1,80 @@
+"""A scene at one of the scales at which it is scored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .resize import fit_size, resize, round_up
+from .resized_windows import read_resized
+from .scenes import Scene, Span
+
+_HELD = 2**25  # pixels; a scene that is resized from or to more is not held in memory
+
+
+def scene_sizes(
+    scene: Scene, short_edges: Sequence[int], max_long_edge: int, multiple: int, window: int
+) -> list[tuple[int, int]]:
+    """The (height, width) of a scene at each scale, in pixels.
+
+    Args:
+        window: side of the windows of scenes that the model was trained on, in pixels: scenes are scaled as
+            these windows are. 0: as images are, to the short edges.
+        multiple: sides are rounded up to multiples of it.
+    """
+    sizes = []
+    for short_edge in short_edges:
+        if window:
+            scale = fit_size(window, window, short_edge, max_long_edge)[0] / window
+            width, height = max(1, round(scene.width * scale)), max(1, round(scene.height * scale))
+        else:
+            width, height = fit_size(scene.width, scene.height, short_edge, max_long_edge)
+        sizes.append((round_up(height, multiple), round_up(width, multiple)))
+    return sizes
+
+
+class ScenePixels:
+    """The pixels of a scene, resized as those of an image. Parts are (1, 3, h, w) uint8.
+
+    With bands, they are (1, C, h, w) float32 and normalized.
+
+    A scene of up to 32 megapixels is resized as a whole, so its values are exactly those of an image. For
+    larger ones, some of 8 bits may differ by 1: recent versions of Pillow choose by the size which side they
+    resize first.
+
+    Args:
+        size: (height, width).
+    """
+
+    def __init__(self, scene: Scene, size: tuple[int, int]) -> None:
+        self.height, self.width = size
+        self._scene = scene
+        self._source = (scene.height, scene.width)
+        self._whole: torch.Tensor | None = None
+        if self._source != size and max(scene.height * scene.width, size[0] * size[1]) <= _HELD:
+            pixels = self._pixels((0, scene.height), (0, scene.width))
+            if scene.bands is None:
+                image = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+                self._whole = _first(np.array(image))
+            else:
+                self._whole = resize(pixels, size[1], size[0])
+
+    def read(self, rows: Span, columns: Span) -> torch.Tensor:
+        """Raises: SceneError as `Scene.read`."""
+        if self._whole is not None:
+            part = self._whole[:, slice(*rows), slice(*columns)]
+        elif self._source == (self.height, self.width):
+            part = _first(self._pixels(rows, columns))
+        else:
+            size = (self.height, self.width)
+            part = _first(read_resized(self._pixels, self._source, size, rows, columns))
+        return (part if self._scene.bands is None else self._scene.bands.normalize(part))[None]
+
+    def _pixels(self, rows: Span, columns: Span) -> np.ndarray:
+        return self._scene.read(rows, columns).pixels
+
+
+def _first(pixels: np.ndarray) -> torch.Tensor:
+    """An array (h, w, C) with the channels first."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)

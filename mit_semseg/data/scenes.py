@@ -1,0 +1,312 @@
+"""Scenes: images with coordinates, or too large for memory, of which windows are read. GDAL reads them."""
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from ..errors import UserError
+from ..runtime.packages import require
+from .bands import Bands, BandSelection, Pixels
+from .files import naming
+
+T = TypeVar("T")
+
+Span = tuple[int, int]  # first row or column, and the one after the last
+
+INSTALL = "'mit-semseg[geo]'"
+LARGE = 2**27
+"""Pixels; a TIFF file with more is read by windows, even without coordinates."""
+
+_EXTENSIONS = (".tif", ".tiff")
+_WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
+_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
+_GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, GeoKeys
+_CACHE_BYTES = 48 * 2**20  # of decoded tiles. GDAL's default is a share of the machine's memory
+_LARGEST_BLOCK = 256 * 2**20  # bytes, of a decoded tile or strip
+_SHOWN = 3  # damaged tiles that a message names
+_RGB = ("red", "green", "blue")
+
+
+class SceneError(UserError):
+    """A scene that cannot be used."""
+
+
+class Window(NamedTuple):
+    """A part of a scene.
+
+    Attributes:
+        pixels: (h, w, 3) uint8; with bands (h, w, C) float32 from 0 to 1.
+        valid: (h, w) bool; False where the scene has no data.
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray
+
+
+def is_scene(path: str | PathLike[str]) -> bool:
+    """Whether a file is a TIFF with coordinates (maybe in a world file), or with more than `LARGE` pixels.
+
+    False for a file that cannot be read. Needs no package.
+    """
+    file = Path(path)
+    if file.suffix.lower() not in _EXTENSIONS:
+        return False
+    try:
+        tags = _tags(file)
+        pixels = int(tags.get(_WIDTH, 0)) * int(tags.get(_HEIGHT, 0))
+        georeferenced = any(tag in tags for tag in _GEOREFERENCE)
+        return georeferenced or pixels > LARGE or any(file.with_suffix(end).exists() for end in _WORLD_FILES)
+    except Exception:  # for a damaged file, Pillow raises errors of many kinds
+        return False
+
+
+class Raster:
+    """An open file that GDAL reads. Several threads may read it; they wait for each other.
+
+    Attributes:
+        path: of the file.
+        height, width: in pixels.
+        crs: the coordinate reference system, of rasterio; None if the file names none.
+        transform: from (column, row) to coordinates; the identity for a file without a georeference.
+
+    Raises: SceneError if the file cannot be used; UserError if rasterio is missing.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = str(path)
+        self._lock = threading.Lock()
+        self._rasterio = rasterio = require("rasterio", f"{path}, a GeoTIFF or a very large TIFF,", INSTALL)
+        logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what matters is raised
+        try:
+            with naming(path), limited_cache(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+                self._file = rasterio.open(path)
+        except UserError as error:
+            raise SceneError(str(error)) from error.__cause__
+        self.height: int = self._file.height
+        self.width: int = self._file.width
+        self.crs: Any = self._file.crs
+        self.transform: Any = self._file.transform
+        flags = [flag.name for of_band in self._file.mask_flag_enums for flag in of_band]
+        self._has_mask = any(name != "all_valid" for name in flags)
+        self._check_blocks()
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    @property
+    def georeferenced(self) -> bool:
+        """Whether the file has a reference system or a transform."""
+        return self.crs is not None or not self.transform.is_identity
+
+    def select(
+        self, rows: Span, columns: Span, selection: BandSelection, shape: tuple[int, int] | None = None
+    ) -> tuple[Pixels, np.ndarray]:
+        """The selected bands of a window, and where the file's mask says that there are data, (h, w) bool.
+
+        All bands are read, because GDAL decodes them together.
+
+        Raises: SceneError as `Scene.read`, and if the file does not have the bands.
+        """
+        values, valid = self._read_bands(list(range(1, self._file.count + 1)), rows, columns, shape)
+        try:
+            pixels = selection.select(values.transpose(1, 2, 0), self.path, self._file.nodata)
+        except UserError as error:
+            raise SceneError(str(error)) from None
+        return pixels, valid
+
+    def _read_bands(
+        self, bands: list[int], rows: Span, columns: Span, shape: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values of some bands, (bands, h, w), and where the file has data, (h, w) bool.
+
+        Args:
+            shape: to read at reduced size; None: (h, w) of the window.
+        """
+        window = (rows, columns)
+        shape = shape or (rows[1] - rows[0], columns[1] - columns[0])
+        try:
+            with self._lock, limited_cache():
+                values = self._file.read(bands, window=window, out_shape=(len(bands), *shape))
+                valid = np.ones(shape, bool)
+                if self._has_mask:
+                    valid = self._file.dataset_mask(window=window, out_shape=shape) != 0
+        except (self._rasterio.errors.RasterioError, MemoryError) as error:
+            raise SceneError(self._damage(error)) from error
+        return values, valid
+
+    def _check_blocks(self) -> None:
+        """Raises: UserError if the file has to be decoded in pieces that do not fit into memory."""
+        height, width = self._file.block_shapes[0]
+        size = height * width * self._file.count * np.dtype(self._file.dtypes[0]).itemsize
+        if size > _LARGEST_BLOCK:
+            raise SceneError(
+                f"{self.path} is compressed in pieces of {width} x {height} pixels, so no window of it can "
+                f"be read alone. Write it in tiles: rio convert {self.path} tiled.tif --co TILED=YES"
+            )
+
+    def _damage(self, error: Exception) -> str:
+        """The message for a file of which a window cannot be read: all its damaged tiles."""
+        found = list(self._damaged())
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())
+        if not found:
+            return f"{self.path} cannot be read ({reason}). Fetch it again or drop it."
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        places = "; ".join(found[:_SHOWN])
+        return (
+            f"{self.path} is damaged in {len(found)} of its tiles: {places}{more} ({reason}). Fetch it again "
+            "or drop it."
+        )
+
+    def _damaged(self) -> Iterator[str]:
+        """The place of each tile or strip that cannot be decoded."""
+        for _, window in self._file.block_windows(1):
+            try:
+                with self._lock, limited_cache():
+                    self._file.read(window=window)
+            except self._rasterio.errors.RasterioError:
+                (top, bottom), (left, right) = window.toranges()
+                yield f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
+
+
+class Scene(Raster):
+    """An image of which windows are read.
+
+    Without ``bands``, gray and palette scenes give RGB, as images do that Pillow decodes. Of four bands the
+    first three are taken, and of more those that the file calls red, green and blue.
+
+    Args:
+        bands: to read; None for 8-bit RGB.
+
+    Raises: as `Raster`.
+    """
+
+    def __init__(self, path: str | PathLike[str], bands: Bands | None = None) -> None:
+        super().__init__(path)
+        self.bands = bands
+        self._rgb = self._rgb_bands() if bands is None else []
+        self._palette = self._find_palette() if bands is None else None
+
+    def read(self, rows: Span, columns: Span) -> Window:
+        """A window. Raises: SceneError that names the damaged tiles of the file, if it needs one of them."""
+        return self._read(rows, columns, None)
+
+    def valid(self, rows: Span, columns: Span) -> np.ndarray:
+        """Where a window has data, (h, w) bool. Raises: as `read`."""
+        if not self._has_mask and (self.bands is None or self._never_absent()):
+            return np.ones((rows[1] - rows[0], columns[1] - columns[0]), bool)
+        return self.read(rows, columns).valid
+
+    def overview(self, step: int) -> np.ndarray:
+        """Every ``step``-th pixel of every ``step``-th row, or its neighbour, as a picture (h, w, 3) uint8.
+
+        Raises: as `read`.
+        """
+        shape = -(-self.height // step), -(-self.width // step)
+        found = self._read((0, self.height), (0, self.width), shape)
+        return found.pixels if self.bands is None else self.bands.picture(found.pixels, ~found.valid)
+
+    def _read(self, rows: Span, columns: Span, shape: tuple[int, int] | None) -> Window:
+        if self.bands is not None:
+            return self._of_bands(rows, columns, shape, self.bands)
+        values, valid = self._read_bands(self._rgb, rows, columns, shape)
+        if self._palette is not None:
+            return Window(self._palette[values[0]], valid)
+        if len(values) == 1:
+            values = np.repeat(values, 3, axis=0)
+        return Window(np.ascontiguousarray(values.transpose(1, 2, 0)), valid)
+
+    def _of_bands(self, rows: Span, columns: Span, shape: tuple[int, int] | None, bands: Bands) -> Window:
+        pixels, valid = self.select(rows, columns, bands, shape)
+        if pixels.without_data is not None:
+            valid = valid & ~pixels.without_data
+        return Window(bands.unit(pixels), valid)
+
+    def _never_absent(self) -> bool:
+        """Whether no value can stand for a missing one."""
+        assert self.bands is not None
+        return not self.bands.nodata and all(np.dtype(each).kind in "iu" for each in self._file.dtypes)
+
+    def _rgb_bands(self) -> list[int]:
+        """The numbers of the bands to read, from 1."""
+        file = self._file
+        if any(dtype != "uint8" for dtype in file.dtypes):
+            raise SceneError(
+                f"{self.path} has bands of type {', '.join(sorted(set(file.dtypes)))}, but the model "
+                "takes 8-bit RGB. Train it with DATASET.bands, or convert it: rio convert --dtype uint8"
+            )
+        if file.count <= 2:
+            return [1]
+        names = [color.name for color in file.colorinterp]
+        if set(_RGB) <= set(names):
+            return [names.index(name) + 1 for name in _RGB]
+        if file.count <= 4:
+            return [1, 2, 3]
+        raise SceneError(
+            f"{self.path} has {file.count} bands and does not say which are red, green and blue. Train a "
+            "model with DATASET.bands, or save those three: rio stack --bidx R,G,B"
+        )
+
+    def _find_palette(self) -> np.ndarray | None:
+        """The colours of a palette, (256, 3) uint8; None without one."""
+        if len(self._rgb) > 1 or self._file.colorinterp[0].name != "palette":
+            return None
+        table = np.zeros((256, 3), np.uint8)
+        for value, color in self._file.colormap(1).items():
+            table[value] = color[:3]
+        return table
+
+
+class LabelScene(Raster):
+    """The label of a scene, of which windows are read: one band of 8 or 16 bits with class numbers.
+
+    Raises: as `Raster`.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        super().__init__(path)
+        if self._file.count != 1 or self._file.dtypes[0] not in ("uint8", "uint16"):
+            raise SceneError(
+                f"{path} has {self._file.count} bands of type {self._file.dtypes[0]}, but a label has one "
+                "of 8 or 16 bits, with class numbers."
+            )
+
+    def read(self, rows: Span, columns: Span) -> tuple[np.ndarray, np.ndarray]:
+        """The values of a window, (h, w), and where it has data, (h, w) bool. Raises: as `Scene.read`."""
+        values, valid = self._read_bands([1], rows, columns)
+        return values[0], valid
+
+    def classes(self) -> dict[int, str]:
+        """The names of the values, if test.py has made the file."""
+        tags: dict[str, str] = self._file.tags(1)
+        return {
+            int(key[6:]): name
+            for key, name in tags.items()
+            if key.startswith("CLASS_") and key[6:].isdecimal() and int(key[6:])
+        }
+
+
+def limited_cache() -> Any:
+    """A context in which GDAL, which reads or writes a file, keeps few decoded tiles."""
+    return require("rasterio", "A scene", INSTALL).Env(GDAL_CACHEMAX=_CACHE_BYTES)
+
+
+def _tags(path: Path) -> ImageFileDirectory_v2:
+    """The tags of the first image in a TIFF file, however many bands it has."""
+    with path.open("rb") as file:
+        header = file.read(8)
+        tags = ImageFileDirectory_v2(header + file.read(8) if header[2] == 43 or header[3] == 43 else header)
+        file.seek(tags.next)
+        tags.load(file)
+    return tags

@@ -1,0 +1,1 @@
+"""Predictions as the files of labelling tools, which import them as labels to correct."""

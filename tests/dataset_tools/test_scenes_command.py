@@ -1,0 +1,135 @@
+"""mit-semseg data scenes: windows of GeoTIFFs, split by area, and a training on them."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from scene_files import METRES, ORIGIN, landscape, transform_of, write_scene
+
+rasterio = pytest.importorskip("rasterio")
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Two scenes that overlap by 60 columns."""
+    for k, (height, width, column) in enumerate([(200, 260, 0), (150, 180, 200)]):
+        label, pixels = landscape(height, width, k)
+        place = transform_of(column=column)
+        write_scene(tmp_path / "images" / f"s{k}.tif", pixels, transform=place)
+        write_scene(tmp_path / "labels" / f"s{k}_label.tif", label, transform=place)
+    return tmp_path
+
+
+def ground(record):
+    """The pixels of the ground that a window covers, as (left, top, right, bottom) in a common grid."""
+    with rasterio.open(record["fpath_img"]) as file:
+        left = round((file.transform.c - ORIGIN[0]) / METRES) + record["left"]
+        top = round((ORIGIN[1] - file.transform.f) / METRES) + record["top"]
+    return left, top, left + record["width"], top + record["height"]
+
+
+def overlap(a, b):
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+
+
+@pytest.mark.parametrize(("window", "area", "seed"), [(32, 2, 0), (48, 1, 3), (40, 3, 1)])
+def test_no_ground_is_in_training_and_validation(call, sources, window, area, seed):
+    words = ("--window", window, "--area", area, "--seed", seed)
+    outcome = call("data", "scenes", sources / "images", sources / "labels", sources / "out", *words)
+    assert outcome.code == 0, outcome.err
+    lists = [
+        [json.loads(line) for line in (sources / "out" / f"{name}.odgt").read_text().splitlines()]
+        for name in ("training", "validation")
+    ]
+    training, validation = ([ground(record) for record in records] for records in lists)
+    assert training
+    assert validation
+    assert not any(overlap(a, b) for a in training for b in validation)
+    assert {record["width"] for records in lists for record in records} == {window}
+    covered = np.zeros((200, 380), bool)
+    for left, top, right, bottom in training + validation:
+        covered[top:bottom, left:right] = True
+    assert covered[:200, :260].mean() > 0.9
+
+
+def test_windows_without_labels_are_omitted_and_the_rest_trains(call, sources, tiny):
+    with rasterio.open(sources / "labels" / "s0_label.tif", "r+") as file:
+        file.write(np.zeros((1, 64, 260), np.uint8), window=((0, 64), (0, 260)))
+    outcome = call(
+        *("data", "scenes", sources / "images" / "s0.tif", sources / "labels" / "s0_label.tif"),
+        *(sources / "out", "--window", 32, "--area", 1),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "windows without a labelled pixel" in outcome.out
+    config = yaml.safe_load((sources / "out" / "config.yaml").read_text())
+    assert (config["DATASET"]["window"], config["DATASET"]["num_class"]) == (32, 3)
+    shared = ("--cfg", tiny.config, "--cfg", sources / "out" / "config.yaml", "DIR", sources / "run")
+    outcome = call("train", "--gpus", "cpu", *shared, "TRAIN.num_epoch", 1, "TRAIN.epoch_iters", 1)
+    assert outcome.code == 0, outcome.err
+    outcome = call("eval", "--gpus", "cpu", *shared)
+    assert outcome.code == 0, outcome.err
+    outcome = call("data", "check", sources / "out" / "training.odgt")
+    assert outcome.code == 2
+    assert "names windows of scenes" in outcome.err
+
+
+def test_scenes_of_several_reference_systems_and_labels_that_do_not_fit_are_all_named(call, sources):
+    label, pixels = landscape(64, 64)
+    write_scene(sources / "images" / "other.tif", pixels, crs="EPSG:32633")
+    write_scene(sources / "labels" / "other.tif", label, crs="EPSG:32633")
+    write_scene(
+        sources / "labels" / "s1_label.tif", landscape(150, 180)[0], transform=transform_of(column=199)
+    )
+    outcome = call("data", "scenes", sources / "images", sources / "labels", sources / "out")
+    assert outcome.code == 2
+    assert "s1_label.tif does not match its image" in outcome.err
+    assert "its pixels are shifted by up to 1 pixels" in outcome.err
+    assert "The scenes have several reference systems: EPSG:326" in outcome.err
+    assert "rio warp --dst-crs" in outcome.err
+    assert not (sources / "out").exists()
+
+
+def test_an_image_without_a_label_is_named(call, sources):
+    (sources / "labels" / "s1_label.tif").unlink()
+    outcome = call("data", "scenes", sources / "images", sources / "labels", sources / "out")
+    assert outcome.code == 2
+    assert "s1.tif has no label in" in outcome.err
+
+
+def test_without_coordinates_each_scene_has_its_own_areas(call, tmp_path):
+    label, pixels = landscape(128, 128)
+    image = write_scene(tmp_path / "a.tif", pixels, transform=False)
+    mask = write_scene(tmp_path / "b.tif", label, transform=False)
+    outcome = call("data", "scenes", image, mask, tmp_path / "out", "--window", 32, "--area", 1)
+    assert outcome.code == 0, outcome.err
+    assert "3 of 16 areas of 32 x 32 pixels validate." in outcome.out
+
+
+def test_windows_of_scenes_with_bands_have_statistics_train_and_segment_a_scene(call, sources, tiny):
+    rng = np.random.Generator(np.random.Philox(5))
+    label, _ = landscape(96, 128)
+    values = (label[..., None] * (900, 500, 300, 700)).astype(np.uint16) + rng.integers(0, 99, (96, 128, 4))
+    image = write_scene(sources / "a.tif", values.astype(np.uint16))
+    mask = write_scene(sources / "a_label.tif", label)
+    assert call("data", "scenes", image, mask, sources / "out", "--window", 32, "--area", 1).code == 0
+    (sources / "bands.yaml").write_text("DATASET: {channels: 3, bands: [4, 1, 2]}")
+    bands = ("--cfg", sources / "out" / "config.yaml", "--cfg", sources / "bands.yaml")
+    outcome = call("data", "stats", *bands, "--workers", 0, "--out", sources / "stats.yaml")
+    assert outcome.code == 0, outcome.err
+    mean = yaml.safe_load((sources / "stats.yaml").read_text())["DATASET"]["mean"]
+    assert mean[1] > mean[0] > mean[2]
+    shared = ("--cfg", tiny.config, *bands, "--cfg", sources / "stats.yaml", "DIR", sources / "run")
+    outcome = call("train", "--gpus", "cpu", *shared, "TRAIN.num_epoch", 1, "TRAIN.epoch_iters", 1)
+    assert outcome.code == 0, outcome.err
+    outcome = call("test", "--imgs", image, "--gpu", "cpu", *shared, "TEST.result", sources / "made")
+    assert outcome.code == 0, outcome.err
+    with rasterio.open(sources / "made" / "a_labels.tif") as file:
+        made = file.read(1)
+    np.save(sources / "plain.npy", values.astype(np.uint16))
+    plain = ("DATASET.imgSizes", "(96,)", "DATASET.imgMaxSize", 128, "TEST.output", "labels")
+    words = (*shared, "TEST.result", sources / "made", *plain)
+    assert call("test", "--imgs", sources / "plain.npy", "--gpu", "cpu", *words).code == 0
+    with Image.open(sources / "made" / "plain_labels.png") as expected:
+        np.testing.assert_array_equal(made, np.asarray(expected))
