@@ -42,7 +42,8 @@ _COMMANDS = {
     "push": "Upload a trained model with its card to a model hub.",
     "demo": "Segment a photo with the weights that come with the package.",
     "config": "Show the config keys: defaults, allowed values, meanings.",
-    "import": "Turn a model of another program into a folder as train.py writes it.",
+    "import": "Turn a model of another program, or a packed one, into a folder as train.py writes it.",
+    "pack": "Write a trained model as one .safetensors file, with its config, classes and scores.",
 }
 _TEST_EPILOG = """\
 examples:
@@ -89,6 +90,7 @@ _MODULES = {
     "demo": "prediction.demo",
     "serve": "serve.command",
     "import": "importing.command",
+    "pack": "importing.pack",
 }
 _DEPENDENCIES = (
     *("torch", "torchvision", "numpy", "scipy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm", "av"),
@@ -383,9 +385,10 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         "--cfg",
         action="append",
         metavar="FILE",
-        help="a config file, or the name of one that the project ships; for eval and test also an exported "
-        "model (.onnx, .xml, .pt2), which carries its config; with several (--cfg RECIPE --cfg DATA), keys "
-        f"in later files override earlier ones (default: {_DEFAULT_CONFIG})",
+        help="a config file, or the name of one that the project ships; for eval and test also a packed "
+        "(.safetensors) or exported (.onnx, .xml, .pt2) model, which carries its config; with several "
+        "(--cfg RECIPE --cfg DATA), keys in later files override earlier ones (default: "
+        f"{_DEFAULT_CONFIG})",
     )
     parser.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="config keys to change, such as TRAIN.num_epoch 5"
@@ -412,22 +415,22 @@ def _load_config(files: list[str] | None, overrides: list[str]) -> "CfgNode":
     """The config of a command. Warnings about renamed keys become plain lines on standard error."""
     from .config import load_config
 
-    sources: list[Any] = [_exported_keys(file) if _is_exported(file) else file for file in files or ()]
+    sources: list[Any] = [_keys_of_file(file) if _is_model(file) else file for file in files or ()]
     with warnings_as_lines():
         return load_config(sources or _DEFAULT_CONFIG, overrides)
 
 
-def _is_exported(file: str) -> bool:
+def _is_model(file: str) -> bool:
     from .evaluation.export_command import EXTENSIONS
 
-    return Path(file).suffix.lower() in EXTENSIONS.values()
+    return Path(file).suffix.lower() in (*EXTENSIONS.values(), ".safetensors")
 
 
-def _exported_keys(file: str) -> dict[str, Any]:
-    """The config in an exported model, whose file replaces the checkpoints."""
-    from .inference.load import exported_keys  # imports torch
+def _keys_of_file(file: str) -> dict[str, Any]:
+    """The config in an exported or packed model, which replaces the checkpoints."""
+    from .inference.model_files import keys_of_file  # imports torch
 
-    return exported_keys(file)
+    return keys_of_file(file)
 
 
 def _run(command: str, args: argparse.Namespace) -> int:
@@ -444,6 +447,11 @@ def _run(command: str, args: argparse.Namespace) -> int:
         )
     from .runtime.distributed import find_devices  # imports torch
 
+    if command == "train" and cfg.MODEL.packed:
+        raise UserError(
+            f"{cfg.MODEL.packed} is a packed model. To train from it, unpack it first: mit-semseg import "
+            f"{cfg.MODEL.packed} --out FOLDER"
+        )
     if cfg.MODEL.exported:
         _check_exported(command, cfg.MODEL.exported, args.gpus)
     devices = find_devices("cpu" if cfg.MODEL.exported else args.gpus, args.procs)

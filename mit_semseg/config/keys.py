@@ -322,15 +322,17 @@ KEYS = (
     Key(
         "MODEL.weights_encoder",
         "",
-        Text("a checkpoint, package:NAME, or empty"),
-        "Weights that the encoder starts from, instead of ImageNet weights.",
+        Text("a checkpoint, a model of another program, hf:ORG/NAME, package:NAME, or empty"),
+        "Weights that the encoder starts from, instead of ImageNet weights. Of a model of another program "
+        "or a packed one, its encoder.",
         is_path=True,
     ),
     Key(
         "MODEL.weights_decoder",
         "",
-        Text("a checkpoint, or empty"),
-        "Weights that the decoder starts from. Empty: random weights.",
+        Text("a checkpoint, a model of another program, hf:ORG/NAME, or empty"),
+        "Weights that the decoder starts from. Of a model of another program or a packed one, its decoder. "
+        "Empty: random weights.",
         is_path=True,
     ),
     Key(
@@ -392,6 +394,15 @@ KEYS = (
         "",
         Text("a .onnx, .xml or .pt2 file, or empty"),
         "A file of `mit-semseg export` that evaluation, prediction and the Python API use in place of "
+        "checkpoints.",
+        is_path=True,
+        since="2.1",
+    ),
+    Key(
+        "MODEL.packed",
+        "",
+        Text("a file of mit-semseg pack, or empty"),
+        "A file of `mit-semseg pack` that evaluation, prediction, export and the Python API use in place of "
         "checkpoints.",
         is_path=True,
         since="2.1",

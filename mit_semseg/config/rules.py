@@ -62,6 +62,11 @@ def _classifier(cfg: CfgNode) -> Iterator[str]:
         )
 
 
+def _model_files(cfg: CfgNode) -> Iterator[str]:
+    if cfg.MODEL.exported and cfg.MODEL.packed:
+        yield "MODEL.exported and MODEL.packed each name a model. Leave one of them empty."
+
+
 def _class_weights(cfg: CfgNode) -> Iterator[str]:
     weights = parse_class_weights(cfg.TRAIN.class_weights)
     if isinstance(weights, tuple) and len(weights) != cfg.DATASET.num_class:
@@ -191,6 +196,7 @@ _RULES = (
     _padding,
     _bands,
     _classifier,
+    _model_files,
     _class_weights,
     _learning_rate,
     _start,

@@ -20,7 +20,7 @@ _FOR_LISTS = {  # of evaluations, which also read labels
         *("list_train", "list_val", "classes", "segm_downsampling_rate", "random_flip", "augment"),
         *("crop_size", "crop_max_share", "scale_range", "on_error"),
     ),
-    "MODEL": ("pretrained", "weights_encoder", "weights_decoder", "exported"),
+    "MODEL": ("pretrained", "weights_encoder", "weights_decoder", "exported", "packed"),
     "VAL": ("checkpoint", "result", "resume"),
     "INFERENCE": (),
 }
@@ -45,7 +45,7 @@ def evaluation_fingerprint(
 
     Args:
         config: the values of the keys, by section. A key counts unless the tables above exclude it.
-        weights: the checkpoint files of encoder and decoder, or the files of an exported model.
+        weights: the checkpoint files of encoder and decoder, or the files of a packed or exported model.
     """
     found = _fingerprint(_FOR_LISTS, config, weights, table, device)
     return found | {"DATASET.list_val": sha256_of(config["DATASET"]["list_val"])}
@@ -100,6 +100,8 @@ def _fingerprint(
 def _names_of(weights: Sequence[str]) -> tuple[str, ...]:
     if is_exported(weights[0]):
         return ("the exported model", "the weights of the exported model")[: len(weights)]
+    if len(weights) == 1:
+        return ("the packed model",)
     return "the encoder's checkpoint", "the decoder's checkpoint"
 
 

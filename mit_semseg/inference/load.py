@@ -3,11 +3,9 @@
 import warnings
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
 import torch
-import yaml
 from yacs.config import CfgNode
 
 from ..config import load_config, with_keys
@@ -16,22 +14,24 @@ from ..config.keys import KEYS
 from ..data.bands import STATISTICS
 from ..data.classes import ClassTable, load_classes, numbered_classes
 from ..errors import UserError
-from ..export.opened import files_of, is_exported, read_metadata
+from ..export.opened import files_of, is_exported
 from ..models import ModelSpec, SegmentationModule
 from ..models.weights import checkpoint
 from ..models.weights.checkpoint import newest_epoch
+from ..models.weights.packed import is_packed, read_manifest
 from ..models.weights.pretrained import PUBLISHED, fetch_published, released_weights
 from ..runtime.log import get_logger
 from ..runtime.near_names import did_you_mean
 from ..runtime.paths import expand_argument, resolved
 from ..runtime.resources import find, shipped
 from .exported import AnyNetwork, ExportedNetwork
+from .model_files import check_count, classes_of_file, keys_of_file
 from .network import ScoringNetwork
 from .origin import Origin
 from .predict import Settings
 
 Weights: TypeAlias = tuple[str, ...]
-"""The checkpoints of encoder and decoder, or the files of an exported model."""
+"""The checkpoints of encoder and decoder, the file of a packed model, or the files of an exported one."""
 
 Source: TypeAlias = str | PathLike[str] | CfgNode
 Device: TypeAlias = str | int | torch.device | None
@@ -43,9 +43,9 @@ def read_config(source: Source) -> CfgNode:
     """The config of a trained model, frozen.
 
     Args:
-        source: a folder that train.py has written, a file of `mit-semseg export`, a config as `load_config`
-            takes it, or a config tree, which is copied. The folder may have been moved since: ``DIR`` becomes
-            its present path.
+        source: a folder that train.py has written, a file of `mit-semseg export` or `pack`, a config as
+            `load_config` takes it, or a config tree, which is copied. The folder may have been moved since:
+            ``DIR`` becomes its present path.
 
     Raises: UserError if there is no such config, or if it cannot be used.
     """
@@ -54,7 +54,8 @@ def read_config(source: Source) -> CfgNode:
     if not isinstance(source, str | PathLike):
         raise TypeError(
             f"source is {source!r:.80}, of type {type(source).__name__}; it has to be a folder with "
-            "checkpoints, an exported model, a config file, the name of a shipped config, or a config tree"
+            "checkpoints, an exported or packed model, a config file, the name of a shipped config, or a "
+            "config tree"
         )
     source = expand_argument(source, "source")
     path = Path(source)
@@ -63,8 +64,8 @@ def read_config(source: Source) -> CfgNode:
             f"{path} is a checkpoint. Pass its folder, {path.parent}, and select the checkpoint with, for "
             "example, checkpoint='epoch_20.pth'."
         )
-    if is_exported(path):
-        return load_config([exported_keys(path)])
+    if is_exported(path) or is_packed(path):
+        return load_config([keys_of_file(path)])
     if not source or not path.is_dir():  # Path("") is the working directory
         cfg = load_config(source)
         if path.is_file() and newest_epoch(cfg.DIR) is None and newest_epoch(path.parent) is not None:
@@ -74,21 +75,6 @@ def read_config(source: Source) -> CfgNode:
             )
         return cfg
     return with_keys(load_config(str(_config_of(path))), {"DIR": str(path)})
-
-
-def exported_keys(path: str | Path) -> dict[str, Any]:
-    """The config that a file of `mit-semseg export` carries, changed so that the file itself is used.
-
-    ``DIR`` becomes the folder of the file, and the class table is the one that it carries.
-
-    Raises: UserError if the file cannot be used.
-    """
-    file = Path(expand_argument(path, "The model"))
-    keys: dict[str, Any] = yaml.safe_load(read_metadata(file).config)
-    keys["DIR"] = str(file.parent)
-    keys["MODEL"] |= {"exported": str(file), "weights_encoder": "", "weights_decoder": ""}
-    keys["DATASET"]["classes"] = ""
-    return keys
 
 
 def _complete(tree: CfgNode) -> CfgNode:
@@ -139,8 +125,8 @@ def find_classes(cfg: CfgNode) -> ClassTable:
     Raises: UserError if the table cannot be used.
     """
     table, count = cfg.DATASET.classes, cfg.DATASET.num_class
-    if cfg.MODEL.exported and not table:
-        return _exported_classes(cfg)
+    if not table and (file := _model_file(cfg)):
+        return classes_of_file(file)
     if table and not _is_there(table):
         beside = Path(cfg.DIR) / _CLASSES
         if not beside.is_file():
@@ -152,6 +138,12 @@ def find_classes(cfg: CfgNode) -> ClassTable:
             return numbered_classes(count)
         table = beside
     return load_classes(table, count)
+
+
+def _model_file(cfg: CfgNode) -> str:
+    """The file that a config uses in place of checkpoints; "" for none."""
+    file: str = cfg.MODEL.exported or cfg.MODEL.packed
+    return file
 
 
 def _is_there(table: str) -> bool:
@@ -189,24 +181,14 @@ def pick_device(device: Device) -> torch.device:
 
 
 def check_model(cfg: CfgNode) -> None:
-    """Check that a config's model can be built, or that its exported file is for as many classes.
+    """Check that a config's model can be built, and that its file is for as many classes.
 
     Raises: UserError if not.
     """
+    if file := _model_file(cfg):
+        check_count(file, cfg.DATASET.num_class)
     if not cfg.MODEL.exported:
         model_spec(cfg).check()
-        return
-    count, wanted = len(read_metadata(cfg.MODEL.exported).names), cfg.DATASET.num_class
-    if count != wanted:
-        raise UserError(
-            f"{cfg.MODEL.exported} has {count} classes, but DATASET.num_class is {wanted}. Use the config "
-            f"that it was exported with, or pass the file alone: --cfg {cfg.MODEL.exported}"
-        )
-
-
-def _exported_classes(cfg: CfgNode) -> ClassTable:
-    metadata = read_metadata(cfg.MODEL.exported)
-    return ClassTable(metadata.names, np.array(metadata.colors, np.uint8))
 
 
 def model_spec(cfg: CfgNode) -> ModelSpec:
@@ -238,12 +220,12 @@ def load_network(spec: ModelSpec, weights: Weights, device: torch.device, amp: s
     """A trained model, prepared for inference on a device.
 
     Args:
-        weights: checkpoints of encoder and decoder, "" for random weights; or an exported model.
+        weights: checkpoints of encoder and decoder, "" for random weights; or an exported or packed model.
         amp: see `Settings`.
     """
     if is_exported(weights[0]):
         return ExportedNetwork(weights[0], amp=amp)
-    encoder, decoder = weights
+    encoder, decoder = weights[0], weights[-1]  # which may be one file
     module = SegmentationModule(*spec.build((encoder, decoder), use_softmax=True), None).eval()
     return ScoringNetwork.prepared(module, device, amp=amp)
 
@@ -257,7 +239,8 @@ def build_scoring(cfg: CfgNode, weights: Weights, device: torch.device) -> tuple
 def origin_of(cfg: CfgNode, weights: Weights) -> Origin:
     """The origin of a model with the config and the checkpoints that it was loaded from."""
     evaluation = Path(cfg.VAL.result or Path(cfg.DIR, "result"), "metrics.json")
-    return Origin(cfg.dump(), weights, evaluation)
+    packed = read_manifest(cfg.MODEL.packed).scores if cfg.MODEL.packed else {}
+    return Origin(cfg.dump(), weights, evaluation, packed)
 
 
 def trained_weights(cfg: CfgNode, section: str) -> Weights:
@@ -265,7 +248,7 @@ def trained_weights(cfg: CfgNode, section: str) -> Weights:
 
     If the key is empty, they are those of the newest epoch. If ``DIR`` has no checkpoint, they are the
     weights that come with the project, if it has any for this model. A published model is downloaded to
-    ``DIR`` if that has no checkpoint yet. ``MODEL.exported`` is used in their place.
+    ``DIR`` if that has no checkpoint yet. ``MODEL.exported`` and ``MODEL.packed`` are used in their place.
 
     Args:
         section: "VAL" or "TEST".
@@ -275,6 +258,13 @@ def trained_weights(cfg: CfgNode, section: str) -> Weights:
     if cfg.MODEL.exported:
         return files_of(cfg.MODEL.exported)
     folder, name = Path(cfg.DIR), cfg[section].checkpoint
+    if cfg.MODEL.packed:
+        if name:
+            raise UserError(
+                f"{section}.checkpoint is {name}, but {cfg.MODEL.packed} holds a single checkpoint. Leave "
+                f"{section}.checkpoint empty."
+            )
+        return (cfg.MODEL.packed,)
     newest = checkpoint.newest_epoch(folder)
     if (
         newest is None
@@ -343,6 +333,6 @@ def _warn_of_other_model(cfg: CfgNode, folder: Path) -> None:
 
 def class_table(cfg: CfgNode) -> ClassTable:
     """Names and colours of the config's classes."""
-    if cfg.MODEL.exported and not cfg.DATASET.classes:
-        return _exported_classes(cfg)
+    if not cfg.DATASET.classes and (file := _model_file(cfg)):
+        return classes_of_file(file)
     return load_classes(cfg.DATASET.classes, cfg.DATASET.num_class)

@@ -2,13 +2,13 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..metrics.confusion import METRICS
+from ..models.weights.checkpoint import read
 from ..runtime.files import sha256_of
 
 _CHECKPOINT = re.compile(r"encoder_(epoch_(\d+))\.pth")
@@ -20,13 +20,15 @@ class Origin:
 
     Attributes:
         config: all keys, as YAML.
-        weights: the checkpoint files of encoder and decoder.
+        weights: the checkpoint files of encoder and decoder, or the file of a packed model.
         evaluation: the metrics.json that an evaluation of the run writes.
+        packed: the scores that a packed model carries.
     """
 
     config: str
     weights: tuple[str, ...]
     evaluation: Path
+    packed: Mapping[str, float] = field(default_factory=dict)
 
     def hashes(self) -> tuple[str, ...]:
         """The SHA-256 of each checkpoint."""
@@ -37,26 +39,38 @@ class Origin:
 
         Returns: shares by the names of `METRICS`; empty if neither is known.
         """
-        return self._evaluated() or self._validated()
+        try:
+            metrics = self.metrics()
+            evaluated = {name: float(metrics[name]) for name in METRICS if metrics[name] is not None}
+        except (ValueError, KeyError, TypeError):  # none, or of another version
+            evaluated = {}
+        return evaluated or dict(self.packed) or self._validated()
 
-    def _evaluated(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
+        """The content of the run's metrics.json; {} if there is none, or one of other weights."""
         try:
             metrics = json.loads(self.evaluation.read_text(encoding="utf-8"))
-            if tuple(weights["sha256"] for weights in metrics["weights"]) != self.hashes():
-                return {}
-            return {name: float(metrics[name]) for name in METRICS if metrics[name] is not None}
+            same = tuple(weights["sha256"] for weights in metrics["weights"]) == self.hashes()
         except (OSError, ValueError, KeyError, TypeError):  # none, or of another version
             return {}
+        return dict(metrics) if same else {}
 
-    def _validated(self) -> dict[str, float]:
-        encoder = Path(self.weights[0])
-        match = _CHECKPOINT.fullmatch(encoder.name)
+    def history(self) -> dict[str, Any]:
+        """The history of the training up to these weights; {} without one."""
+        match = _CHECKPOINT.fullmatch(Path(self.weights[0]).name)
         if match is None:
             return {}
         try:
-            stored: Any = torch.load(encoder.with_name(f"history_{match[1]}.pth"), weights_only=True)
-            val = {key: list(values) for key, values in stored["val"].items()}
-            k = val["epoch"].index(float(match[2]))
+            stored = read(Path(self.weights[0]).with_name(f"history_{match[1]}.pth"))
+            return {name: {key: list(values) for key, values in stored[name].items()} for name in stored}
+        except Exception:  # none, or of another version: it is not essential
+            return {}
+
+    def _validated(self) -> dict[str, float]:
+        match = _CHECKPOINT.fullmatch(Path(self.weights[0]).name)
+        try:
+            val = self.history()["val"]
+            k = val["epoch"].index(float(match[2] if match else "nan"))
             return {"mean_iou": float(val["mean_iou"][k]), "pixel_accuracy": float(val["acc"][k]) / 100}
-        except Exception:  # none, without a validation, or of another version: a score is not essential
+        except (LookupError, TypeError, ValueError):  # none, or without a validation
             return {}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import __version__
-from ..config import with_keys
+from ..config import get_defaults, with_keys
 from ..data.band_images import BandImage, scaled_bands
 from ..data.bands import Bands
 from ..data.classes import ClassTable, load_classes
@@ -31,6 +31,7 @@ from ..export.write import LEAST_OPSET, checked
 from ..runtime.paths import expand_argument
 from ..runtime.threads import prefetch
 from .exported import AnyNetwork
+from .foreign import find_foreign, foreign_classes
 from .load import (
     Device,
     Source,
@@ -40,6 +41,7 @@ from .load import (
     origin_of,
     pick_device,
     read_config,
+    scoring_settings,
     trained_weights,
 )
 from .network import ScoringNetwork
@@ -362,7 +364,8 @@ class Segmenter:
             source: a folder that train.py has written, even if it has been moved; a file that `export` or
                 `mit-semseg export` has written, which runs on the CPU; a config file or the name
                 of a shipped config, whose ``DIR`` has the checkpoints (those of a published model are
-                downloaded); or a config tree.
+                downloaded); a config tree; a file of `mit-semseg pack`; or a model of another program as
+                `mit-semseg import` reads it: a file, a folder, or ``hf:ORG/NAME``.
             device: "cpu", "cuda", "cuda:1" or a GPU's number. None is the first GPU, or the CPU without one.
             checkpoint: such as "epoch_20.pth"; "" for ``TEST.checkpoint``, or the newest if that is empty.
             classes: a file with the names and colours of the classes, in place of ``DATASET.classes``.
@@ -384,16 +387,28 @@ class Segmenter:
             "INFERENCE.tile": tile,
             "TEST.checkpoint": checkpoint or None,
         }
-        cfg = with_keys(read_config(source), {key: value for key, value in keys.items() if value is not None})
+        foreign = find_foreign(source)
+        cfg = with_keys(
+            with_keys(get_defaults(), foreign.keys) if foreign else read_config(source),
+            {key: value for key, value in keys.items() if value is not None},
+        )
         check_model(cfg)
         place = pick_device("cpu" if cfg.MODEL.exported and device is None else device)
         if cfg.MODEL.exported and place.type != "cpu":
             raise UserError(f"{cfg.MODEL.exported} runs on the CPU, not on {place}. Omit device.")
         count = cfg.DATASET.num_class
         file = expand_argument(classes, "classes")
-        table = load_classes(file, count) if file else find_classes(cfg)
-        weights = trained_weights(cfg, "TEST")
-        network, settings = build_scoring(cfg, weights, place)
+        network: AnyNetwork
+        if foreign is None:
+            table = load_classes(file, count) if file else find_classes(cfg)
+            weights = trained_weights(cfg, "TEST")
+            network, settings = build_scoring(cfg, weights, place)
+        else:
+            if checkpoint:
+                raise UserError(f"checkpoint is '{checkpoint}', but {source} holds a single model. Omit it.")
+            table = load_classes(file, count) if file else foreign_classes(foreign.model)
+            weights, settings = foreign.files, scoring_settings(cfg)
+            network = ScoringNetwork.prepared(foreign.build(), place, amp=settings.amp)
         data = cfg.DATASET
         scales = Scales(tuple(data.imgSizes), data.imgMaxSize, data.padding_constant)
         title = f"{cfg.MODEL.arch_encoder} + {cfg.MODEL.arch_decoder}"

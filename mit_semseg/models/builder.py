@@ -139,9 +139,9 @@ class ModelBuilder:
         Args:
             arch: a name in ``ENCODERS``, in any case, or ``timm/`` and the name of a timm model.
             fc_dim: ignored, because an encoder knows its channels; kept for existing callers.
-            weights: a checkpoint, or ``package:`` and a name in
-                ``mit_semseg.models.weights.packaged.PACKAGES``; "" for ImageNet's weights, which are
-                downloaded once.
+            weights: a checkpoint; a model of another program, as for ``mit-semseg import``; or ``package:``
+                and a name in ``mit_semseg.models.weights.packaged.PACKAGES``; "" for ImageNet's weights,
+                which are downloaded once.
             imagenet: whether "" means ImageNet's weights; False for random ones.
             output_stride: stride of a timm model's last map; 0 for the model's own.
             options: values of the encoder's options; see `mit_semseg.models.options`.
@@ -171,9 +171,10 @@ class ModelBuilder:
             )
         set_input_channels(net, in_channels)
         net.in_channels = in_channels  # type: ignore[assignment]
-        if weights or imagenet:
-            file = weights or imagenet_weights(name)
-            load_weights(net, file, part="encoder", arch=name, adapt=adapt or not weights)
+        if weights:
+            _load(net, weights, part="encoder", arch=name, options=options, adapt=adapt)
+        elif imagenet:
+            load_weights(net, imagenet_weights(name), part="encoder", arch=name, adapt=True)
         else:
             net.apply(ModelBuilder.weights_init)
         return net
@@ -198,7 +199,7 @@ class ModelBuilder:
             arch: a name in ``ALL_DECODERS``, in any case.
             fc_dim: channels of the encoder's last map. Used only without ``channels``, for the
                 maps of a ResNet: four maps, each with twice the channels of the previous one.
-            weights: a checkpoint; "" for random weights.
+            weights: a checkpoint, or a model of another program; "" for random weights.
             use_softmax: True for inference, False for training.
             channels: channels of all maps of the encoder, finest first.
             dim: channels of the decoder's inner maps; 0 for the published width.
@@ -227,7 +228,7 @@ class ModelBuilder:
                 with torch.device("meta"):  # no memory, no random numbers
                     other = build(channels, num_class + 1, style=style)
                 fresh = _reshaped(net, other)
-            load_weights(net, weights, part="decoder", arch=name, fresh=fresh)
+            _load(net, weights, part="decoder", arch=name, options=options, fresh=fresh)
         return net
 
     @staticmethod
@@ -333,6 +334,13 @@ class ModelSpec:
 def channels_for(fc_dim: int) -> tuple[int, int, int, int]:
     """Channels of a ResNet's maps, finest first, of which the last has ``fc_dim``."""
     return fc_dim // 8, fc_dim // 4, fc_dim // 2, fc_dim
+
+
+def _load(net: nn.Module, source: str, **about: Any) -> None:
+    """Load weights; see `mit_semseg.models.foreign.start.load_any_weights`."""
+    from .foreign.start import load_any_weights  # which needs the tables of this module
+
+    load_any_weights(net, source, **about)
 
 
 def _reshaped(net: nn.Module, other: nn.Module) -> list[str]:

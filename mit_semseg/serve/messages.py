@@ -1,10 +1,13 @@
 """What the server and its worker processes send to each other. All of it can be pickled."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..config import load_config
 from ..errors import UserError
+
+_MODEL_FILES = (".safetensors", ".onnx", ".xml", ".pt2")  # which carry their config
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,15 @@ class ModelSource:
 
     def load(self, device: Any) -> Any:
         """The `Segmenter` on a device. Raises: UserError if the model cannot be used."""
-        from ..inference.segmenter import Segmenter  # imports torch, which the server itself does without
+        # These import torch, which the server itself does without.
+        from ..inference.model_files import keys_of_file
+        from ..inference.segmenter import Segmenter
 
         try:
-            source = load_config(list(self.files), list(self.overrides)) if self.files else self.source
-            return Segmenter.load(source, device=device)
+            if not self.files:
+                return Segmenter.load(self.source, device=device)
+            files = [keys_of_file(file) if Path(file).suffix in _MODEL_FILES else file for file in self.files]
+            return Segmenter.load(load_config(files, list(self.overrides)), device=device)
         except (TypeError, ValueError) as error:
             raise UserError(f"{self.name}: {error}") from error
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from ..errors import UserError
 from ..losses import OF_QUERIES, parse_losses
 from ..models.builder import ALL_DECODERS, check_packaged
+from ..models.foreign import PREFIX as HUB
+from ..models.foreign import located
 from ..models.weights import checkpoint
 from ..models.weights.packaged import PREFIX
 from ..optim.optimizers import decays_weights, find_optimizer
@@ -102,6 +104,9 @@ def check_weights(weights: tuple[str, str], arch_encoder: str) -> None:
         if not file or file.startswith(PREFIX):
             continue
         try:
-            checkpoint.first_bytes(Path(file))
+            if file.startswith(HUB):
+                located(file)
+            elif not Path(file).is_dir():
+                checkpoint.first_bytes(Path(file))
         except UserError as error:
             raise UserError(f"MODEL.{key}: {error}") from error

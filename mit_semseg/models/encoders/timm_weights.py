@@ -10,6 +10,7 @@ from torch import Tensor
 from ..weights.checkpoint import read
 from ..weights.fit import fit_weights, required_names
 from ..weights.packaged import PREFIX, packaged_weights
+from ..weights.packed import is_packed, read_part
 from ..weights.unwrap import unwrap
 from .timm_encoder import TimmEncoder
 
@@ -35,7 +36,8 @@ def load_timm_weights(net: TimmEncoder, weights: str, name: str, *, adapt: bool 
         state = packaged_weights(weights, f"timm/{name}", shapes)
     else:
         names = required_names(net)
-        found = unwrap(read(weights), weights, names, [_original(key, classifier) for key in names])
+        content = read_part(weights, "encoder") if is_packed(weights) else read(weights)
+        found = unwrap(content, weights, names, [_original(key, classifier) for key in names])
         state, prefix = found.by_name, found.prefix
     if not any(key in net.state_dict() for key in state):  # not a run's checkpoint
         if any(key in classifier and state[key].shape != classifier[key].shape for key in state) or not (

@@ -6,7 +6,18 @@ encoder and a decoder of this package with their options, and renames the weight
 
 from .eomt import NO_BASE
 from .families import convert
+from .hub import PREFIX, located
 from .model import ForeignModel, ForeignPart
-from .source import Source, read_source
+from .source import Source, files_of_source, read_source
 
-__all__ = ["NO_BASE", "ForeignModel", "ForeignPart", "Source", "convert", "read_source"]
+__all__ = [
+    "NO_BASE",
+    "PREFIX",
+    "ForeignModel",
+    "ForeignPart",
+    "Source",
+    "convert",
+    "files_of_source",
+    "located",
+    "read_source",
+]

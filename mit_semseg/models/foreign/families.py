@@ -31,10 +31,14 @@ _TAKE_BASE = (EOMT, AUTHORS)
 _SHOWN = 3  # names of weights in a message
 
 
+class UnknownFamily(UserError):
+    """A source that no family recognizes."""
+
+
 def convert(source: Source) -> ForeignModel:
     """The model of a source, with all weights checked.
 
-    Raises: UserError if its family is unknown, its config is missing, or not everything in it is supported.
+    Raises: UnknownFamily; or UserError if its config is missing, or not everything in it is supported.
     """
     family = _recognize(source)
     if source.base is not None and family not in _TAKE_BASE:
@@ -72,7 +76,7 @@ def _recognize(source: Source) -> str:
             )
     what = f"a model of type '{kind}'" if kind else "no config of a known kind"
     names = ", ".join(sorted(source.weights)[:_SHOWN])
-    raise UserError(
+    raise UnknownFamily(
         f"{source.name} is not a model that can be imported: it has {what}, and {len(source.weights)} "
         f"weights ({names}, ...). Supported are {', '.join(FAMILIES)}; docs/models.md lists their parts."
     )

@@ -93,6 +93,18 @@ class ForeignModel:
             except (ValueError, RuntimeError) as error:
                 raise UserError(f"The encoder of this {self.family} cannot be built: {error}.") from None
 
+    def build(self, *, use_softmax: bool) -> tuple[nn.Module, nn.Module]:
+        """The encoder and the decoder with their weights, on the CPU.
+
+        Args:
+            use_softmax: True for inference, False for training.
+        """
+        encoder, decoder = self.spec().build(use_softmax=use_softmax)
+        assert self.decoder is not None
+        encoder.load_state_dict(self.encoder.weights)
+        decoder.load_state_dict(self.decoder.weights)
+        return encoder, decoder
+
     def check(self, source: str) -> None:
         """Compare names, shapes and values of all weights with those of the model, before it is written.
 

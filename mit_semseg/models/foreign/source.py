@@ -64,7 +64,7 @@ def read_source(path: str | Path, config: str | Path | None = None) -> Source:
     Raises: UserError if a file is missing, damaged, or cannot be read safely.
     """
     path = _snapshot(Path(path))
-    files, folder = ([path], path.parent) if not path.is_dir() else (_files_in(path), path)
+    files, folder = files_of_source(path), path if path.is_dir() else path.parent
     content: dict[str, Any] = {}
     weights: dict[str, Tensor] = {}
     for file in files:
@@ -83,6 +83,12 @@ def read_source(path: str | Path, config: str | Path | None = None) -> Source:
     found, config_name = _config(meta, folder, config, path)
     names, colors = _classes_in(meta)
     return Source(str(path), weights, found, config_name, names, colors)
+
+
+def files_of_source(path: Path) -> list[Path]:
+    """The checkpoints of a foreign model. Raises: UserError if a folder has none, or several models."""
+    path = _snapshot(path)
+    return _files_in(path) if path.is_dir() else [path]
 
 
 def _snapshot(path: Path) -> Path:

@@ -16,6 +16,7 @@ import torch
 
 from ...errors import UserError
 from ...runtime.files import replacing
+from .tensor_files import SUFFIX, read_tensors
 
 _WEIGHTS_NAME = re.compile(r"(encoder|decoder)_epoch_(0|[1-9][0-9]*)\.pth")
 _ZIP = b"PK\x03\x04"
@@ -82,8 +83,8 @@ def read(path: str | Path) -> Any:
     first = first_bytes(path)
     if first.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a Git LFS pointer, not the file itself. Run in its folder: git lfs pull")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+    if path.suffix.lower() == SUFFIX:
+        return read_tensors(path)
     if first.startswith(_ZIP):
         check_archive(path)
     try:
@@ -238,20 +239,6 @@ def _other_archive(path: Path, names: list[str]) -> str:
         return f"a zip archive that contains {weights[0]}. Unpack it, and name the unpacked file."
     first = f" (first: {names[0]})" if names else ""
     return f"a zip archive of {len(names)} other files{first}, not a PyTorch checkpoint. Name another file."
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path} needs the package safetensors. Run: pip install safetensors") from error
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read: {error}. Download it again, or name another file."
-        ) from error
 
 
 def first_bytes(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ..input_channels import RGB, adapted, other_input
 from .checkpoint import read
+from .packed import is_packed, read_part
 from .unwrap import unwrap
 
 # Buffers of the old synchronized BatchNorm that nothing reads any more.
@@ -26,8 +27,8 @@ def load_weights(
     arch: str,
     fresh: Collection[str] = (),
     adapt: bool = False,
-) -> None:
-    """Load all of a checkpoint's weights into a module, or raise an error and change nothing.
+) -> str:
+    """Load all weights of a checkpoint or a packed model into a module, or raise and change nothing.
 
     Every name and shape must match after `unwrap` has removed wrappers and prefixes. Only two things in the
     file are ignored: the extra buffers of old synchronized BatchNorms and, for an encoder,
@@ -40,11 +41,13 @@ def load_weights(
         fresh: names of weights that keep their values, whatever the file holds for them.
         adapt: whether weights for RGB are adapted to another number of channels, see `input_channels`.
 
+    Returns: the prefix that the names in the file had.
     Raises: UserError if the file cannot be read or does not fit, or holds a weight that is quantized or
         not finite.
     """
     names = required_names(module, fresh)
-    weights = unwrap(read(path), path, names)
+    content = read_part(path, part) if is_packed(path) else read(path)
+    weights = unwrap(content, path, names)
     _refuse_suffix(weights.by_name, names, path)
     fit_weights(
         module,
@@ -56,6 +59,7 @@ def load_weights(
         removed_prefix=weights.prefix,
         adapt=adapt,
     )
+    return weights.prefix
 
 
 def required_names(module: nn.Module, fresh: Collection[str] = ()) -> list[str]:

@@ -2,12 +2,27 @@
 
 from pathlib import Path
 
-from ..errors import UserError
+from ...errors import UserError
 
 PREFIX = "hf:"
 _HUB = "https://huggingface.co"
 # Weights in the order of preference: the first kind that a model has is downloaded.
 _WEIGHTS = (("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"), ("pytorch_model*",))
+
+
+def located(source: str | Path) -> Path:
+    """The file or the folder of a foreign model, downloaded if need be.
+
+    Args:
+        source: a path, or ``hf:ORG/NAME``.
+
+    Raises: UserError if there is none, or the download fails.
+    """
+    text = str(source)
+    path = download(text) if text.startswith(PREFIX) else Path(source)
+    if not path.exists():
+        raise UserError(f"{path} does not exist. Name a checkpoint, its folder, or {PREFIX}ORG/NAME.")
+    return path
 
 
 def download(source: str) -> Path:
@@ -18,7 +33,7 @@ def download(source: str) -> Path:
     name = source.removeprefix(PREFIX)
     organization, _, model = name.partition("/")
     if not organization or not model or "/" in model:
-        raise UserError(f"SOURCE is '{source}', but a model of the hub is called {PREFIX}ORG/NAME.")
+        raise UserError(f"'{source}' is not a model of the hub: one is called {PREFIX}ORG/NAME.")
     by_hand = (
         f"Fetch config.json and {_WEIGHTS[0][0]} (or pytorch_model.bin) from {_HUB}/{name}/tree/main into a "
         "folder, and import that folder."
