@@ -12,8 +12,11 @@ from ..export.opened import is_exported, read_metadata
 from ..models.weights.packed import read_manifest
 from ..runtime.paths import expand_argument
 
-KEYS_OF_FILES = ("exported", "packed")
-"""Keys of the section MODEL that name such a file."""
+# Keys of the section MODEL for other weights than those in the file.
+_NO_START = {
+    **dict.fromkeys(("exported", "packed", "weights_encoder", "weights_decoder"), ""),
+    "reset_classifier": False,
+}
 
 
 def keys_of_file(path: str | Path) -> dict[str, Any]:
@@ -31,8 +34,7 @@ def keys_of_file(path: str | Path) -> dict[str, Any]:
         kind, text = "packed", read_manifest(file).config
     keys: dict[str, Any] = yaml.safe_load(text)
     keys["DIR"] = str(file.parent)
-    keys["MODEL"] |= {**dict.fromkeys(KEYS_OF_FILES, ""), "weights_encoder": "", "weights_decoder": ""}
-    keys["MODEL"][kind] = str(file)
+    keys["MODEL"] |= {**_NO_START, kind: str(file)}
     keys["DATASET"]["classes"] = ""
     if kind == "packed":  # it holds one checkpoint
         keys["VAL"]["checkpoint"] = keys["TEST"]["checkpoint"] = ""

@@ -202,6 +202,13 @@ def test_a_config_that_contradicts_the_weights_is_refused(tmp_path, capsys):
     assert "id2label names 6 classes, but the weights have 5" in message
 
 
+def test_a_config_that_no_encoder_can_have_is_refused(tmp_path, capsys):
+    values = config("segformer") | {"num_attention_heads": [3, 2, 3, 4]}
+    message = refusal(capsys, write("segformer", tmp_path / "a", values=values), tmp_path / "out")
+    assert f"{tmp_path / 'a'}: the encoder of this SegFormer" in message
+    assert "the width 8 is not a multiple of the 3 heads" in message
+
+
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
@@ -233,6 +240,7 @@ def test_a_part_that_is_not_supported_is_named_with_those_that_are(place, value,
         ("backbone", "strides", [1, 2, 1]),
         ("backbone", "dilations", [1, 1, 2, 10**30]),
         ("decode_head", "in_index", 7),
+        ("decode_head", "in_channels", 63),
         ("decode_head", "norm_cfg", {"type": "GN"}),
         ("decode_head", "norm_cfg", None),
         ("decode_head", "act_cfg", {"type": "GELU"}),

@@ -134,9 +134,12 @@ def test_no_pickle_is_read(file, tiny, monkeypatch):
 
 def test_a_training_starts_from_it(file, tiny, tmp_path, call):
     start = ["MODEL.weights_encoder", file, "MODEL.weights_decoder", file, "DIR", tmp_path / "tuned"]
-    more = ["TRAIN.num_epoch", 1, "TRAIN.epoch_iters", 1, "TRAIN.tensorboard", False]
+    more = ["TRAIN.num_epoch", 1, "TRAIN.epoch_iters", 1, "MODEL.reset_classifier", True]
     done = call("train", "--gpus", "cpu", "--cfg", tiny.config, *start, *more)
     assert done.code == 0, done.err
+    done = call("pack", tmp_path / "tuned", tmp_path / "tuned.safetensors")
+    assert done.code == 0, done.err
+    Segmenter.load(tmp_path / "tuned.safetensors", device="cpu")  # although its config resets the classifier
     done = call("train", "--gpus", "cpu", "--cfg", file)
     assert done.code == 2
     assert "unpack it first: mit-semseg import" in done.err

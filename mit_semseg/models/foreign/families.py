@@ -7,7 +7,7 @@ from .dino import DINOV3, TIMM_DINOV2, dinov3, is_timm_dinov2, timm_dinov2
 from .eomt import AUTHORS, EOMT, eomt, eomt_of_authors, is_authors
 from .huggingface import SEGFORMER, UPERNET, segformer, upernet
 from .mmsegmentation import MMSEGMENTATION, mmsegmentation
-from .model import ForeignModel
+from .model import ForeignModel, Unbuildable
 from .source import Source
 
 FAMILIES: dict[str, Callable[[Source], ForeignModel]] = {
@@ -43,8 +43,11 @@ def convert(source: Source) -> ForeignModel:
     family = _recognize(source)
     if source.base is not None and family not in _TAKE_BASE:
         raise UserError(f"{source.name} is a {family}, which holds all its weights. Omit --base.")
-    model = FAMILIES[family](source)
-    model.check(source.name)
+    try:
+        model = FAMILIES[family](source)
+        model.check(source.name)
+    except Unbuildable as error:
+        raise UserError(f"{source.name}: {error} Name the config of this model.") from None
     return model
 
 

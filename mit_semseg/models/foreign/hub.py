@@ -50,6 +50,6 @@ def download(source: str) -> Path:
             if any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()):
                 return folder
     except Exception as error:  # of the network, of the hub, of the disk: each has its own
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{source} could not be downloaded: {reason[:200]} {by_hand}") from error
+        reason = " ".join(str(error).split()).partition(". ")[0].removesuffix(".") or type(error).__name__
+        raise UserError(f"{source} could not be downloaded: {reason[:200]}. {by_hand}") from error
     raise UserError(f"{source} holds no weights in a form that can be imported.")

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...errors import UserError
 from .config import Config
 from .model import ForeignModel, ForeignPart, Rules, joined, nearest_named, renamed
+from .rules import upernet_head
 from .source import Source
 
 SEGFORMER = "SegFormer of Hugging Face"
@@ -89,43 +90,6 @@ _SWIN: Rules = (
     (r"backbone\.(swin\.)?layernorm\.", None),  # after the last stage, for classifiers
     (r"backbone\.hidden_states_norms\.stage(\d+)\.", lambda match: f"norms.{int(match[1]) - 1}."),
 )
-
-
-def upernet_head(norm: str, classifier: str) -> Rules:
-    """The rules for the head and the auxiliary head of a UPerNet.
-
-    Args:
-        norm, classifier: the last names of its normalizations and of its classifiers.
-    """
-    layers = {
-        r"decode_head\.psp_modules\.(\d+)\.1": r"ppm_conv.\1",
-        r"decode_head\.bottleneck": "ppm_last_conv",
-        r"decode_head\.lateral_convs\.(\d+)": r"fpn_in.\1",
-        r"decode_head\.fpn_convs\.(\d+)": r"fpn_out.\1.0",
-        r"decode_head\.fpn_bottleneck": "conv_last.0",
-    }
-    return (
-        *conv_modules(layers, norm),
-        (rf"decode_head\.{classifier}\.", "conv_last.1."),
-        *auxiliary_head(norm, classifier),
-    )
-
-
-def auxiliary_head(norm: str, classifier: str) -> Rules:
-    """The rules for an auxiliary head of one convolution. Arguments as for `upernet_head`."""
-    return (
-        *conv_modules({r"auxiliary_head\.convs\.0": "cbr_deepsup"}, norm),
-        (rf"auxiliary_head\.{classifier}\.", "conv_last_deepsup."),
-    )
-
-
-def conv_modules(layers: Mapping[str, str], norm: str) -> Rules:
-    """Two rules for each module of a convolution and a normalization, which are a sequence here."""
-    return tuple(
-        (rf"{pattern}\.{name}\.", f"{new}.{index}.")
-        for pattern, new in layers.items()
-        for index, name in enumerate(("conv", norm))
-    )
 
 
 def segformer(source: Source) -> ForeignModel:

@@ -34,6 +34,10 @@ class ForeignPart:
     weights: dict[str, Tensor]
 
 
+class Unbuildable(UserError):
+    """A config that no encoder can have."""
+
+
 @dataclass(frozen=True)
 class ForeignModel:
     """A foreign model as one of this package.
@@ -85,13 +89,18 @@ class ForeignModel:
             decoder_options=self.decoder.options,
         )
 
+    def encoder_channels(self) -> tuple[int, ...]:
+        """The channels of the encoder's maps, finest first. Raises: as `spec`."""
+        encoder: Any = self._encoder()
+        return tuple(encoder.channels)
+
     def _encoder(self) -> nn.Module:
-        """The encoder without numbers. Raises: UserError for options that it refuses."""
+        """The encoder without numbers. Raises: Unbuildable for options that it refuses."""
         with torch.device("meta"):
             try:
                 return ENCODERS[self.encoder.arch](**self.encoder.options)
             except (ValueError, RuntimeError) as error:
-                raise UserError(f"The encoder of this {self.family} cannot be built: {error}.") from None
+                raise Unbuildable(f"the encoder of this {self.family} cannot be built: {error}.") from None
 
     def build(self, *, use_softmax: bool) -> tuple[nn.Module, nn.Module]:
         """The encoder and the decoder with their weights, on the CPU.
