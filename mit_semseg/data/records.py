@@ -1,10 +1,9 @@
-"""Lists of images and labels (.odgt: one JSON object per line), packed to keep a million records small."""
+"""Lists of images and labels, packed to keep millions of records small."""
 
-import json
-import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, overload
@@ -13,69 +12,35 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from ..runtime.paths import is_possible
-from .files import missing
-from .list_forms import other_form
+from .record_index import Columns, Index, has_index, indexed
+from .record_lines import Record, UnusableError, lines, lines_with_bar, parse, refuse_other_form, to_record
 
 _SHOWN = 3  # problems spelled out in a message; the rest are counted
-_LONGEST_SIDE = 2**31 - 1
-_WINDOW = ("left", "top", "width", "height")  # the keys that a window of a scene has
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One line of a list. Optional keys that the line lacks are '' or 0. Sizes are in pixels.
-
-    With ``left`` and ``top``, it is a window of a scene and its label, of size ``width`` and
-    ``height``. Without them, both are -1.
-    """
-
-    fpath_img: str
-    fpath_segm: str = ""
-    width: int = 0
-    height: int = 0
-    left: int = -1
-    top: int = -1
-
-    @property
-    def is_window(self) -> bool:
-        return self.left >= 0
 
 
 class Records(Sequence[Record]):
-    """A read-only sequence of records in three tensors.
+    """A read-only sequence of records in a few tensors.
 
     Loader processes share tensors instead of copying them, both when they are forked and when the dataset is
     pickled. (Python objects would be copied: reading one writes its reference count, and so copies its page.)
     """
 
     def __init__(
-        self,
-        name: str,
-        from_file: bool,
-        text: torch.Tensor,
-        bounds: torch.Tensor,
-        numbers: torch.Tensor,
-        places: torch.Tensor,
+        self, name: str, from_file: bool, source: Columns | Index, rows: torch.Tensor | None = None
     ) -> None:
         """
         Args:
             name: name of the list in messages.
-            from_file: whether ``numbers`` holds line numbers of a file.
-            text: all paths, concatenated, in UTF-8; (bytes,) uint8.
-            bounds: start of the image's path, its end, end of the label's path; (N, 3) int64.
-            numbers: width, height, line number; (N, 3) int32.
-            places: left, top; (N, 2) int32, or (0, 2) if no record is a window.
+            from_file: whether ``source.numbers`` holds line numbers of a file.
+            rows: those of ``source`` that are in the sequence, (N,) int64; None for all.
         """
         self.name = name
         self._from_file = from_file
-        self._text = text
-        self._bounds = bounds
-        self._numbers = numbers
-        self._places = places
+        self._source = source
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self._bounds)
+        return len(self._source.bounds if self._rows is None else self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Record: ...
@@ -83,27 +48,29 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice) -> "Records": ...
     def __getitem__(self, index: int | slice) -> "Record | Records":
         if isinstance(index, slice):
-            return self._chosen(index)
-        start, middle, end = self._bounds[index].tolist()
-        width, height, _ = self._numbers[index].tolist()
-        left, top = self._places[index].tolist() if len(self._places) else (-1, -1)
+            return self.take(range(len(self))[index])
+        source, row = self._source, self._row(index)
+        start, middle, end = source.bounds[row].tolist()
+        width, height, _ = source.numbers[row].tolist()
+        left, top = source.places[row].tolist() if len(source.places) else (-1, -1)
         return Record(self._path(start, middle), self._path(middle, end), width, height, left, top)
 
-    def take(self, rows: Sequence[int]) -> "Records":
+    def take(self, indices: Sequence[int]) -> "Records":
         """The records at these indices, in this order."""
-        return self._chosen(torch.tensor(rows, dtype=torch.int64))
-
-    def _chosen(self, rows: slice | torch.Tensor) -> "Records":
-        places = self._places[rows] if len(self._places) else self._places
-        parts = self._text, self._bounds[rows], self._numbers[rows], places
-        return Records(self.name, self._from_file, *parts)
+        rows = torch.tensor(indices, dtype=torch.int64)
+        if self._rows is not None:
+            rows = self._rows[rows]
+        return Records(self.name, self._from_file, self._source, rows)
 
     def has_windows(self) -> bool:
         """Whether any record is a window of a scene."""
-        return bool(len(self._places))
+        return bool(len(self._source.places))
+
+    def _row(self, index: int) -> int:
+        return index if self._rows is None else int(self._rows[index])
 
     def _path(self, start: int, end: int) -> str:
-        return self._text[start:end].numpy().tobytes().decode("utf-8", "surrogatepass")
+        return self._source.text[start:end].numpy().tobytes().decode("utf-8", "surrogatepass")
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The records as dicts: with all keys of their lines if the list is a file, else with the known keys.
@@ -111,7 +78,7 @@ class Records(Sequence[Record]):
         A file is read again, so that the records themselves stay small.
         """
         if self._from_file:
-            by_line = {number: _parse(line) for number, line in _lines(Path(self.name))}
+            by_line = {number: parse(line) for number, line in lines(Path(self.name))}
             return [by_line[self.number(index)] for index in range(len(self))]
         return [
             {key: value for key, value in asdict(record).items() if _is_given(key, value)} for record in self
@@ -119,7 +86,8 @@ class Records(Sequence[Record]):
 
     def is_portrait(self) -> np.ndarray:
         """Whether each image is taller than wide; (N,) bool. A square counts as landscape."""
-        return (self._numbers[:, 1] > self._numbers[:, 0]).numpy()
+        numbers = self._source.numbers if self._rows is None else self._source.numbers[self._rows]
+        return (numbers[:, 1] > numbers[:, 0]).numpy()
 
     def line(self, index: int) -> str:
         """The line of a record, for messages: ``line 31 of training.odgt``. "" if the list is not a file."""
@@ -127,7 +95,7 @@ class Records(Sequence[Record]):
 
     def number(self, index: int) -> int:
         """The line number of a record, or its position if the list is not a file; from 1."""
-        return int(self._numbers[index, 2])
+        return int(self._source.numbers[self._row(index), 2])
 
 
 def read_records(
@@ -152,20 +120,37 @@ def read_records(
     Raises: UserError if the file cannot be read, is empty or is of another form, or if it has unusable lines
         and there is no ``on_unusable``. The error counts all of them.
     """
+    read = partial(
+        _read, required=required, optional=optional, inside_root=inside_root, on_unusable=on_unusable
+    )
     if isinstance(odgt, str | PathLike):
-        name, unit = fspath(odgt), "line"
+        name, path = fspath(odgt), Path(odgt)
         if not name:
             raise UserError(
                 "The path of a list is empty. Set DATASET.list_train and DATASET.list_val to your lists, or "
                 "write them with: mit-semseg data prepare"
             )
-        entries: Iterable[tuple[int, Any]] = _lines(Path(odgt))
-    elif isinstance(odgt, Iterable) and not isinstance(odgt, Mapping | bytes):
-        name, unit = "the list of records", "record"
-        entries = enumerate(odgt, start=1)
-    else:
-        raise TypeError(f"odgt is a {type(odgt).__name__}; it must be a path or a list of records.")
+        if on_unusable or not has_index(path):
+            return Records(name, True, read(name, "line", lines(path)))
+        options = {"required": [*required], "optional": [*optional], "inside_root": inside_root}
+        return Records(name, True, indexed(path, options, lambda: read(name, "line", lines_with_bar(path))))
+    if isinstance(odgt, Iterable) and not isinstance(odgt, Mapping | bytes):
+        name = "the list of records"
+        return Records(name, False, read(name, "record", enumerate(odgt, start=1)))
+    raise TypeError(f"odgt is a {type(odgt).__name__}; it must be a path or a list of records.")
 
+
+def _read(
+    name: str,
+    unit: str,
+    entries: Iterable[tuple[int, Any]],
+    *,
+    required: Sequence[str],
+    optional: Sequence[str],
+    inside_root: bool,
+    on_unusable: Callable[[int, str], None] | None,
+) -> Columns:
+    """The records of numbered entries; see `read_records`. ``unit``: of an entry, in messages."""
     text, bounds, numbers, places = bytearray(), array("q"), array("i"), array("i")
     windows = False
     problems: list[str] = []
@@ -173,13 +158,13 @@ def read_records(
     for number, entry in entries:
         total += 1
         try:
-            record = _record(entry, required, optional, inside_root)
+            record = to_record(entry, required, optional, inside_root)
             image = record.fpath_img.encode("utf-8", "surrogatepass")
             label = record.fpath_segm.encode("utf-8", "surrogatepass")
-        except _UnusableError as problem:
+        except UnusableError as problem:
             bad += 1
             if total == 1 and unit == "line":
-                _refuse_other_form(Path(name))
+                refuse_other_form(Path(name))
             if on_unusable:
                 on_unusable(number, str(problem))
             elif bad <= _SHOWN:
@@ -197,9 +182,7 @@ def read_records(
         raise UserError(f"{name}: {bad} of {total} {unit}s unusable: {'; '.join(problems)}{more}.")
     if not total:
         raise UserError(f"{name} is empty. It needs one {unit} per image.")
-    return Records(
-        name,
-        unit == "line",
+    return Columns(
         _tensor(text, torch.uint8),
         _tensor(bounds, torch.int64).view(-1, 3),
         _tensor(numbers, torch.int32).view(-1, 3),
@@ -210,65 +193,14 @@ def read_records(
 def read_entries(path: Path) -> list[Any]:
     """The JSON value of each line of a file that is not blank. Raises: UserError for a line without one."""
     entries = []
-    for number, line in _lines(path):
+    for number, line in lines(path):
         try:
-            entries.append(_parse(line))
-        except _UnusableError as problem:
+            entries.append(parse(line))
+        except UnusableError as problem:
             if not entries:
-                _refuse_other_form(path)
+                refuse_other_form(path)
             raise UserError(f"{path}: line {number} {problem}.") from None
     return entries
-
-
-def _refuse_other_form(path: Path) -> None:
-    """Raises: UserError if a file whose first line is unusable is of a known other form."""
-    if form := other_form(path):
-        raise UserError(f"{path} {form}") from None
-
-
-def _tensor(buffer: "bytearray | array[int]", dtype: torch.dtype) -> torch.Tensor:
-    """The buffer itself as a tensor, without a copy; torch refuses empty ones."""
-    return torch.frombuffer(buffer, dtype=dtype) if len(buffer) else torch.empty(0, dtype=dtype)
-
-
-class _UnusableError(Exception):
-    """The problem with an entry, as the end of a sentence that begins with its line."""
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The non-blank lines of a file, with their numbers from 1."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except FileNotFoundError:
-        raise UserError(
-            f"{missing(path)} It should hold one JSON object per line. Write it with: mit-semseg data prepare"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-
-
-def _record(entry: Any, required: Sequence[str], optional: Sequence[str], inside_root: bool) -> Record:
-    if isinstance(entry, bytes):
-        entry = _parse(entry)
-    elif isinstance(entry, str | PathLike):
-        entry = {"fpath_img": fspath(entry)}
-    if not isinstance(entry, Mapping):
-        raise _UnusableError(f"is not a JSON object with the keys {', '.join(required)}")
-    for key in required:
-        if key not in entry:
-            raise _UnusableError(f'has no "{key}"')
-    keys = [*required, *(key for key in optional if key in entry)]
-    if (inside_root or "fpath_segm" in required) and all(key in entry for key in _WINDOW):
-        keys = list(dict.fromkeys([*keys, *_WINDOW]))
-    record = Record(**{key: _value(entry[key], key) for key in keys})
-    if inside_root:
-        for key, path in (("fpath_img", record.fpath_img), ("fpath_segm", record.fpath_segm)):
-            if _leaves_root(path):
-                raise _UnusableError(f'has {path!r} for "{key}", which leads out of the root folder')
-    return record
 
 
 def _is_given(key: str, value: Any) -> bool:
@@ -276,45 +208,6 @@ def _is_given(key: str, value: Any) -> bool:
     return bool(value >= 0 if key in ("left", "top") else value)
 
 
-def _leaves_root(path: str) -> bool:
-    """Whether a relative path leads out of its root, judged by its text alone.
-
-    >>> _leaves_root("a/../../b"), _leaves_root("a/../b"), _leaves_root("/b")
-    (True, False, False)
-    """
-    if ".." not in path or Path(path).is_absolute():
-        return False
-    return Path(os.path.normpath(path)).parts[0] == os.pardir
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
-    except UnicodeDecodeError:
-        raise _UnusableError("is not UTF-8 text") from None
-    except (ValueError, RecursionError):
-        raise _UnusableError("is not JSON") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Python would take the last value of a key that has several."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        for key, value in pairs:
-            if value != found[key]:
-                raise _UnusableError(f'has two values for "{key}"')
-    return found
-
-
-def _value(value: Any, key: str) -> Any:
-    """The checked value of a key: a path or a number of pixels."""
-    if key.startswith("fpath"):
-        if not isinstance(value, str | PathLike) or not is_possible(fspath(value)):
-            raise _UnusableError(f'has {value!r} for "{key}", which is not a path')
-        return fspath(value)
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    least = 0 if key in ("left", "top") else 1
-    if not whole or not least <= value <= _LONGEST_SIDE:
-        allowed = "above 0" if least else "of at least 0"
-        raise _UnusableError(f'has {value!r} for "{key}", which is not a whole number of pixels {allowed}')
-    return int(value)
+def _tensor(buffer: "bytearray | array[int]", dtype: torch.dtype) -> torch.Tensor:
+    """The buffer itself as a tensor, without a copy; torch refuses empty ones."""
+    return torch.frombuffer(buffer, dtype=dtype) if len(buffer) else torch.empty(0, dtype=dtype)

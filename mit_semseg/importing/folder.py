@@ -74,8 +74,9 @@ def _report(model: ForeignModel, source: str, out: Path) -> str:
     assert model.decoder is not None
     parts = (model.encoder, model.decoder)
     count = sum(value.numel() for part in parts for value in part.weights.values())
+    article = "an" if model.family[0] in "AEIOU" else "a"
     lines = [
-        f"{source}: a {model.family} with {model.num_class} classes and {count / 1e6:.1f} million "
+        f"{source}: {article} {model.family} with {model.num_class} classes and {count / 1e6:.1f} million "
         f"parameters, here {model.encoder.arch} + {model.decoder.arch}.",
         *model.notes,
         f"Written to {out}. Evaluate it: mit-semseg eval --cfg {out / 'config.yaml'} "

@@ -60,7 +60,7 @@ CHANNELS_AND_STRIDES = {
 KINDS = (
     *("mobilenetv2dilated", "resnet18", "resnet18dilated", "resnet50", "resnet50dilated"),
     *("resnext101", "hrnetv2", "resnet18_v1b", "resnet50_v1d", "mobilenetv2", "hrnet_w18_small", "mit_b0"),
-    *("convnext_tiny", "swin_tiny"),
+    *("convnext_tiny", "swin_tiny", "dinov2_small", "dinov3_small"),
 )
 
 

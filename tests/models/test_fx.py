@@ -42,7 +42,7 @@ def equal(given: object, wanted: object) -> bool:
     "arch",
     [
         *("mobilenetv2dilated", "resnet18", "hrnetv2", "resnet18_v1d", "mobilenetv2", "hrnet_w18_small"),
-        *("mit_b0", "convnext_tiny", "swin_tiny"),
+        *("mit_b0", "convnext_tiny", "swin_tiny", "dinov2_small", "dinov3_small"),
     ],
 )
 def test_a_traced_encoder_gives_the_same_maps_alone_and_in_a_model(arch: str) -> None:

@@ -49,7 +49,7 @@ def test_a_learned_grid_gives_the_features_of_timm_at_every_size(registers, gate
 
 def test_rotary_positions_by_hand():
     """Two rows and one column: the centres are at -0.5 and 0.5, and at 0."""
-    cosines, sines = vit._rotations(torch.tensor([1.0]), 2, 1, torch.zeros(1))
+    cosines, sines = vit._rotations(100.0, 4, 2, 1, torch.zeros(1))
     half_turn = torch.tensor([-torch.pi, torch.pi])
     assert torch.allclose(cosines, torch.stack([half_turn.cos(), torch.ones(2)] * 2, 1))
     assert torch.allclose(sines, torch.stack([half_turn.sin(), torch.zeros(2)] * 2, 1), atol=1e-6)

@@ -63,7 +63,7 @@ def test_with_a_window_a_scene_has_the_scale_of_training(segment, scene, tmp_pat
 def test_a_scene_that_is_scored_much_coarser_is_reported(segment, tmp_path):
     _, pixels = landscape(200, 250, fields=40)
     outcome = segment(write_scene(tmp_path / "a.tif", pixels), TEST__output="labels")
-    assert "a.tif has 250 x 200 pixels, but is scored at 64 x 56" in outcome.out
+    assert "a.tif has 250 x 200 pixels, but is scored at 56 x 40" in outcome.out
     assert "Set DATASET.window" in outcome.out
 
 

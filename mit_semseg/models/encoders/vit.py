@@ -59,8 +59,6 @@ class VisionTransformer(nn.Module):
         drop_path: probability that the last block is dropped in training; see `drop_rates`.
     """
 
-    frequencies: Tensor | None
-
     def __init__(
         self,
         *,
@@ -87,6 +85,7 @@ class VisionTransformer(nn.Module):
         if not grid and width // heads % 4:
             raise ValueError(f"rotary positions need a multiple of 4 channels per head, not {width // heads}")
         self.channels, self.strides = (width,), (patch,)
+        self.theta, self.head_width = theta, width // heads
         self.grid, self.registers, self.own_position = grid, registers, class_position and grid > 0
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, stride=patch)})
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
@@ -101,11 +100,6 @@ class VisionTransformer(nn.Module):
             )
         )
         self.norm = nn.LayerNorm(width, eps)
-        # The exponents are rounded to float32, as in the original, so that all precisions agree.
-        exponents = torch.arange(0, 1, 4 / (width // heads), dtype=torch.float32) if not grid else None
-        self.register_buffer(
-            "frequencies", None if exponents is None else 1 / theta**exponents, persistent=False
-        )
         for parameter in (self.cls_token, self.reg_token, self.pos_embed):
             if parameter is not None:
                 nn.init.trunc_normal_(parameter, std=0.02)
@@ -124,7 +118,7 @@ class VisionTransformer(nn.Module):
             x = x + _resampled(positions, self.grid, height, width)
         own = (first,) if self.reg_token is None else (first, self.reg_token)
         x = torch.cat([*(token.expand(count, -1, -1) for token in own), x], 1)
-        rotations = None if self.frequencies is None else _rotations(self.frequencies, height, width, x)
+        rotations = None if self.grid else _rotations(self.theta, self.head_width, height, width, x)
         return Tokens(x, height, width, rotations)
 
     def as_map(self, sequence: Tensor, height: Any, width: Any) -> Tensor:
@@ -237,7 +231,7 @@ class _Attention(nn.Module):
 
 def _rotated(x: Tensor, rotations: tuple[Tensor, Tensor]) -> Tensor:
     """Queries or keys (N, heads, T, D), those of the patches at the end of T turned by their positions."""
-    cosines, sines = (each.to(x.dtype) for each in rotations)
+    cosines, sines = rotations[0].to(x.dtype), rotations[1].to(x.dtype)
     start = x.shape[2] - cosines.shape[0]
     others, patches = x[:, :, :start], x[:, :, start:]
     first, second = patches.chunk(2, -1)
@@ -245,7 +239,7 @@ def _rotated(x: Tensor, rotations: tuple[Tensor, Tensor]) -> Tensor:
 
 
 @torch.fx.wrap  # a trace does not know the size
-def _rotations(frequencies: Tensor, height: Any, width: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+def _rotations(theta: float, head_width: int, height: Any, width: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines (height * width, D) of the centres of patches, which lie from -1 to 1."""
     rows, columns = (
         2 * (torch.arange(length, device=like.device).float() + 0.5) / length - 1
@@ -254,6 +248,9 @@ def _rotations(frequencies: Tensor, height: Any, width: Any, like: Tensor) -> tu
     places = torch.stack(
         [rows[:, None].expand(height, width), columns[None].expand(height, width)], -1
     ).reshape(-1, 2, 1)
+    # In float32, as in the original, so that all precisions agree.
+    exponents = torch.arange(0, 1, 4 / head_width, dtype=torch.float32, device=like.device)
+    frequencies = (1 / theta**exponents).to(torch.promote_types(like.dtype, torch.float32))
     angles = (2 * math.pi * places * frequencies).flatten(1)
     angles = torch.cat([angles, angles], 1)
     return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
