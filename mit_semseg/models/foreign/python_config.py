@@ -1,7 +1,7 @@
 """Configs that are Python files, as mmengine writes them, read without running them.
 
-They assign literals, calls of ``dict``, and sums of numbers to names. Anything else becomes `Unread`, which is
-an error only where a value is needed.
+They assign literals, calls of ``dict``, and sums of numbers to names. Anything else becomes `Unread`, which
+is an error only where a value is needed.
 """
 
 import ast
