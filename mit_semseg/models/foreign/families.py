@@ -78,8 +78,10 @@ def _recognize(source: Source) -> str:
                 f"Name its {file} with --config FILE."
             )
     what = f"a model of type '{kind}'" if kind else "no config of a known kind"
+    if "encoder_name" in source.config:
+        what = f"a {source.config.get('_model_class')} of segmentation_models.pytorch"
     names = ", ".join(sorted(source.weights)[:_SHOWN])
     raise UnknownFamily(
-        f"{source.name} is not a model that can be imported: it has {what}, and {len(source.weights)} "
+        f"{source.name} is not a model that can be imported: it holds {what}, and {len(source.weights)} "
         f"weights ({names}, ...). Supported are {', '.join(FAMILIES)}; docs/models.md lists their parts."
     )
