@@ -235,7 +235,8 @@ class ModelBuilder:
     def weights_init(m: nn.Module) -> None:
         """Initialize one layer: convolutions as in He et al. 2015, BatchNorm close to the identity."""
         if isinstance(m, nn.Conv2d):
-            nn.init.kaiming_normal_(m.weight)
+            if not m.weight.is_meta:  # the first random numbers there would import much of torch, for 2 s
+                nn.init.kaiming_normal_(m.weight)
         elif isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine:
             nn.init.ones_(m.weight)
             nn.init.constant_(m.bias, 1e-4)
