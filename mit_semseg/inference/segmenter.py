@@ -270,6 +270,7 @@ class Scales(NamedTuple):
     short_edges: tuple[int, ...]
     max_long_edge: int
     multiple: int  # sides are stretched to multiples of it
+    window: int = 0  # see `scored_sizes`
 
 
 class _Ready(NamedTuple):
@@ -395,7 +396,7 @@ class Segmenter:
         weights = trained_weights(cfg, "TEST")
         network, settings = build_scoring(cfg, weights, place)
         data = cfg.DATASET
-        scales = Scales(tuple(data.imgSizes), data.imgMaxSize, data.padding_constant)
+        scales = Scales(tuple(data.imgSizes), data.imgMaxSize, data.padding_constant, data.window)
         title = f"{cfg.MODEL.arch_encoder} + {cfg.MODEL.arch_decoder}"
         return cls(network, table, scales, settings, title, origin_of(cfg, weights), Bands.of(data))
 
@@ -513,7 +514,7 @@ class Segmenter:
         if isinstance(image, PIL.Image.Image):
             return scaled(image, *self._scales)
         assert self.bands is not None
-        return scaled_bands(image, *self._scales, self.bands)
+        return scaled_bands(image, *self._scales, bands=self.bands)
 
     def _batches(self, images: Sequence[AnyImage]) -> Iterator[list[_Ready]]:
         """The images in their order, with consecutive images of the same size in one batch."""
