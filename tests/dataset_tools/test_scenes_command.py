@@ -91,6 +91,30 @@ def test_scenes_of_several_reference_systems_and_labels_that_do_not_fit_are_all_
     assert not (sources / "out").exists()
 
 
+@pytest.mark.parametrize(("unlabelled", "offset"), [(255, 1), (255, 0), (9, 1)])
+def test_a_value_that_stands_for_unlabelled_is_no_class(call, sources, unlabelled, offset):
+    for k in range(2):
+        path = sources / "labels" / f"s{k}_label.tif"
+        with rasterio.open(path, "r+") as file:
+            values = file.read(1) - 1 + offset
+            values[:40] = unlabelled
+            file.write(values, 1)
+    words = ("data", "scenes", sources / "images", sources / "labels", sources / "out", "--window", 32)
+    words += ("--label-offset", offset)
+    outcome = call(*words)
+    if unlabelled == 255:
+        assert (outcome.code, f"pass --ignore {unlabelled}" in outcome.err) == (2, True)
+        assert not (sources / "out").exists()
+    else:
+        assert "Of the values 1 to 9 in the labels, 5 do not occur" in outcome.out
+    outcome = call(*words, "--ignore", unlabelled)
+    assert outcome.code == 0, outcome.err
+    keys = yaml.safe_load((sources / "out/config.yaml").read_text())["DATASET"]
+    assert (keys["num_class"], keys["ignore_label"]) == (3, unlabelled)
+    lines = (sources / "out/training.odgt").read_text().splitlines()
+    assert all(json.loads(line)["top"] >= 9 for line in lines)  # a window has 32 rows, and 40 are unlabelled
+
+
 def test_an_image_without_a_label_is_named(call, sources):
     (sources / "labels" / "s1_label.tif").unlink()
     outcome = call("data", "scenes", sources / "images", sources / "labels", sources / "out")
@@ -128,8 +152,7 @@ def test_windows_of_scenes_with_bands_have_statistics_train_and_segment_a_scene(
     with rasterio.open(sources / "made" / "a_labels.tif") as file:
         made = file.read(1)
     np.save(sources / "plain.npy", values.astype(np.uint16))
-    plain = ("DATASET.imgSizes", "(96,)", "DATASET.imgMaxSize", 128, "TEST.output", "labels")
-    words = (*shared, "TEST.result", sources / "made", *plain)
+    words = (*shared, "TEST.result", sources / "made", "TEST.output", "labels")
     assert call("test", "--imgs", sources / "plain.npy", "--gpu", "cpu", *words).code == 0
     with Image.open(sources / "made" / "plain_labels.png") as expected:
         np.testing.assert_array_equal(made, np.asarray(expected))
