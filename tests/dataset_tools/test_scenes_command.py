@@ -115,6 +115,28 @@ def test_a_value_that_stands_for_unlabelled_is_no_class(call, sources, unlabelle
     assert all(json.loads(line)["top"] >= 9 for line in lines)  # a window has 32 rows, and 40 are unlabelled
 
 
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint32", "float32"])
+def test_labels_of_any_integers_are_read(call, sources, dtype):
+    label, pixels = landscape(96, 128)
+    values = label.astype(dtype)
+    signed = dtype.startswith("int")
+    values[:20] = -9999 if signed else 0
+    image = write_scene(sources / "a.tif", pixels)
+    words = ("data", "scenes", image, sources / "a_label.tif", sources / "out", "--window", 32, "--area", 1)
+    write_scene(sources / "a_label.tif", values)
+    outcome = call(*words)
+    if dtype == "float32":
+        assert "has 1 band of type float32, but a label has one band of integers" in outcome.err
+        return
+    if signed:
+        assert "a_label.tif holds the value -9999, but class numbers are 0 to 65535" in outcome.err
+        write_scene(sources / "a_label.tif", values, nodata=-9999)
+        outcome = call(*words)
+    assert outcome.code == 0, outcome.err
+    keys = yaml.safe_load((sources / "out/config.yaml").read_text())["DATASET"]
+    assert keys["num_class"] == 3
+
+
 def test_an_image_without_a_label_is_named(call, sources):
     (sources / "labels" / "s1_label.tif").unlink()
     outcome = call("data", "scenes", sources / "images", sources / "labels", sources / "out")
