@@ -79,9 +79,9 @@ def indexed(path: Path, options: Mapping[str, Any], read: Callable[[], Columns])
     try:
         with FileLock(lock):
             # Another process may have written it meanwhile.
-            found = _opened(index_path(path), wanted) or _build(path, wanted, options, read)
+            columns = _opened(index_path(path), wanted) or _build(path, wanted, options, read)
         lock.unlink(missing_ok=True)
-        return found
+        return columns
     except OSError as error:
         if error.errno not in _NO_ACCESS:
             raise
