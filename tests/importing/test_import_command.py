@@ -15,6 +15,7 @@ from mit_semseg import Segmenter
 from mit_semseg.cli import main
 from mit_semseg.config import load_config
 from mit_semseg.inference.load import model_spec
+from mit_semseg.models.foreign.python_config import parse_config
 
 pytest.importorskip("safetensors")
 
@@ -102,6 +103,12 @@ def test_a_config_file_can_be_given_and_be_based_on_others(tmp_path):
     )
     assert run(tmp_path / "a.pth", tmp_path / "out", "--config", tmp_path / "psp.py") == 0
     assert not (tmp_path / "opened").exists()  # nothing of a config is run
+
+
+def test_sums_in_a_config_are_added(tmp_path):
+    text = "widths = [18, 36]\nmodel = dict(channels=sum(widths), more=sum((1, 2, 3)), other=sum(1, 2))\n"
+    model = parse_config(text + "text = sum('ab')\n", "a.py")["model"]
+    assert (model["channels"], model["more"], repr(model["other"])) == (54, 6, "sum(1, 2)")
 
 
 def test_objects_beside_the_weights_are_not_loaded(tmp_path, monkeypatch):

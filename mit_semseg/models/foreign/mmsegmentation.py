@@ -67,7 +67,7 @@ def mmsegmentation(source: Source) -> ForeignModel:
         ForeignPart(plan.arch + ("_deepsup" if auxiliary else ""), options, decoder),
         num_class=count,
         dim=head.integer("channels"),
-        dropout=head.number("dropout_ratio", 0.1),
+        dropout=max(head.number("dropout_ratio", 0.1), 0.0),  # -1 is none there
         aux_weight=auxiliary.weight if auxiliary else None,
         names=names,
         colors=source.colors,

@@ -1,7 +1,7 @@
 """Configs that are Python files, as mmengine writes them, read without running them.
 
-They assign literals and calls of ``dict`` to names. Anything else becomes `Unread`, which is an error only
-where a value is needed.
+They assign literals, calls of ``dict``, and sums of numbers to names. Anything else becomes `Unread`, which
+is an error only where a value is needed.
 """
 
 import ast
@@ -87,6 +87,10 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
         }
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "dict" and not node.args:
         return {each.arg or "**": _value(each.value, names) for each in node.keywords}
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "sum" and len(node.args) == 1:
+        items = _value(node.args[0], names)  # as configs of HRNet have it
+        if isinstance(items, list | tuple) and all(type(each) is int for each in items):
+            return sum(items)
     return Unread(ast.unparse(node))
 
 
