@@ -290,8 +290,8 @@ KEYS = (
         "DATASET.window",
         0,
         Integer(0, 65536),
-        "Side in pixels of the windows of scenes (GeoTIFFs) that the lists name. `test.py` scales a scene as "
-        "training scales its windows: by `imgSizes / window`. 0: it scales a whole scene to `imgSizes`.",
+        "Side in pixels of the windows of scenes (GeoTIFFs) in the lists. Scenes and images are scored "
+        "at the scale of these windows in training: `imgSizes / window`. 0: each is scaled to `imgSizes`.",
         since="2.1",
     ),
     Key(

@@ -12,7 +12,7 @@ from .bands import Bands
 from .label_values import LabelCoding
 from .labels import read_label
 from .raster import raster_size
-from .resize import fit_size, resize, round_up
+from .resize import resize, scored_sizes
 
 
 class BandImage(NamedTuple):
@@ -54,13 +54,15 @@ def read_pair(
 
 
 def scaled_bands(
-    image: BandImage, short_edges: Sequence[int], max_long_edge: int, multiple: int, bands: Bands
+    image: BandImage,
+    short_edges: Sequence[int],
+    max_long_edge: int,
+    multiple: int,
+    window: int = 0,
+    *,
+    bands: Bands,
 ) -> list[torch.Tensor]:
     """`datasets.scaled` for bands: (1, C, h, w) float32 each, normalized."""
     height, width = image.unit.shape[:2]
-    tensors = []
-    for short_edge in short_edges:
-        size = fit_size(width, height, short_edge, max_long_edge)
-        resized = resize(image.unit, round_up(size[0], multiple), round_up(size[1], multiple))
-        tensors.append(bands.normalize(resized)[None])
-    return tensors
+    sizes = scored_sizes(width, height, short_edges, max_long_edge, multiple, window)
+    return [bands.normalize(resize(image.unit, *size))[None] for size in sizes]

@@ -77,9 +77,11 @@ class BandSelection:
     def read(self, path: str | PathLike[str]) -> Pixels:
         """The selected bands of a file. Raises: UserError if it cannot be read or does not have them."""
         raster = read_raster(path)
-        return self.select(raster.values, str(path), raster.nodata)
+        return self.select(raster.values, str(path), raster.nodata, raster.valid)
 
-    def select(self, values: np.ndarray, name: str, nodata: float | None = None) -> Pixels:
+    def select(
+        self, values: np.ndarray, name: str, nodata: float | None = None, valid: np.ndarray | None = None
+    ) -> Pixels:
         """The selected ones of all bands of an image.
 
         A pixel has no data if all selected bands hold a nodata value, as in GDAL's mask, or if one of them
@@ -89,6 +91,7 @@ class BandSelection:
             values: (H, W, bands), integers or floating point.
             name: of the image, for errors.
             nodata: the value that the file names.
+            valid: where the file's mask says that there are data, (H, W) bool; None without a mask.
 
         Raises: UserError if the image has too few bands, or without ``numbers`` too many.
         """
@@ -101,7 +104,11 @@ class BandSelection:
             in_order = numbers == tuple(range(first, last + 1))
             # A slice is a view; another order needs a copy.
             values = values[..., first - 1 : last] if in_order else values[..., [k - 1 for k in numbers]]
-        return Pixels(values, _absent(values, (*self.nodata, *(() if nodata is None else (nodata,)))))
+        absent = _absent(values, (*self.nodata, *(() if nodata is None else (nodata,))))
+        if valid is not None and not valid.all():
+            hidden = np.broadcast_to(~valid[..., None], values.shape)
+            absent = hidden if absent is None else absent | hidden
+        return Pixels(values, absent)
 
     def _wanted(self, count: int) -> str:
         """The rest of the error for an image with ``count`` bands."""

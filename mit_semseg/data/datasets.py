@@ -21,7 +21,7 @@ from .images import normalize, open_image, open_pair, pages_of
 from .label_values import LabelCoding
 from .labels import read_with_nodata, standard_values
 from .records import Record, Records, read_records
-from .resize import fit_size, pick_nearest, resize, round_up
+from .resize import fit_size, pick_nearest, resize, round_up, scored_sizes
 from .scene_pairs import label_values, read_region, region_of
 from .schedule import Schedule
 
@@ -40,7 +40,8 @@ class _Listed(BaseDataset):
     Args:
         odgt: path of the list, or a list of records (dicts).
         opt: as for `BaseDataset`. Optional: ``num_class``, to check labels against it; ``label_offset`` and
-            ``ignore_label``, see `LabelCoding`; ``channels``, ``bands`` and so on, see docs/bands.md.
+            ``ignore_label``, see `LabelCoding`; ``channels``, ``bands`` and so on, see docs/bands.md;
+            ``window``, see `scored_sizes`.
         max_sample, start_idx, end_idx: see `BaseDataset.parse_input_list`.
 
     Attributes:
@@ -63,6 +64,7 @@ class _Listed(BaseDataset):
             ignore=ignored if ignored >= 0 else None,
         )
         self.bands = Bands.of(opt)
+        self.window: int = getattr(opt, "window", 0)
 
     def parse_input_list(
         self, odgt: Any, max_sample: int = -1, start_idx: int = -1, end_idx: int = -1
@@ -90,7 +92,11 @@ class _Listed(BaseDataset):
 
     def _scales(self, image: Image.Image) -> list[torch.Tensor]:
         """The image at each short edge, stretched to multiples of padding_constant; uint8 (1, 3, h, w)."""
-        return scaled(image, self.imgSizes, self.imgMaxSize, self.padding_constant)
+        return scaled(image, *self._sizes())
+
+    def _sizes(self) -> tuple[Sequence[int], int, int, int]:
+        """The arguments of `scored_sizes` besides the size of an image."""
+        return self.imgSizes, self.imgMaxSize, self.padding_constant, self.window
 
     def _files(self, record: Record) -> tuple[Path, Path]:
         """The image and the label of a record, in the folder of the dataset."""
@@ -127,21 +133,18 @@ class _Listed(BaseDataset):
     def _of_bands(self, image: BandImage) -> dict[str, Any]:
         """The picture of an image with bands, and the image at each short edge, as an item has them."""
         assert self.bands is not None
-        sizes = (self.imgSizes, self.imgMaxSize, self.padding_constant)
         return {
             "img_ori": self.bands.picture(*image),
-            "img_data": scaled_bands(image, *sizes, self.bands),
+            "img_data": scaled_bands(image, *self._sizes(), bands=self.bands),
         }
 
 
 def scaled(
-    image: Image.Image, short_edges: Sequence[int], max_long_edge: int, multiple: int
+    image: Image.Image, short_edges: Sequence[int], max_long_edge: int, multiple: int, window: int = 0
 ) -> list[torch.Tensor]:
-    """An image at each short edge, stretched to sides that ``multiple`` divides; (1, 3, h, w) uint8 each."""
+    """An image at each of its `scored_sizes`; (1, 3, h, w) uint8 each."""
     tensors = []
-    for short_edge in short_edges:
-        width, height = fit_size(*image.size, short_edge, max_long_edge)
-        size = (round_up(width, multiple), round_up(height, multiple))
+    for size in scored_sizes(*image.size, short_edges, max_long_edge, multiple, window):
         # No copy if the size stays the same, because such an image may be large.
         pixels = np.array(image if image.size == size else image.resize(size, Image.Resampling.BILINEAR))
         tensors.append(torch.from_numpy(pixels)[None].permute(0, 3, 1, 2))

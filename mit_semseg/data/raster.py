@@ -29,10 +29,12 @@ class Raster(NamedTuple):
     Attributes:
         values: (H, W, bands), of the file's type; maybe a view with other strides, or of a file on the disk.
         nodata: the value that stands for no data; None if the file names none.
+        valid: where the file's mask says that there are data, (H, W) bool; None without a mask.
     """
 
     values: np.ndarray
     nodata: float | None = None
+    valid: np.ndarray | None = None
 
 
 def read_raster(path: str | PathLike[str]) -> Raster:
@@ -49,8 +51,8 @@ def read_raster(path: str | PathLike[str]) -> Raster:
         file = regular(path)
         start = _start(file)
         if is_tiff(start):
-            values, header = read_tiff(file)
-            return Raster(_real(values, path), header.nodata)
+            values, header, valid = read_tiff(file)
+            return Raster(_real(values, path), header.nodata, valid)
         if start.startswith(_NPY):
             return Raster(_real(_read_npy(file), path))
         if start.startswith(_PNG) and start[24] == 16 and start[25] != _GRAY:

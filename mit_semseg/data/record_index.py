@@ -75,10 +75,13 @@ def indexed(path: Path, options: Mapping[str, Any], read: Callable[[], Columns])
     wanted = _about(path, options)
     if found := _opened(index_path(path), wanted):
         return found
+    lock = index_path(path).with_suffix(".lock")
     try:
-        with FileLock(index_path(path).with_suffix(".lock")):
+        with FileLock(lock):
             # Another process may have written it meanwhile.
-            return _opened(index_path(path), wanted) or _build(path, wanted, options, read)
+            columns = _opened(index_path(path), wanted) or _build(path, wanted, options, read)
+        lock.unlink(missing_ok=True)
+        return columns
     except OSError as error:
         if error.errno not in _NO_ACCESS:
             raise

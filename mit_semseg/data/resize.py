@@ -1,5 +1,6 @@
 """Sizes of scaled and padded images, and resizing of images and labels."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -42,6 +43,30 @@ def fit_size(width: int, height: int, short_edge: float, max_long_edge: float) -
     # Keep the order of operations: it decides which products fall just below a whole number.
     scale = min(short_edge / min(width, height), max_long_edge / max(width, height))
     return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def scored_sizes(
+    width: int, height: int, short_edges: Sequence[int], max_long_edge: int, multiple: int, window: int = 0
+) -> list[tuple[int, int]]:
+    """The (width, height) of an image at each scale at which it is scored, in pixels.
+
+    Args:
+        multiple: sides are rounded up to multiples of it.
+        window: side of the windows of scenes that the model was trained on, in pixels: all images are scaled
+            as these windows are. 0: each image is scaled to the short edges.
+
+    >>> scored_sizes(683, 512, [300], 1000, 8), scored_sizes(2000, 1000, [256], 256, 8, window=512)
+    ([(400, 304)], [(1000, 504)])
+    """
+    sizes = []
+    for short_edge in short_edges:
+        if window:
+            scale = fit_size(window, window, short_edge, max_long_edge)[0] / window
+            fitted = max(1, round(width * scale)), max(1, round(height * scale))
+        else:
+            fitted = fit_size(width, height, short_edge, max_long_edge)
+        sizes.append((round_up(fitted[0], multiple), round_up(fitted[1], multiple)))
+    return sizes
 
 
 def resize(pixels: np.ndarray, width: int, height: int, flip: bool = False) -> Tensor:

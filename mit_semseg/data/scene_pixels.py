@@ -1,37 +1,14 @@
 """A scene at one of the scales at which it is scored."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from PIL import Image
 
-from .resize import fit_size, resize, round_up
+from .resize import resize
 from .resized_windows import read_resized
 from .scenes import Scene, Span
 
 _HELD = 2**25  # pixels; a scene that is resized from or to more is not held in memory
-
-
-def scene_sizes(
-    scene: Scene, short_edges: Sequence[int], max_long_edge: int, multiple: int, window: int
-) -> list[tuple[int, int]]:
-    """The (height, width) of a scene at each scale, in pixels.
-
-    Args:
-        window: side of the windows of scenes that the model was trained on, in pixels: scenes are scaled as
-            these windows are. 0: as images are, to the short edges.
-        multiple: sides are rounded up to multiples of it.
-    """
-    sizes = []
-    for short_edge in short_edges:
-        if window:
-            scale = fit_size(window, window, short_edge, max_long_edge)[0] / window
-            width, height = max(1, round(scene.width * scale)), max(1, round(scene.height * scale))
-        else:
-            width, height = fit_size(scene.width, scene.height, short_edge, max_long_edge)
-        sizes.append((round_up(height, multiple), round_up(width, multiple)))
-    return sizes
 
 
 class ScenePixels:

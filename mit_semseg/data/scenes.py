@@ -269,23 +269,37 @@ class Scene(Raster):
 
 
 class LabelScene(Raster):
-    """The label of a scene, of which windows are read: one band of 8 or 16 bits with class numbers.
+    """The label of a scene, of which windows are read: one band of integers with class numbers.
 
     Raises: as `Raster`.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
         super().__init__(path)
-        if self._file.count != 1 or self._file.dtypes[0] not in ("uint8", "uint16"):
+        count, dtype = self._file.count, self._file.dtypes[0]
+        if count != 1 or np.dtype(dtype).kind not in "iu":
             raise SceneError(
-                f"{path} has {self._file.count} bands of type {self._file.dtypes[0]}, but a label has one "
-                "of 8 or 16 bits, with class numbers."
+                f"{path} has {count} band{'s' * (count > 1)} of type {dtype}, but a label has one band of "
+                "integers, the class numbers. Convert it: rio convert --dtype uint8"
             )
 
     def read(self, rows: Span, columns: Span) -> tuple[np.ndarray, np.ndarray]:
-        """The values of a window, (h, w), and where it has data, (h, w) bool. Raises: as `Scene.read`."""
-        values, valid = self._read_bands([1], rows, columns)
-        return values[0], valid
+        """The values of a window, (h, w) uint8 or uint16, and where it has data, (h, w) bool.
+
+        Raises: as `Scene.read`, and for values that are no class numbers.
+        """
+        bands, valid = self._read_bands([1], rows, columns)
+        values = bands[0]
+        if values.dtype in (np.uint8, np.uint16):
+            return values, valid
+        values = np.where(valid, values, 0)
+        for value in (values.min(), values.max()):
+            if not 0 <= value < 2**16:
+                raise SceneError(
+                    f"{self.path} holds the value {value}, but class numbers are 0 to 65535. If it means "
+                    f"unlabelled, say so in the file: rio edit-info --nodata {value}"
+                )
+        return values.astype(np.uint16), valid
 
     def classes(self) -> dict[int, str]:
         """The names of the values, if test.py has made the file."""

@@ -19,6 +19,7 @@ from .images import MOST_PIXELS
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are those of BigTIFF
 _GDAL_NODATA = 42113  # the tag with GDAL's nodata value, as text
+_MASK = 4  # of the tag NewSubfileType: a transparency mask for another page
 INSTALL = "'mit-semseg[bands]'"
 
 
@@ -47,8 +48,10 @@ def read_header(path: Path) -> TiffHeader:
         return _header(file, path)
 
 
-def read_tiff(path: Path) -> tuple[np.ndarray, TiffHeader]:
-    """All bands of a TIFF file, (H, W, bands), and its header. Planar files give a transposed view.
+def read_tiff(path: Path) -> tuple[np.ndarray, TiffHeader, np.ndarray | None]:
+    """All bands of a TIFF file, (H, W, bands), its header, and its mask.
+
+    Planar files give a transposed view. The mask, (H, W) bool, says where there are data; None without one.
 
     Raises: UserError if a package is missing, if the file holds several images or too large a one, or for a
         tile or strip that cannot be decoded, with its rows and columns; errors of tifffile for a damaged
@@ -61,7 +64,7 @@ def read_tiff(path: Path) -> tuple[np.ndarray, TiffHeader]:
             values = series.asarray()
         except Exception as error:  # each codec raises errors of its own
             raise UserError(_damage(series, path, error)) from error
-        return _bands_last(values, series.axes), header
+        return _bands_last(values, series.axes), header, _mask(file, header.shape)
 
 
 def _opened(path: Path) -> Any:
@@ -87,6 +90,14 @@ def _header(file: Any, path: Path) -> TiffHeader:
     nodata = file.pages[0].tags.valueof(_GDAL_NODATA)
     bands = shape[rest[0]] if rest else 1
     return TiffHeader((shape["Y"], shape["X"], bands), np.dtype(series.dtype), _number(nodata))
+
+
+def _mask(file: Any, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """The mask page that GDAL writes into a file, (H, W) bool; None if there is none."""
+    for page in file.pages[1:]:
+        if page.subfiletype & _MASK and page.shape == shape[:2]:
+            return np.asarray(page.asarray() != 0)
+    return None
 
 
 def _number(text: object) -> float | None:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 IMAGES and LABELS are GeoTIFFs, or folders of them. A label has the name of its image, maybe with more at its
-end (a.tif, a_labels.tif). In labels, 0 is unlabelled and k is class k.
+end (a.tif, a_labels.tif). In labels, 0 is unlabelled and k is class k; --label-offset
+and --ignore change that.
 
 The ground is divided into square areas. All windows of an area train, or all validate, also where scenes
 overlap, and no window crosses the border of an area.
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--val-share", type=_share, default=0.2, metavar="X",
         help="share of the labelled areas that validate (default: 0.2)")  # fmt: skip
     add("--seed", type=_above(-1), default=0, metavar="N", help="seed of the choice of these (default: 0)")
+    add("--ignore", type=_above(-1), metavar="V", help="one more label value that is unlabelled, such as 255")
     add("--label-offset", type=_above(-1), default=1, metavar="N",
         help="label value of the first class (default: 1); 0 if 0 is a class")  # fmt: skip
 
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises: UserError for anything that the user has to fix; nothing is written then.
     """
-    plan = Plan(args.window, args.area, args.val_share, args.seed, args.label_offset)
+    plan = Plan(args.window, args.area, args.val_share, args.seed, args.label_offset, args.ignore)
     for line in write_windows(args.images, args.labels, args.out, plan):
         sys.stdout.write(f"{line}\n")
     return 0
@@ -77,6 +79,7 @@ class Plan:
     val_share: float = 0.2
     seed: int = 0
     label_offset: int = 1
+    ignore: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
     }
     folder = Path(out).absolute()
     count = int(np.flatnonzero(pixels)[-1]) - plan.label_offset + 1
+    gap = _gap(pixels, plan)
     table = _class_table(pairs, count)
     contents = {
         folder / f"{name}.odgt": "".join(_line(each, plan.window) for each in of_part).encode()
@@ -138,6 +142,7 @@ def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
         report.append(f"Omitted: {len(windows) - len(labelled)} windows without a labelled pixel.")
     if not parts["validation"]:
         report.append("There is only one area with labels, so none validates. Lower --area, or --window.")
+    report.extend(gap)
     report.append(f"Next: python train.py --cfg RECIPE.yaml --cfg {folder / 'config.yaml'}")
     return report
 
@@ -310,7 +315,10 @@ def _labelled(
             rows, columns = (each.top, each.top + plan.window), (each.left, each.left + plan.window)
             values, valid = labels[each.label].read(rows, columns)
             counts = np.bincount(values[valid], minlength=2**16)
-            if counts[plan.label_offset :].any():
+            counts[: plan.label_offset] = 0
+            if plan.ignore is not None:
+                counts[plan.ignore] = 0
+            if counts.any():
                 kept.append(each)
                 total += counts
             counter.add()
@@ -325,6 +333,24 @@ def _validating(windows: Sequence[_Window], plan: Plan) -> set[tuple[int, ...]]:
     order = np.random.Generator(np.random.Philox(plan.seed)).permutation(len(areas))
     count = min(len(areas) - 1, max(1, round(plan.val_share * len(areas))))
     return {areas[k] for k in order[:count]}
+
+
+def _gap(pixels: np.ndarray, plan: Plan) -> list[str]:
+    """A line for the report if some values between those of the labels do not occur.
+
+    Raises: UserError if the highest value is the greatest of its type, which mostly stands for unlabelled.
+    """
+    values = np.flatnonzero(pixels)
+    missing = int(values[-1]) - plan.label_offset + 1 - len(values)
+    if not missing:
+        return []
+    found = f"Of the values {plan.label_offset} to {values[-1]} in the labels, {missing} do not occur"
+    if values[-1] in (2**8 - 1, 2**16 - 1):
+        raise UserError(
+            f"{found}. If {values[-1]} stands for unlabelled, pass --ignore {values[-1]}. If it is a class, "
+            "renumber the classes without gaps."
+        )
+    return [f"{found}. They are counted as classes."]
 
 
 def _class_table(pairs: "Sequence[ScenePair]", count: int) -> Any:
@@ -358,6 +384,7 @@ def _config(folder: Path, count: int, plan: Plan) -> str:
             f"  classes: {quoted(folder / 'classes.csv')}",
             f"  num_class: {count}",
             f"  label_offset: {plan.label_offset}",
+            *([] if plan.ignore is None else [f"  ignore_label: {plan.ignore}"]),
             f"  window: {plan.window}  # test.py scores scenes at the scale of these windows",
             f"  imgSizes: [{plan.window}]",
             f"  imgMaxSize: {plan.window}",

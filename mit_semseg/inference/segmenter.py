@@ -272,6 +272,7 @@ class Scales(NamedTuple):
     short_edges: tuple[int, ...]
     max_long_edge: int
     multiple: int  # sides are stretched to multiples of it
+    window: int = 0  # see `scored_sizes`
 
 
 class _Ready(NamedTuple):
@@ -410,7 +411,7 @@ class Segmenter:
             weights, settings = foreign.files, scoring_settings(cfg)
             network = ScoringNetwork.prepared(foreign.build(), place, amp=settings.amp)
         data = cfg.DATASET
-        scales = Scales(tuple(data.imgSizes), data.imgMaxSize, data.padding_constant)
+        scales = Scales(tuple(data.imgSizes), data.imgMaxSize, data.padding_constant, data.window)
         title = f"{cfg.MODEL.arch_encoder} + {cfg.MODEL.arch_decoder}"
         return cls(network, table, scales, settings, title, origin_of(cfg, weights), Bands.of(data))
 
@@ -528,7 +529,7 @@ class Segmenter:
         if isinstance(image, PIL.Image.Image):
             return scaled(image, *self._scales)
         assert self.bands is not None
-        return scaled_bands(image, *self._scales, self.bands)
+        return scaled_bands(image, *self._scales, bands=self.bands)
 
     def _batches(self, images: Sequence[AnyImage]) -> Iterator[list[_Ready]]:
         """The images in their order, with consecutive images of the same size in one batch."""

@@ -58,6 +58,7 @@ class ImageOptions(NamedTuple):
     imgSizes: tuple[int, ...]  # short edges, in pixels
     imgMaxSize: int  # limit of the long edge
     padding_constant: int  # sides are rounded up to multiples of it
+    window: int  # side of the windows of scenes that the model was trained on; 0: images
     channels: int
     # The keys of bands in the section DATASET.
     bands: tuple[int, ...]
@@ -69,8 +70,9 @@ class ImageOptions(NamedTuple):
     display_bands: tuple[int, ...]
 
     @property
-    def sizes(self) -> tuple[tuple[int, ...], int, int]:
-        return self.imgSizes, self.imgMaxSize, self.padding_constant
+    def sizes(self) -> tuple[tuple[int, ...], int, int, int]:
+        """The arguments of `scored_sizes` besides the size of an image."""
+        return self.imgSizes, self.imgMaxSize, self.padding_constant, self.window
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,6 @@ class PredictionOptions:
         doubt: whether to measure how unsure the model is.
         workers: loader processes.
         fingerprint: all that the outputs depend on, besides the inputs.
-        window: see `scene_sizes`.
     """
 
     model: ModelSpec
@@ -105,7 +106,6 @@ class PredictionOptions:
     doubt: bool
     workers: int
     fingerprint: Fingerprint
-    window: int
 
 
 @dataclass
@@ -203,7 +203,6 @@ def _run(
         doubt=bool(uncertain),
         workers=cfg.TRAIN.workers,
         fingerprint=made_by,
-        window=cfg.DATASET.window,
     )
     collected = [name for name in outputs if name in COLLECTED]
     if is_first_process() and not resume:
@@ -371,7 +370,7 @@ def _predict_scenes(
     recorder: Recorder,
     outcome: Outcome,
 ) -> None:
-    sizes, bands = (*options.images.sizes, options.window), Bands.of(options.images)
+    sizes, bands = options.images.sizes, Bands.of(options.images)
     for k in jobs.share("scene", process.rank, process.size):
         problem = predict_scene(predictor, jobs.all[k], bands, sizes, recorder, shown=process.is_first)
         if problem:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ..data.bands import Bands
-from ..data.scene_pixels import ScenePixels, scene_sizes
+from ..data.resize import scored_sizes
+from ..data.scene_pixels import ScenePixels
 from ..data.scenes import INSTALL, Scene, SceneError
 from ..inference.scene import SceneScorer
 from ..runtime.files import replacing
@@ -45,7 +46,7 @@ def predict_scene(
 
     Args:
         bands: of the scene that the model takes; None for 8-bit RGB.
-        sizes: the arguments of `scene_sizes` besides the scene.
+        sizes: the arguments of `scored_sizes` besides the size of the scene.
         shown: whether to show the progress.
 
     Returns: why the scene cannot be used, as a sentence; "" if its outputs were written.
@@ -57,7 +58,7 @@ def predict_scene(
             part = Path(file.name)
             overview = bool(pictures) or recorder.has_page
             with LabelRaster(part, scene, predictor.table, overview=overview) as raster:
-                _score(predictor, scene, scene_sizes(scene, *sizes), raster, shown=shown)
+                _score(predictor, scene, scored_sizes(scene.width, scene.height, *sizes), raster, shown=shown)
             shown_pixels = scene.overview(raster.step) if overview else np.zeros((1, 1, 3), np.uint8)
             for name in POLYGONS:
                 if name in job.targets:
@@ -82,16 +83,16 @@ def _score(
     shown: bool,
 ) -> None:
     finest = max(sizes)
-    if scene.height >= _MUCH * finest[0]:
+    if scene.height >= _MUCH * finest[1]:
         get_logger().warning(
             "%s has %d x %d pixels, but is scored at %d x %d (DATASET.imgSizes, imgMaxSize), as images are. "
             "Set DATASET.window to the side of the windows of scenes that the model was trained on, such as "
             "512, to score the scene at their resolution",
-            *(printable(scene.path), scene.width, scene.height, finest[1], finest[0]),
+            *(printable(scene.path), scene.width, scene.height, *finest),
         )
     scorer = SceneScorer(
         predictor.network,
-        [ScenePixels(scene, size) for size in sizes],
+        [ScenePixels(scene, (height, width)) for width, height in sizes],
         (scene.height, scene.width),
         predictor.settings,
         len(predictor.table.names),

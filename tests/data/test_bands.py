@@ -150,3 +150,25 @@ def test_contradictions_are_refused(keys, message):
 
 def test_a_single_number_is_a_list():
     assert load_config(None, ["DATASET.nodata", "-9999.5"]).DATASET.nodata == (-9999.5,)
+
+
+@pytest.mark.parametrize("nodata", [None, 7])
+def test_the_mask_inside_a_tiff_hides_pixels_as_for_gdal(tmp_path, nodata):
+    rasterio = pytest.importorskip("rasterio")
+    values = np.random.Generator(np.random.Philox(2)).integers(8, 99, (3, 20, 30)).astype(np.uint16)
+    values[:, :, :4] = 7
+    valid = np.ones((20, 30), bool)
+    valid[:5] = False
+    size = {"width": 30, "height": 20, "count": 3, "dtype": "uint16"}
+    place = rasterio.transform.from_origin(500_000, 5_300_000, 1, 1)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", transform=place, **size) as file,
+    ):
+        file.write(values)
+        file.write_mask(valid)
+    pixels = BandSelection(3, (3, 1, 2), () if nodata is None else (nodata,)).read(tmp_path / "a.tif")
+    if nodata:
+        valid[:, :4] = False
+    np.testing.assert_array_equal(pixels.without_data, ~valid)
+    np.testing.assert_array_equal(pixels.values, values[[2, 0, 1]].transpose(1, 2, 0))

@@ -53,6 +53,7 @@ def test_the_second_reading_takes_the_records_from_the_index(odgt, parsed, monke
     assert len(parsed) == 9
     assert content(read_records(odgt)) == indexed
     assert len(parsed) == 9
+    assert sorted(odgt.parent.iterdir()) == [index_path(odgt), odgt]
     monkeypatch.setattr(record_index, "LEAST_BYTES", 10**9)
     assert content(read_records(odgt)) == indexed
     assert len(parsed) == 18

@@ -91,6 +91,52 @@ def test_scenes_of_several_reference_systems_and_labels_that_do_not_fit_are_all_
     assert not (sources / "out").exists()
 
 
+@pytest.mark.parametrize(("unlabelled", "offset"), [(255, 1), (255, 0), (9, 1)])
+def test_a_value_that_stands_for_unlabelled_is_no_class(call, sources, unlabelled, offset):
+    for k in range(2):
+        path = sources / "labels" / f"s{k}_label.tif"
+        with rasterio.open(path, "r+") as file:
+            values = file.read(1) - 1 + offset
+            values[:40] = unlabelled
+            file.write(values, 1)
+    words = ("data", "scenes", sources / "images", sources / "labels", sources / "out", "--window", 32)
+    words += ("--label-offset", offset)
+    outcome = call(*words)
+    if unlabelled == 255:
+        assert (outcome.code, f"pass --ignore {unlabelled}" in outcome.err) == (2, True)
+        assert not (sources / "out").exists()
+    else:
+        assert "Of the values 1 to 9 in the labels, 5 do not occur" in outcome.out
+    outcome = call(*words, "--ignore", unlabelled)
+    assert outcome.code == 0, outcome.err
+    keys = yaml.safe_load((sources / "out/config.yaml").read_text())["DATASET"]
+    assert (keys["num_class"], keys["ignore_label"]) == (3, unlabelled)
+    lines = (sources / "out/training.odgt").read_text().splitlines()
+    assert all(json.loads(line)["top"] >= 9 for line in lines)  # a window has 32 rows, and 40 are unlabelled
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint32", "float32"])
+def test_labels_of_any_integers_are_read(call, sources, dtype):
+    label, pixels = landscape(96, 128)
+    values = label.astype(dtype)
+    signed = dtype.startswith("int")
+    values[:20] = -9999 if signed else 0
+    image = write_scene(sources / "a.tif", pixels)
+    words = ("data", "scenes", image, sources / "a_label.tif", sources / "out", "--window", 32, "--area", 1)
+    write_scene(sources / "a_label.tif", values)
+    outcome = call(*words)
+    if dtype == "float32":
+        assert "has 1 band of type float32, but a label has one band of integers" in outcome.err
+        return
+    if signed:
+        assert "a_label.tif holds the value -9999, but class numbers are 0 to 65535" in outcome.err
+        write_scene(sources / "a_label.tif", values, nodata=-9999)
+        outcome = call(*words)
+    assert outcome.code == 0, outcome.err
+    keys = yaml.safe_load((sources / "out/config.yaml").read_text())["DATASET"]
+    assert keys["num_class"] == 3
+
+
 def test_an_image_without_a_label_is_named(call, sources):
     (sources / "labels" / "s1_label.tif").unlink()
     outcome = call("data", "scenes", sources / "images", sources / "labels", sources / "out")
@@ -128,8 +174,7 @@ def test_windows_of_scenes_with_bands_have_statistics_train_and_segment_a_scene(
     with rasterio.open(sources / "made" / "a_labels.tif") as file:
         made = file.read(1)
     np.save(sources / "plain.npy", values.astype(np.uint16))
-    plain = ("DATASET.imgSizes", "(96,)", "DATASET.imgMaxSize", 128, "TEST.output", "labels")
-    words = (*shared, "TEST.result", sources / "made", *plain)
+    words = (*shared, "TEST.result", sources / "made", "TEST.output", "labels")
     assert call("test", "--imgs", sources / "plain.npy", "--gpu", "cpu", *words).code == 0
     with Image.open(sources / "made" / "plain_labels.png") as expected:
         np.testing.assert_array_equal(made, np.asarray(expected))

@@ -13,6 +13,9 @@ from commands import ROOT
 from PIL import Image
 from scene_files import GEOGRAPHIC, UTM, landscape, write_scene
 
+from mit_semseg import Segmenter
+from mit_semseg.config import load_config, with_keys
+
 rasterio = pytest.importorskip("rasterio")
 
 TILES = {"INFERENCE__tile": 64, "INFERENCE__overlap": 16}
@@ -51,13 +54,23 @@ def test_labels_are_those_of_the_whole_image_pixel_by_pixel(segment, scene, tmp_
     assert len(np.unique(made)) > 1
 
 
-def test_with_a_window_a_scene_has_the_scale_of_training(segment, scene, tmp_path):
-    window = {"DATASET__window": 65, "DATASET__imgSizes": "(65,)", "DATASET__imgMaxSize": 65, **TILES}
-    assert segment(scene, TEST__output="labels", **window).code == 0
+def test_with_a_window_everything_is_scored_at_the_scale_of_training(segment, trained, scene, tmp_path):
     whole = {"DATASET__imgSizes": "(130,)", "DATASET__imgMaxSize": 170, **TILES}
     assert segment(tmp_path / "plain.png", TEST__output="labels", **whole).code == 0
     with Image.open(tmp_path / "out" / "plain_labels.png") as image:
-        np.testing.assert_array_equal(read(tmp_path / "out" / "scene_labels.tif"), np.asarray(image))
+        wanted = np.asarray(image)
+    window = {"DATASET__window": 65, "DATASET__imgSizes": "(65,)", "DATASET__imgMaxSize": 65, **TILES}
+    for name in ("scene.tif", "plain.png"):
+        assert segment(tmp_path / name, TEST__output="labels", **window).code == 0
+    np.testing.assert_array_equal(read(tmp_path / "out" / "scene_labels.tif"), wanted)
+    with Image.open(tmp_path / "out" / "plain_labels.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), wanted)
+    cfg = with_keys(
+        load_config(str(trained / "config.yaml")),
+        {"DIR": str(trained), **{key.replace("__", "."): value for key, value in window.items()}},
+    )
+    found = Segmenter.load(cfg, device="cpu")(tmp_path / "scene.tif").labels
+    np.testing.assert_array_equal(found + 1, wanted)
 
 
 def test_a_scene_that_is_scored_much_coarser_is_reported(segment, tmp_path):

@@ -30,7 +30,7 @@ def read_bands(path: str, selection: BandSelection) -> FileFacts:
     height, width, count = raster.values.shape
     about = {"digest": digest, "width": width, "height": height, "mode": f"{count} x {raster.values.dtype}"}
     try:
-        pixels = selection.select(raster.values, "", raster.nodata)
+        pixels = selection.select(raster.values, "", raster.nodata, raster.valid)
     except UserError as error:
         return FileFacts("band_missing", str(error).strip(), **about)
     hidden = pixels.without_data
