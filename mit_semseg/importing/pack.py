@@ -129,5 +129,6 @@ def _weights(spec: "ModelSpec", files: tuple[str, ...]) -> "dict[str, dict[str, 
     for part, module, file in zip(PARTS, modules, files, strict=True):
         fitted = module.state_dict()
         found = unwrap(read(file), file, required_names(module)).by_name
-        result[part] = {name: found.get(name, value) for name, value in fitted.items()}
+        kept = {name: value for name, value in found.items() if name in fitted}  # in the order of the file
+        result[part] = kept | {name: value for name, value in fitted.items() if name not in kept}
     return result
