@@ -91,7 +91,8 @@ def _is_foreign(path: Path) -> bool:
     if path.is_dir():
         if (path / "config.yaml").is_file() or newest_epoch(path) is not None:
             return False
-        return (path / "config.json").is_file() or (path / "snapshots").is_dir()
+        of_mmsegmentation = any(path.glob("*.pth")) and any(path.glob("*.py"))
+        return (path / "config.json").is_file() or (path / "snapshots").is_dir() or of_mmsegmentation
     if path.name.startswith(("encoder_", "decoder_")):  # of this package, one part alone
         return False
     if path.suffix.lower() == SUFFIX:

@@ -34,6 +34,12 @@ def test_a_segmenter_gives_the_scores_of_the_imported_folder(name, tmp_path):
     np.testing.assert_array_equal(theirs.colors, ours.colors)
 
 
+def test_a_folder_with_a_checkpoint_and_a_config_in_python_is_read(tmp_path):
+    torch.save(weights("mmseg pspnet"), tmp_path / "a.pth")
+    (tmp_path / "psp.py").write_text(f"model = {config('mmseg pspnet')!r}\n")
+    assert len(Segmenter.load(tmp_path, device="cpu").names) == 6
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_encoder_and_decoder_start_from_it(name, tmp_path):
     source = write(name, tmp_path / "source")
