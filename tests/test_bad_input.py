@@ -177,7 +177,7 @@ def test_all_unknown_keys_at_once_each_with_the_nearest_name(call, tmp_path):
             "MODEL.decoder_dim is 9000, but must be an integer >= 0 and <= 8192.",
         ),
         (["MODEL.weights_encoder", "no.pth"], "MODEL.weights_encoder: no.pth does not exist. There"),
-        (["MODEL.weights_decoder", "/"], "MODEL.weights_decoder: / cannot be read: Is a directory."),
+        (["MODEL.weights_decoder", "/"], "MODEL.weights_decoder: / holds no weights."),
         (
             ["MODEL.weights_decoder", "package:efficientnet_lite0"],
             "but packages hold encoders only. Set MODEL",

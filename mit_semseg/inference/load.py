@@ -126,7 +126,7 @@ def find_classes(cfg: CfgNode) -> ClassTable:
     """
     table, count = cfg.DATASET.classes, cfg.DATASET.num_class
     if not table and (file := _model_file(cfg)):
-        return classes_of_file(file)
+        return classes_of_file(file, exported=bool(cfg.MODEL.exported))
     if table and not _is_there(table):
         beside = Path(cfg.DIR) / _CLASSES
         if not beside.is_file():
@@ -186,7 +186,7 @@ def check_model(cfg: CfgNode) -> None:
     Raises: UserError if not.
     """
     if file := _model_file(cfg):
-        check_count(file, cfg.DATASET.num_class)
+        check_count(file, cfg.DATASET.num_class, exported=bool(cfg.MODEL.exported))
     if not cfg.MODEL.exported:
         model_spec(cfg).check()
 
@@ -334,5 +334,5 @@ def _warn_of_other_model(cfg: CfgNode, folder: Path) -> None:
 def class_table(cfg: CfgNode) -> ClassTable:
     """Names and colours of the config's classes."""
     if not cfg.DATASET.classes and (file := _model_file(cfg)):
-        return classes_of_file(file)
+        return classes_of_file(file, exported=bool(cfg.MODEL.exported))
     return load_classes(cfg.DATASET.classes, cfg.DATASET.num_class)

@@ -41,23 +41,23 @@ def keys_of_file(path: str | Path) -> dict[str, Any]:
     return keys
 
 
-def classes_of_file(path: str | Path) -> ClassTable:
-    """Names and colours of the classes in a file of `mit-semseg export` or `pack`.
+def classes_of_file(path: str | Path, *, exported: bool) -> ClassTable:
+    """Names and colours of the classes in a file of `mit-semseg export`, or else of `pack`.
 
     Raises: UserError if the file cannot be used.
     """
-    found = read_metadata(path) if is_exported(path) else read_manifest(path)
+    found = read_metadata(path) if exported else read_manifest(path)
     return ClassTable(found.names, np.array(found.colors, np.uint8))
 
 
-def check_count(path: str | Path, num_class: int) -> None:
-    """Check the number of classes in a file of `mit-semseg export` or `pack`.
+def check_count(path: str | Path, num_class: int, *, exported: bool) -> None:
+    """Check the number of classes in a file of `mit-semseg export`, or else of `pack`.
 
     Raises: UserError if it is not ``num_class``.
     """
-    found = len(classes_of_file(path).names)
+    found = len(classes_of_file(path, exported=exported).names)
     if found != num_class:
         raise UserError(
             f"{path} has {found} classes, but DATASET.num_class is {num_class}. Use the config that it was "
-            f"{'exported' if is_exported(path) else 'packed'} with, or pass the file alone: --cfg {path}"
+            f"{'exported' if exported else 'packed'} with, or pass the file alone: --cfg {path}"
         )

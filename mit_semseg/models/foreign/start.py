@@ -35,7 +35,11 @@ def load_any_weights(
     Raises: UserError if the source cannot be read or does not fit.
     """
     if source.startswith(PREFIX) or Path(source).is_dir():
-        _fit(module, convert(read_source(located(source))), source, part, arch, options, fresh, adapt)
+        try:
+            whole = convert(read_source(located(source)))
+        except UserError as error:
+            raise UserError(f"MODEL.weights_{part}: {error}") from None
+        _fit(module, whole, source, part, arch, options, fresh, adapt)
         return
     try:
         prefix = load_weights(module, source, part=part, arch=arch, fresh=fresh, adapt=adapt)
