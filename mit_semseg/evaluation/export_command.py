@@ -36,6 +36,7 @@ EXTENSIONS = {
     "torch": ".pt2",
 }
 """Those of export/write.py, without an import of torch."""
+_OPSET = 18
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scores adds the probabilities of all classes to the outputs of the file (default: labels)",
     )
     parser.add_argument(
-        "--opset", type=int, default=18, metavar="N", help="version of ONNX's operators, from 18"
+        "--opset", type=int, default=_OPSET, metavar="N", help="version of ONNX's operators, from 18"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     parser.add_argument("--int8", action="store_true", help="compute in 8-bit integers; needs --calibrate")
@@ -112,6 +113,7 @@ def run(cfg: "CfgNode", args: argparse.Namespace) -> int:
     from ..export.smaller import check_smaller
     from ..export.web import check_page, write_page
     from ..export.write import Options, checked, save_copy
+    from ..inference.load import check_model
     from .smaller import as_table, find_lists, make_smaller
 
     setup_logger(0)
@@ -131,8 +133,15 @@ def run(cfg: "CfgNode", args: argparse.Namespace) -> int:
             f"{cfg.MODEL.exported} is not a {EXTENSIONS[format]} file. Pass one, or the config of its "
             "checkpoints."
         )
+    if cfg.MODEL.exported:
+        check_model(cfg)
+        if (args.output, args.opset) != ("labels", _OPSET):
+            raise UserError(
+                f"--output and --opset are for an export from checkpoints, and {cfg.MODEL.exported} keeps "
+                "its own. Pass the config of its checkpoints."
+            )
     if smaller:
-        check_smaller(EXTENSIONS[format], int8=args.int8)
+        check_smaller(EXTENSIONS[format], int8=args.int8, source=cfg.MODEL.exported)
     lists = find_lists(cfg, args.calibrate) if smaller else None
     if not (smaller or args.web):
         _export(cfg, out, options)

@@ -25,6 +25,7 @@ Images: TypeAlias = Sequence[Callable[[], Image]]
 
 _LEAST_VALUES = 256  # of a tensor; smaller ones, such as biases, are not worth a conversion
 _LARGEST_HALF = 65504.0
+_INT8, _FLOAT16 = "(int8)", "(float16)"  # at the end of the model's title
 
 
 def quantized(model: Path, images: Images, new: Path) -> None:
@@ -67,16 +68,24 @@ def record_scores(model: Path, scores: Mapping[str, float]) -> None:
         Path(source).replace(target)
 
 
-def check_smaller(extension: str, *, int8: bool) -> None:
+def check_smaller(extension: str, *, int8: bool, source: str = "") -> None:
     """Check that a model with this extension can be made smaller here.
 
-    Raises: UserError if a package is missing, or for another format.
+    Args:
+        source: the exported file that it is made from, if there is one.
+
+    Raises: UserError if a package is missing, for another format, or if the source has been made smaller.
     """
     if extension not in _QUANTIZED:
         raise UserError("--int8 and --float16 write .onnx and .xml files. Change --out or --format.")
     if extension == ".xml" and int8:
         with _silent():
             require("nncf", "--int8 for OpenVINO")
+    title = read_metadata(source).model if source else ""
+    if title.endswith((_INT8, _FLOAT16)):
+        raise UserError(
+            f"{source} has been made smaller already: {title}. Pass the file that it was made from."
+        )
 
 
 def _for_format(methods: dict[str, Callable[..., None]], model: Path) -> Callable[..., None]:
@@ -86,7 +95,7 @@ def _for_format(methods: dict[str, Callable[..., None]], model: Path) -> Callabl
 
 def _described(model: Path, how: str) -> Metadata:
     metadata = read_metadata(model)
-    return replace(metadata, model=f"{metadata.model} ({how})", scores={})
+    return replace(metadata, model=f"{metadata.model} {how}", scores={})
 
 
 # onnxruntime
@@ -121,7 +130,7 @@ def _onnxruntime_quantized(model: Path, images: Images, new: Path) -> None:
         reduce_range=True,  # of weights, see `quantized`
     )
     folded.unlink()
-    _save_onnx(onnx.load(str(new)), _described(model, "int8"), new)
+    _save_onnx(onnx.load(str(new)), _described(model, _INT8), new)
 
 
 def _onnx_halved(model: Path, new: Path) -> None:
@@ -139,7 +148,7 @@ def _onnx_halved(model: Path, new: Path) -> None:
     nodes = [*casts, *loaded.graph.node]
     del loaded.graph.node[:]
     loaded.graph.node.extend(nodes)
-    _save_onnx(loaded, _described(model, "float16"), new)
+    _save_onnx(loaded, _described(model, _FLOAT16), new)
 
 
 def _save_onnx(model: Any, metadata: Metadata, new: Path) -> None:
@@ -166,7 +175,7 @@ def _openvino_quantized(model: Path, images: Images, new: Path) -> None:
                 overflow_fix=nncf.OverflowFix.ENABLE  # 7 bits for weights, see `quantized`
             ),
         )
-    _save_openvino(result, _described(model, "int8"), new, half=False)
+    _save_openvino(result, _described(model, _INT8), new, half=False)
 
 
 @contextlib.contextmanager
@@ -184,7 +193,7 @@ def _silent() -> Iterator[None]:
 
 def _openvino_halved(model: Path, new: Path) -> None:
     require("openvino", "--float16")
-    _save_openvino(openvino_core().read_model(str(model)), _described(model, "float16"), new, half=True)
+    _save_openvino(openvino_core().read_model(str(model)), _described(model, _FLOAT16), new, half=True)
 
 
 def _save_openvino(model: Any, metadata: Metadata, new: Path, *, half: bool) -> None:

@@ -57,13 +57,15 @@ def test_weights_take_seven_bits_so_that_processors_without_vnni_do_not_overflow
     assert 60 <= max(np.abs(each.astype(int)).max() for each in weights) <= 64
 
 
-def test_float16_has_half_the_size_and_computes_in_float32(shrink, exported, tmp_path):
+def test_float16_has_half_the_size_and_computes_in_float32(shrink, call, exported, tmp_path):
     outcome = shrink("--float16", "--max-drop", 100)
     assert outcome.code == 0, outcome.err
     new = tmp_path / "small.onnx"
     assert new.stat().st_size < 0.6 * exported.stat().st_size
     wanted = logits(exported)
     np.testing.assert_allclose(logits(new), wanted, atol=0.01 * np.abs(wanted).max())
+    again = call("export", "--cfg", new, "--out", tmp_path / "again.onnx", "--float16")
+    assert (again.code, "small.onnx has been made smaller already" in again.err) == (2, True)
 
 
 def test_a_file_that_loses_more_is_not_kept(shrink, tmp_path, monkeypatch):
@@ -102,6 +104,8 @@ def test_a_list_that_cannot_calibrate_is_refused(shrink, tiny, tmp_path):
         (["--float16"], "small.pt2", "is not a .pt2 file"),
         (["--float16", "--max-drop", "nan"], "small.onnx", "--max-drop must be 0 or more"),
         (["--float16", "--int8", "--calibrate", "a.odgt"], "small.onnx", "exclude each other"),
+        (["--float16", "--output", "scores"], "small.onnx", "keeps its own"),
+        (["--float16", "DATASET.num_class", "4"], "small.onnx", "has 3 classes, but DATASET.num_class is 4"),
         ([], "small.onnx", "is an exported model"),
     ],
 )

@@ -18,7 +18,13 @@ function ready(metadata) {
   $("status").textContent = "Ready.";
   $("file").disabled = false;
   const photo = new URLSearchParams(location.search).get("photo"); // a file beside this page
-  if (photo) fetch(photo).then((response) => response.blob()).then(segment, () => report(`${photo} cannot be loaded.`));
+  if (photo) load(photo);
+}
+
+async function load(photo) {
+  const response = await fetch(photo).catch(() => null);
+  if (response?.ok) segment(await response.blob());
+  else report(`${photo} cannot be loaded.`);
 }
 
 async function segment(file) {
