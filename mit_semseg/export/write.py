@@ -257,6 +257,10 @@ def _write_openvino(graph: ExportGraph, metadata: Metadata, path: Path, opset: i
     between = path.with_suffix(".onnx")
     _write_onnx(graph, metadata, between, opset)
     converted = openvino.convert_model(str(between))
+    for node in converted.get_ordered_ops():
+        values = node.get_attributes() if node.get_type_name() == "Interpolate" else {}
+        if values.get("mode") == "cubic" and values["antialias"]:  # which OpenVINO ignores in this mode
+            node.set_attribute("mode", "bicubic_pillow")
     for key, text in metadata.as_texts().items():
         converted.set_rt_info(text, [RT_INFO, key])
     openvino.save_model(converted, str(path), compress_to_fp16=False)

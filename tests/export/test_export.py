@@ -150,6 +150,7 @@ def test_torch_traces_and_exports_the_scoring_path_for_every_size():
     [
         ("", "upernet_tiny", ".xml", 256, 20),
         ("timm/test_vit", "c1", ".pt2", 2, 18),
+        ("timm/test_vit", "c1", ".xml", 3, 18),  # learned positions are resized with an antialiased filter
     ],
 )
 def test_a_file_has_the_labels_of_pytorch_at_other_sizes(
