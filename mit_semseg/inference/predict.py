@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import UserError
 from .blocks import Block, for_each_block
 from .exported import AnyNetwork
-from .tiles import Held, Network, ScoreMap, TiledMap, WholeMap
+from .tiles import Held, Network, ScoreMap, Span, TiledMap, WholeMap
 
 PIXEL_BUDGET = 3_000_000  # largest image to score whole; 2048 x 1024 is below it
 _TILE = 1280  # side in pixels
@@ -83,19 +83,33 @@ def predict_labels(
     results = []
     for maps, require_finite in _maps(network, images, settings, names):
         labels = _empty_labels(maps[0], size)
-        threshold = sum_threshold(maps, settings)
 
-        def choose(block: Block, labels: Tensor = labels, threshold: float | None = threshold) -> None:
-            labels[block.rows, block.columns] = (
-                block.scores.argmax(-1) if threshold is None else block.scores[..., 1] >= threshold
-            )
+        def keep(block: Block, chosen: Tensor, labels: Tensor = labels) -> None:
+            labels[block.rows, block.columns] = chosen
 
-        # Softmax keeps the order of the classes, so a single map does not need it to find the highest.
-        kind = _kind(network) if len(maps) > 1 or threshold is not None else {"softmax": False}
-        for_each_block(maps, size, choose, **kind, align_corners=network.align_corners)
+        for_each_labelled_block(network, maps, size, settings, keep)
         results.append(labels.cpu())
         require_finite()
     return _batch(results)
+
+
+def for_each_labelled_block(
+    network: AnyNetwork,
+    maps: Sequence[ScoreMap],
+    size: tuple[int, int],
+    settings: Settings,
+    use: Callable[[Block, Tensor], None],
+    within: Span | None = None,
+) -> None:
+    """As `for_each_block`, and ``use`` also gets the labels of the block, (rows, columns) int64."""
+    threshold = _sum_threshold(maps, settings)
+    # Softmax and shares keep the order of the classes, so a single map needs neither to find the highest.
+    kind = _kind(network) if len(maps) > 1 or threshold is not None else {"softmax": False}
+
+    def choose(block: Block) -> None:
+        use(block, _chosen(block.scores, threshold))
+
+    for_each_block(maps, size, choose, **kind, align_corners=network.align_corners, within=within)
 
 
 @torch.inference_mode()
@@ -107,31 +121,11 @@ def predict_confident_labels(
     names: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor]:
     """The result of `predict_labels`, and each class's mean probability, (B, height, width) float32."""
-    results, confidences = [], []
-    for maps, require_finite in _maps(network, images, settings, names):
-        labels = _empty_labels(maps[0], size)
-        confidence = torch.empty(size, device=labels.device)
-        threshold = sum_threshold(maps, settings)
 
-        def choose(
-            block: Block,
-            labels: Tensor = labels,
-            confidence: Tensor = confidence,
-            count: int = len(maps),
-            threshold: float | None = threshold,
-        ) -> None:
-            probability, chosen = block.scores.max(-1)
-            if threshold is not None:
-                chosen = (block.scores[..., 1] >= threshold).long()
-                probability = block.scores.gather(-1, chosen[..., None])[..., 0]
-            labels[block.rows, block.columns] = chosen
-            confidence[block.rows, block.columns] = probability.div_(count)
+    def confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
+        return probabilities.gather(-1, labels[..., None])[..., 0]
 
-        for_each_block(maps, size, choose, **_kind(network), align_corners=network.align_corners)
-        results.append(labels.cpu())
-        confidences.append(confidence.cpu())
-        require_finite()
-    return _batch(results), _batch(confidences)
+    return _measured_labels(network, images, size, settings, names, confidence)
 
 
 @torch.inference_mode()
@@ -143,30 +137,59 @@ def predict_margins(
     names: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor]:
     """The result of `predict_labels`, and the `margin` of each pixel, (B, height, width) float32."""
-    results, margins = [], []
+
+    def measure(probabilities: Tensor, labels: Tensor) -> Tensor:
+        return margin(probabilities, settings)
+
+    return _measured_labels(network, images, size, settings, names, measure)
+
+
+def _measured_labels(
+    network: AnyNetwork,
+    images: Sequence[Tensor],
+    size: tuple[int, int],
+    settings: Settings,
+    names: Sequence[str],
+    measure: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The result of `predict_labels`, and a measure of each pixel, (B, height, width) float32.
+
+    Args:
+        measure: computes it from mean probabilities (rows, columns, num_class) and labels (rows, columns).
+    """
+    results, measured = [], []
     for maps, require_finite in _maps(network, images, settings, names):
         labels = _empty_labels(maps[0], size)
-        margin_map = torch.empty(size, device=labels.device)
+        values = torch.empty(size, device=labels.device)
+        threshold = _sum_threshold(maps, settings)
 
         def choose(
-            block: Block, labels: Tensor = labels, margin_map: Tensor = margin_map, count: int = len(maps)
+            block: Block,
+            labels: Tensor = labels,
+            values: Tensor = values,
+            count: int = len(maps),
+            threshold: float | None = threshold,
         ) -> None:
-            probabilities = block.scores.div_(count)
-            labels[block.rows, block.columns] = labels_of(probabilities, settings)
-            margin_map[block.rows, block.columns] = margin(probabilities, settings)
+            chosen = _chosen(block.scores, threshold)
+            labels[block.rows, block.columns] = chosen
+            values[block.rows, block.columns] = measure(block.scores.div_(count), chosen)
 
-        for_each_block(maps, size, choose, softmax=True, align_corners=network.align_corners)
+        for_each_block(maps, size, choose, **_kind(network), align_corners=network.align_corners)
         results.append(labels.cpu())
-        margins.append(margin_map.cpu())
+        measured.append(values.cpu())
         require_finite()
-    return _batch(results), _batch(margins)
+    return _batch(results), _batch(measured)
 
 
 def labels_of(probabilities: Tensor, settings: Settings = _DEFAULT) -> Tensor:
     """The class of each pixel, (..., num_class) -> (...), as `predict_labels` chooses it."""
-    if probabilities.shape[-1] == 2 and settings.threshold != 0.5:
-        return (probabilities[..., 1] >= settings.threshold).long()
-    return probabilities.argmax(-1)
+    chooses = probabilities.shape[-1] == 2 and settings.threshold != 0.5
+    return _chosen(probabilities, settings.threshold if chooses else None)
+
+
+def _chosen(scores: Tensor, threshold: float | None) -> Tensor:
+    """The class with the highest score; or whether that of the second class reaches a threshold."""
+    return scores.argmax(-1) if threshold is None else (scores[..., 1] >= threshold).long()
 
 
 def margin(probabilities: Tensor, settings: Settings = _DEFAULT) -> Tensor:
@@ -220,7 +243,7 @@ def _batch(results: list[Tensor]) -> Tensor:
     return results[0][None] if len(results) == 1 else torch.stack(results)
 
 
-def sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None:
+def _sum_threshold(maps: Sequence[ScoreMap], settings: Settings) -> float | None:
     """The sum of probabilities over ``maps`` from which a pixel belongs to the second of two classes.
 
     None if the class with the highest sum is chosen, as always with more classes.

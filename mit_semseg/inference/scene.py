@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .blocks import Block, axis, column_step, for_each_block
+from .blocks import Block, axis, column_step
 from .exported import AnyNetwork
-from .predict import Settings, Sums, label_type, sum_threshold
+from .predict import Settings, Sums, for_each_labelled_block, label_type
 from .tiles import Network, Pixels, ScoreMap, Span, TiledMap, WholeMap, spans
 
 STEP = 512
@@ -110,23 +110,12 @@ class SceneScorer:
             self._sums.require_finite(0)
 
     def _label(self, maps: Sequence[ScoreMap], strip: Span, use: Use) -> None:
-        threshold = sum_threshold(maps, self._settings)
         dtype = label_type(self._num_class)
 
-        def choose(block: Block) -> None:
-            chosen = block.scores.argmax(-1) if threshold is None else block.scores[..., 1] >= threshold
-            use(block.rows, block.columns, chosen.to(dtype).cpu().numpy())
+        def convert(block: Block, labels: Tensor) -> None:
+            use(block.rows, block.columns, labels.to(dtype).cpu().numpy())
 
-        # Softmax keeps the order of the classes, so a single map does not need it to find the highest.
-        softmax = len(maps) > 1 or threshold is not None
-        for_each_block(
-            maps,
-            self._size,
-            choose,
-            softmax=softmax,
-            align_corners=self._network.align_corners,
-            within=strip,
-        )
+        for_each_labelled_block(self._network, maps, self._size, self._settings, convert, strip)
 
     def _scale(self, image: Pixels, run: Network) -> _Scale:
         tiling = self._settings.tile_and_overlap(image.height, image.width)

@@ -1,7 +1,14 @@
 import pytest
 import torch
+from local_network import local
 
-from mit_semseg.inference import ScoringNetwork, predict_probabilities
+from mit_semseg.inference import (
+    ScoringNetwork,
+    predict_confident_labels,
+    predict_labels,
+    predict_probabilities,
+)
+from mit_semseg.inference.predict import Settings, labels_of, margin, predict_margins
 from mit_semseg.models import ModelBuilder, SegmentationModule
 
 CPU = torch.device("cpu")
@@ -48,3 +55,20 @@ def test_no_gradients_are_kept(network):
 def test_an_image_without_a_scale_is_refused(network):
     with pytest.raises(ValueError, match=r"^images is empty: there is no scale to score$"):
         predict_probabilities(network, [], (8, 8))
+
+
+@pytest.mark.parametrize("softmax", [True, False], ids=["logits", "shares"])
+@pytest.mark.parametrize(
+    ("num_class", "settings"), [(5, Settings()), (2, Settings(threshold=0.3)), (2, Settings(flip=True))]
+)
+def test_labels_and_measures_are_those_of_the_mean_probabilities(num_class, settings, softmax):
+    net, size, scales = local(num_class, softmax=softmax), (61, 83), images((48, 64), (64, 88), (96, 128))
+    labels = predict_labels(net, scales, size, settings)
+    probabilities = predict_probabilities(net, scales, size, settings).permute(0, 2, 3, 1)
+    assert torch.equal(labels.long(), labels_of(probabilities, settings))
+    found, margins = predict_margins(net, scales, size, settings)
+    assert torch.equal(found, labels)
+    assert torch.equal(margins, margin(probabilities, settings))
+    found, confidence = predict_confident_labels(net, scales, size, settings)
+    assert torch.equal(found, labels)
+    assert torch.equal(confidence, probabilities.gather(-1, labels.long()[..., None])[..., 0])

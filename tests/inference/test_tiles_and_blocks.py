@@ -3,8 +3,8 @@ from itertools import cycle, pairwise, product
 import pytest
 import torch
 import torch.nn.functional as F
+from local_network import local
 from plain import plain_probabilities
-from torch import nn
 
 from mit_semseg.data.images import normalize
 from mit_semseg.inference.network import ScoringNetwork
@@ -16,7 +16,6 @@ from mit_semseg.inference.predict import (
 )
 from mit_semseg.inference.tiles import spans, weights
 from mit_semseg.models import ModelBuilder, SegmentationModule
-from mit_semseg.models.decoders.base import Decoder
 
 CPU = torch.device("cpu")
 FIVE_SCALES = [(32, 40), (40, 48), (48, 64), (56, 72), (64, 80)]
@@ -25,34 +24,6 @@ FIVE_SCALES = [(32, 40), (40, 48), (48, 64), (56, 72), (64, 80)]
 def probabilities(network, pictures, size, settings=Settings()):  # noqa: B008
     """Of the first image, (num_class, *size)."""
     return predict_probabilities(network, pictures, size, settings)[0]
-
-
-class Steps(nn.Module):
-    """An encoder that averages each 8 x 8 pixels, or what there is of them."""
-
-    channels = (3,)
-    strides = (8,)
-
-    def forward(self, x, return_feature_maps=False):
-        return [F.avg_pool2d(x, 8, ceil_mode=True)]
-
-
-class Mix(Decoder):
-    """Scores from the three bands, over 3 x 3 of them."""
-
-    def __init__(self, num_class):
-        super().__init__((3,), num_class)
-        self.conv = nn.Conv2d(3, num_class, 3, padding=1)
-        nn.init.normal_(self.conv.weight, std=3)
-
-    def logits(self, features):
-        return self.conv(features[-1])
-
-
-def local(num_class=11):
-    """A network that looks 8 pixels around a cell of 8 x 8."""
-    torch.manual_seed(0)
-    return ScoringNetwork.prepared(SegmentationModule(Steps(), Mix(num_class), None).eval(), CPU)
 
 
 @pytest.fixture(scope="module")
