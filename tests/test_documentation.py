@@ -75,3 +75,8 @@ def test_the_messages_of_the_troubleshooting_are_those_of_the_package():
     for message in messages:
         pattern = ".*".join(re.escape(part.strip()) for part in message.split("…"))
         assert any(re.search(pattern, each, re.DOTALL) for each in texts), message
+
+
+def test_nothing_says_to_install_the_old_package_of_the_same_name():
+    files = [*(str(path.relative_to(ROOT)) for path in (ROOT / "mit_semseg").rglob("*.py")), *PAGES]
+    assert [file for file in files if "mit-semseg[" in text(file)] == []

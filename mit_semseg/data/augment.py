@@ -1,9 +1,9 @@
 """Augmentation beyond that of the published models, as torchvision transforms.
 
 A transform takes an image and its label at the size of their files: a tv_tensors.Image (3, H, W) uint8, or
-with bands (C, H, W) float32 from 0 to 1, and a tv_tensors.Mask (H, W) of standard values (0 is no class). It
-returns both at the size to train on. It draws from torch's generator, which is seeded again for every image.
-Its draws therefore depend only on the seed and the position in the schedule.
+with bands (C, H, W) float32 from 0 to 1, and a tv_tensors.Mask (H, W) of standard values, where 0 means
+unlabelled. It returns both at the size to train on. It draws from torch's generator, which is seeded again
+for every image, so its draws depend only on the seed and the position in the schedule.
 """
 
 import importlib

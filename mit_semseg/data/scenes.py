@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 Span = tuple[int, int]  # first row or column, and the one after the last
 
-INSTALL = "'mit-semseg[geo]'"
+INSTALL = "rasterio pyogrio shapely"
 LARGE = 2**27
 """Pixels; a TIFF file with more is read by windows, even without coordinates."""
 
@@ -286,7 +286,7 @@ class LabelScene(Raster):
     def read(self, rows: Span, columns: Span) -> tuple[np.ndarray, np.ndarray]:
         """The values of a window, (h, w) uint8 or uint16, and where it has data, (h, w) bool.
 
-        Raises: as `Scene.read`, and for values that are no class numbers.
+        Raises: as `Scene.read`, and for values that are not class numbers.
         """
         bands, valid = self._read_bands([1], rows, columns)
         values = bands[0]

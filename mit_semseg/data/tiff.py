@@ -20,7 +20,7 @@ from .images import MOST_PIXELS
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are those of BigTIFF
 _GDAL_NODATA = 42113  # the tag with GDAL's nodata value, as text
 _MASK = 4  # of the tag NewSubfileType: a transparency mask for another page
-INSTALL = "'mit-semseg[bands]'"
+INSTALL = "tifffile imagecodecs"
 
 
 class TiffHeader(NamedTuple):

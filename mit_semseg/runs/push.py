@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..runtime.packages import require
 from .card_command import add_card_arguments, check_names
 
 if TYPE_CHECKING:
@@ -38,10 +39,9 @@ def run(args: argparse.Namespace) -> int:
     Raises: UserError if there is nothing to upload, or the hub cannot be reached or refuses.
     """
     check_names(args)
-    try:
-        from huggingface_hub import CommitOperationAdd, HfApi
-    except ImportError:
-        raise UserError("push needs the package huggingface_hub. Run: pip install huggingface_hub") from None
+    require("huggingface_hub", "push")
+    from huggingface_hub import CommitOperationAdd, HfApi
+
     from .card import NAME, write_card
     from .trained import find_trained
 

@@ -158,7 +158,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, 
             tifffile.TiffPageSeries, "asarray", raising(ValueError("requires the 'imagecodecs' package"))
         )
     with pytest.raises(
-        UserError, match=rf"needs the package {package}\. Run: pip install 'mit-semseg\[bands\]'"
+        UserError, match=rf"needs the package {package}\. Run: pip install tifffile imagecodecs"
     ):
         read_raster(path)
 

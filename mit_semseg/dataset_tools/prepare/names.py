@@ -42,7 +42,7 @@ class Names:
 
     path: str
     table: ClassTable
-    """In the order of the values, or of the lines if there are no values."""
+    """The classes, ordered by their values, or by their lines if the file gives no values."""
     values: tuple[int, ...] = ()
     """The label value of each class; empty if the file gives no values, so that the order of lines counts."""
     unlabelled: dict[int, str] = field(default_factory=dict)

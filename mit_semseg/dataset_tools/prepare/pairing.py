@@ -62,7 +62,7 @@ def pair_by_name(source: SourceFolder, options: PrepareOptions) -> Pairing:
     folders are ignored, provided that image names are unique. Folders called train, val or test set the
     split.
 
-    Raises: NothingFoundError if there is no pair.
+    Raises: NothingFoundError if no image has a label.
     """
     members = [name for name in source.members if name.lower().endswith(IMAGE_EXTENSIONS)]
     for images, labels in layouts(members, options):

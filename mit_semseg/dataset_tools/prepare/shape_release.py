@@ -27,7 +27,8 @@ def release_of(
         classes: complete when ``drawn`` is exhausted.
         wanted: what a source of this format holds, for the error if there is nothing.
 
-    Raises: NothingFoundError if there is no image; UserError if no image is in the source, or without shapes.
+    Raises: NothingFoundError if the files name no image; UserError if the source has none of the images that
+        they name, or if no image has a shape.
     """
     survey = Survey(source)
     for one in tqdm(drawn, "reading shapes", unit="image", disable=None):

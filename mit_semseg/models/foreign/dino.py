@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...runtime.packages import require
 from ..encoders.vit import hidden_width
 from .config import Config
 from .model import ForeignModel, ForeignPart, Rules, joined, nearest_named, renamed
@@ -70,10 +71,9 @@ def timm_dinov2(source: Source) -> ForeignModel:
     notes = (
         f"Its patches are resized from {_DINOV2_PATCH} to {_PATCH} pixels, so that masks have the stride 4.",
     )
-    try:
-        from timm.layers import resample_patch_embed
-    except ModuleNotFoundError as error:
-        raise UserError(f"{source.name} needs the package timm. Run: pip install timm") from error
+    require("timm", source.name)
+    from timm.layers import resample_patch_embed
+
     patches = weights["patch_embed.proj.weight"]
     weights["patch_embed.proj.weight"] = resample_patch_embed(patches, [_PATCH, _PATCH])
     values = sizes(weights) | {"eps": 1e-6}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...runtime.files import replacing
+from ...runtime.packages import require
 from .checkpoint import first_bytes
 from .tensor_files import SUFFIX, opened
 
@@ -64,10 +65,8 @@ def write_packed(path: str | Path, manifest: Manifest, weights: Mapping[str, Map
 
     Raises: UserError if the file cannot be written.
     """
-    try:
-        from safetensors.torch import save
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path} needs the package safetensors. Run: pip install safetensors") from error
+    require("safetensors", path)
+    from safetensors.torch import save
 
     parts = {part: {"names": list(weights[part]), "crc32": _checksum(weights[part])} for part in PARTS}
     content = {**asdict(manifest), "parts": parts}  # the names, because the format sorts them

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import UserError
+from ...runtime.packages import require
 
 SUFFIX = ".safetensors"
 
@@ -18,14 +19,11 @@ def opened(path: Path) -> Iterator[Any]:
 
     Raises: UserError if the file cannot be read, or the package is missing.
     """
+    safetensors = require("safetensors", path)
     try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path} needs the package safetensors. Run: pip install safetensors") from error
-    try:
-        with safe_open(path, "pt") as file:
+        with safetensors.safe_open(path, "pt") as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError) as error:
         reason = " ".join(str(error).split()).removesuffix(".")
         raise UserError(
             f"{path} cannot be read ({path.stat().st_size if path.is_file() else 0} bytes): {reason}. It is "

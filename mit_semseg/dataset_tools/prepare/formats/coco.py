@@ -70,7 +70,7 @@ def names_of(
 ) -> dict[Any, str]:
     """Id -> name of the categories of a file, which are added to the classes. Odd ones are noted.
 
-    Raises: UserError if there is no category.
+    Raises: UserError if the file has no categories.
     """
     names: dict[Any, str] = {}
     nameless, renamed = [], []
