@@ -268,6 +268,8 @@ def _end_workers(items: Any) -> None:
         items._worker_pids_set = False
     for worker in items._workers:
         worker.kill()
+    # The thread waits for them too. Of two threads that wait for one process, one may miss its end.
+    ending.join(_END_S)
     for worker in items._workers:
         worker.join(_KILLED_S)
 

@@ -344,6 +344,23 @@ def test_a_worker_that_hangs_is_killed(monkeypatch):
     assert time.monotonic() - start < 5
 
 
+def test_a_killed_worker_is_known_to_have_ended_even_if_the_thread_that_ends_it_is_slow(monkeypatch):
+    def slow_waitpid(pid, options, waitpid=os.waitpid):
+        first = threading.current_thread().name == "end of the workers"
+        time.sleep(0 if first else 0.1)
+        ended = waitpid(pid, options)
+        time.sleep(
+            0.4 if first else 0
+        )  # the system has forgotten the process, and Python does not know it yet
+        return ended
+
+    monkeypatch.setattr("mit_semseg.data.loader._END_S", 0.5)
+    monkeypatch.setattr(os, "waitpid", slow_waitpid)
+    with loading(Hanging().__getitem__, range(9), workers=1, device=CPU) as items:
+        next(items)
+    assert not multiprocessing.active_children()
+
+
 HELD = """
 import atexit, multiprocessing, sys, time
 import torch
