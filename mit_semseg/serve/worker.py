@@ -61,11 +61,9 @@ def run_worker(
     )
     try:
         connection.send(Ready(models))
-        _Worker(connection, segmenters, models, threads).run()
     except _CLOSED:
-        pass
-    # The threads may still compute, but nobody waits for the result any more.
-    os._exit(0)
+        os._exit(0)
+    _Worker(connection, segmenters, models).run()
 
 
 def _of_photos(segmenter: Any, name: str) -> Any:
@@ -79,11 +77,8 @@ def _of_photos(segmenter: Any, name: str) -> Any:
 
 
 class _Worker:
-    def __init__(
-        self, connection: Connection, segmenters: Sequence[Any], models: Sequence[Model], threads: int
-    ) -> None:
+    def __init__(self, connection: Connection, segmenters: Sequence[Any], models: Sequence[Model]) -> None:
         self._connection = connection
-        self._threads = threads
         self._segmenters = segmenters
         self._models = models
         self._decoded: queue.Queue[Any] = queue.Queue(1)
@@ -91,13 +86,26 @@ class _Worker:
         self._sending = threading.Lock()
 
     def run(self) -> None:
-        """Decode what arrives. Raises: EOFError when the server ends, or asks this process to end."""
-        for step in (self._segment_all, self._encode_all):
+        """Answer batches. The process ends when the server ends, or asks it to end.
+
+        The thread that has loaded the models segments. Torch gives each thread that computes a pool
+        of threads of its own, and two pools on the same cores wait for work more slowly.
+        """
+        for step in (self._decode_all, self._encode_all):
             threading.Thread(target=step, daemon=True).start()
         while True:
-            batch: Batch | None = self._connection.recv()
+            model, images = self._decoded.get()
+            self._segment(model, images)
+
+    def _decode_all(self) -> None:
+        while True:
+            try:
+                batch: Batch | None = self._connection.recv()
+            except _CLOSED:
+                batch = None
             if batch is None:
-                raise EOFError
+                # The other threads may still compute, but nobody waits for the result any more.
+                os._exit(0)
             images = [(job, image) for job in batch.jobs if (image := self._decode(job)) is not None]
             if images:
                 self._decoded.put((batch.model, images))
@@ -116,14 +124,6 @@ class _Worker:
         except MemoryError:
             self._refuse(job, 503, "The server has too little memory for this image. Scale it down.")
         return None
-
-    def _segment_all(self) -> None:
-        import torch
-
-        torch.set_num_threads(self._threads)  # every thread has a number of its own
-        while True:
-            model, images = self._decoded.get()
-            self._segment(model, images)
 
     def _segment(self, model: int, images: Sequence[tuple[Job, PIL.Image.Image]]) -> None:
         confidence = any(job.wanted.confidence for job, _ in images)
