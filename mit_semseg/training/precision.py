@@ -12,7 +12,8 @@ from ..errors import DivergenceError
 AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Number formats of convolutions and matrix products, by name."""
 
-_CPU_BF16 = ("avx512_bf16", "amx_bf16")  # without one of these instructions, bf16 is slower than float32
+_AMX = "amx_bf16"
+_CPU_BF16 = ("avx512_bf16", _AMX)  # without one of these instructions, bf16 is slower than float32
 _LEAST_SCALE = 2.0**-10  # of the loss in fp16; a factor that small does not help
 _FP16_CAPABILITY = (7, 0)  # the first GPUs with tensor cores for fp16
 
@@ -148,14 +149,14 @@ def fastest_amp(device: torch.device) -> str:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"
         return "fp16" if torch.cuda.get_device_capability(device) >= _FP16_CAPABILITY else "none"
-    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "none"
+    return "bf16" if device.type == "cpu" and _cpu_has(*_CPU_BF16) else "none"
 
 
-def _cpu_has_bf16() -> bool:
-    """Whether Linux lists an instruction for bf16. Other systems have no such list, so the answer is no."""
+def _cpu_has(*instructions: str) -> bool:
+    """Whether Linux lists one of these instructions. Other systems have no such list, so the answer is no."""
     file = Path("/proc/cpuinfo")
     words = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
-    return not words.isdisjoint(_CPU_BF16)
+    return not words.isdisjoint(instructions)
 
 
 def faster_layout(module: nn.Module, device: torch.device, amp: str) -> bool:
@@ -163,12 +164,15 @@ def faster_layout(module: nn.Module, device: torch.device, amp: str) -> bool:
 
     On GPUs, channels-last is faster for 16-bit numbers and NCHW for float32. On CPUs, measurements in
     docs/training.md show: networks with depthwise convolutions are faster in channels-last with float32 and
-    slower with bf16. For other networks it is the other way round.
+    slower with bf16, except on processors with AMX. Other networks are slower in channels-last with float32
+    and faster with bf16.
     """
     if device.type != "cpu":
         return amp != "none"
     depthwise = any(layer.groups == layer.in_channels for layer in _grouped(module))
-    return depthwise if amp == "none" else amp == "bf16" and not depthwise
+    if amp == "none":
+        return depthwise
+    return amp == "bf16" and (not depthwise or _cpu_has(_AMX))
 
 
 def trains_wrongly(module: nn.Module, device: torch.device, amp: str) -> bool:

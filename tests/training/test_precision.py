@@ -183,7 +183,7 @@ def test_an_invalid_state_is_refused():
 
 def test_bf16_is_taken_on_a_cpu_that_has_it(monkeypatch):
     for has, wanted in ((True, "bf16"), (False, "none")):
-        monkeypatch.setattr(precision_module, "_cpu_has_bf16", lambda has=has: has)
+        monkeypatch.setattr(precision_module, "_cpu_has", lambda *names, has=has: has)
         assert fastest_amp(CPU) == wanted
 
 
@@ -199,10 +199,22 @@ def test_bf16_is_taken_on_a_cpu_that_has_it(monkeypatch):
         ("resnet18dilated", "cuda", "fp16", True),
     ],
 )
-def test_the_layout_follows_from_depthwise_convolutions_format_and_device(encoder, kind, amp, channels_last):
+def test_the_layout_follows_from_depthwise_convolutions_format_and_device(
+    encoder, kind, amp, channels_last, monkeypatch
+):
+    monkeypatch.setattr(precision_module, "_cpu_has", lambda *names: False)
     with torch.device("meta"):
         net = ENCODERS[encoder]()
     assert faster_layout(net, torch.device(kind), amp) == channels_last
+
+
+@pytest.mark.parametrize("encoder", ["mobilenetv2dilated", "resnet18dilated"])
+def test_with_amx_all_networks_use_channels_last_with_bf16(encoder, monkeypatch):
+    monkeypatch.setattr(precision_module, "_cpu_has", lambda *names: "amx_bf16" in names)
+    with torch.device("meta"):
+        net = ENCODERS[encoder]()
+    assert faster_layout(net, CPU, "bf16")
+    assert not faster_layout(net, CPU, "fp16")
 
 
 # Combinations that must not be chosen
