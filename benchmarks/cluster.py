@@ -97,29 +97,28 @@ def check(steps: int, rounds: int) -> None:
     write(
         "\n| processes | arithmetic, ms | BatchNorm | gradients | predicted | measured, fastest | measured, "
     )
-    write(
-        "median | measured / predicted | without exchange, fastest |\n|---|---|---|---|---|---|---|---|---|\n"
-    )
+    write("median | measured / predicted | without exchange | measured / predicted from it |\n")
+    write("|---|---|---|---|---|---|---|---|---|---|\n")
     for count in found:
         crowding = max(1.0, count / cores)
         ring = LocalRing(latency, bandwidth, messages.get(count, 0.0), count, crowding)
         predicted = step_time(
             layers, crowding * fastest[1], count, ring.all_reduce, ring.all_gather, one_link=False
         )
+        again = step_time(layers, alone[count], count, ring.all_reduce, ring.all_gather, one_link=False)
         parts = (predicted.compute, predicted.sync, predicted.exchange, predicted.total)
         write(f"| {count} |" + "".join(f" {1000 * part:.0f} |" for part in parts))
         write(f" {1000 * fastest[count]:.0f} | {1000 * medians[count]:.0f} ")
-        write(f"| {fastest[count] / predicted.total:.2f} | {1000 * alone[count]:.0f} |\n")
+        write(f"| {fastest[count] / predicted.total:.2f} | {1000 * alone[count]:.0f} ")
+        write(f"| {fastest[count] / again.total:.2f} |\n")
     write(
         "\nThe arithmetic of one process is measured. Where there are more processes than cores, it and the "
     )
+    write("all-reduces are multiplied by processes / cores. `without exchange` is n processes that train at ")
     write(
-        "all-reduces are multiplied by processes / cores. The last column is n processes that train at the "
+        "the same time, but do not exchange anything: what it has above the arithmetic comes from other work "
     )
-    write(
-        "same time, but do not exchange anything: what it has above the arithmetic comes from other work on "
-    )
-    write("the machine and from shared caches and memory.\n\n")
+    write("on the machine and from shared caches and memory.\n\n")
 
 
 def limit_of(time: StepTime) -> str:
