@@ -7,8 +7,9 @@ two is its limit.
 
     python benchmarks/where.py --cfg config/camvid-efficientnet_lite0-upernet.yaml TRAIN.amp bf16
 
-Images of ``DATASET.list_train`` are used if the list exists, else random ones. Weights are random. With
-``--procs 2``, two processes on the CPU train together, and the exchange between them is shown.
+Images of ``DATASET.list_train`` are used if the list exists, else random ones. Weights are random; a step
+has one sub-batch, and no average of the weights. With ``--procs 2``, two processes on the CPU train together,
+and the exchange between them is shown.
 """
 
 import argparse
@@ -40,6 +41,7 @@ from mit_semseg.models.layer_rates import layer_rates
 from mit_semseg.optim.optimizers import build_optimizer
 from mit_semseg.runtime.distributed import ProcessInfo
 from mit_semseg.runtime.machine import device_name
+from mit_semseg.training.checks import check_recipe
 from mit_semseg.training.options import TrainOptions, train_options
 from mit_semseg.training.precision import AMP, fastest_amp
 from mit_semseg.training.setup import build_module, freeze_parts, parallel, train_dataset
@@ -230,6 +232,8 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_config(args.cfg, args.opts)
     options, device = train_options(cfg), args.device
+    options.module.model.check()
+    check_recipe(options)
     formats = {"none": torch.float32}
     used = {fastest_amp(device), cfg.TRAIN.amp, cfg.INFERENCE.amp} & {"bf16", "fp16"}
     limits = measure_limits(device, {**formats, **{name: AMP[name] for name in sorted(used)}})
