@@ -96,8 +96,7 @@ def _failed(path: str, error: UserError, **about: Any) -> FileFacts:
 
 
 def _clause(path: str, error: UserError) -> str:
-    """The message of an error without the path, which the report names, and the advice, which it has."""
-    return str(error).removeprefix(f"{path} ").removesuffix(" Fetch it again or drop it.").rstrip(".")
+    return str(error).removeprefix(f"{path} ").rstrip(".")
 
 
 def _digest(values: np.ndarray) -> int:
