@@ -3,9 +3,7 @@
 import warnings
 
 import numpy as np
-from PIL import Image
 
-TILE_OFFSETS = 324  # tag of TIFF
 UTM, GEOGRAPHIC = "EPSG:32632", "EPSG:4326"
 COLORS = np.array([[0, 0, 0], [200, 60, 40], [60, 180, 60], [40, 80, 200]], np.uint8)  # of the tiny dataset
 ORIGIN, METRES = (500_000.0, 5_300_000.0), 0.2  # of the left upper corner in UTM; a pixel's side
@@ -53,12 +51,3 @@ def write_scene(path, pixels, *, crs=UTM, transform=None, **profile):
         with rasterio.open(path, "w", driver="GTiff", **size, **settings) as file:
             file.write(values.transpose(2, 0, 1))
     return path
-
-
-def damage_tile(path, number):
-    """Overwrite the start of a tile; tiles are counted from 0, row by row."""
-    with Image.open(path) as image:
-        place = image.tag_v2[TILE_OFFSETS][number]
-    data = bytearray(path.read_bytes())
-    data[place : place + 40] = b"\xff" * 40
-    path.write_bytes(data)

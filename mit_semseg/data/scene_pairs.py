@@ -13,7 +13,7 @@ from .bands import Bands, BandSelection, Pixels
 from .label_values import LabelCoding
 from .labels import standard_values
 from .records import Record
-from .scenes import LabelScene, Raster, Scene, SceneError, Span, Window
+from .scenes import LabelScene, Raster, Scene, SceneError, Span
 
 _OPEN = 16  # pairs that a process keeps open
 _ALIKE = 1e-3  # of a pixel; transforms that differ by less are equal
@@ -31,11 +31,6 @@ class Region(NamedTuple):
 
     rows: Span
     columns: Span
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height)."""
-        return self.columns[1] - self.columns[0], self.rows[1] - self.rows[0]
 
 
 def region_of(record: Record) -> Region:
@@ -65,47 +60,17 @@ def read_bands_region(image: Path, region: Region, selection: BandSelection) -> 
 
     Raises: UserError if the file cannot be used, or does not have the bands or the window.
     """
-    scene = open_image(image, region)
+    scene = _open_raster(image, os.getpid())
+    _check_inside(region, scene)
     return scene.select(region.rows, region.columns, selection)[0]
 
 
 def label_values(label: Path, region: Region) -> np.ndarray:
     """A label's window as the file has it, (h, w); if some pixels have no data, the others, (1, n)."""
-    values, valid = read_label_region(label, region)[:2]
-    return values if valid.all() else values[valid][None]
-
-
-def read_label_region(label: Path, region: Region) -> tuple[np.ndarray, np.ndarray, LabelScene]:
-    """A label's window as the file has it, (h, w), where it has data, (h, w) bool, and the open file.
-
-    Raises: UserError if the file cannot be used, or does not have the window.
-    """
     scene = _open_label(label, os.getpid())
     _check_inside(region, scene)
-    return *scene.read(*region), scene
-
-
-def open_image(image: Path, region: Region) -> Raster:
-    """The file of a window's image, which stays open for the next window.
-
-    Raises: UserError if the file cannot be used, or does not have the window.
-    """
-    scene = _open_raster(image, os.getpid())
-    _check_inside(region, scene)
-    return scene
-
-
-def read_rgb_region(image: Path, region: Region) -> Window:
-    """A window of a scene in 8-bit RGB. Raises: UserError if the file has other bands, or is damaged."""
-    return _open_rgb(image, os.getpid()).read(*region)
-
-
-def mismatch(image: Path, label: Path) -> str:
-    """How a label differs from its image, as a clause; "" if it has the same pixels.
-
-    Raises: UserError if a file cannot be used.
-    """
-    return _mismatch(image, label, os.getpid())
+    values, valid = scene.read(*region)
+    return values if valid.all() else values[valid][None]
 
 
 def open_scenes(image: Path, label: Path) -> ScenePair:
@@ -127,16 +92,6 @@ def open_scenes(image: Path, label: Path) -> ScenePair:
 def _open_pair(image: Path, label: Path, bands: Bands | None, process: int) -> tuple[Scene, LabelScene]:
     open_scenes(image, label)
     return Scene(image, bands), _open_label(label, process)
-
-
-@lru_cache(maxsize=_OPEN)
-def _open_rgb(image: Path, process: int) -> Scene:
-    return Scene(image)
-
-
-@lru_cache(maxsize=_OPEN)
-def _mismatch(image: Path, label: Path, process: int) -> str:
-    return _difference(_open_raster(image, process), _open_label(label, process))
 
 
 @lru_cache(maxsize=_OPEN)

@@ -96,7 +96,6 @@ class Raster:
         self.transform: Any = self._file.transform
         flags = [flag.name for of_band in self._file.mask_flag_enums for flag in of_band]
         self._has_mask = any(name != "all_valid" for name in flags)
-        self._damaged_tiles: tuple[str, ...] | None = None
         self._check_blocks()
 
     def __enter__(self: T) -> T:
@@ -109,11 +108,6 @@ class Raster:
     def georeferenced(self) -> bool:
         """Whether the file has a reference system or a transform."""
         return self.crs is not None or not self.transform.is_identity
-
-    @property
-    def band_types(self) -> tuple[str, ...]:
-        """The type of each band, as NumPy names it."""
-        return tuple(self._file.dtypes)
 
     def select(
         self, rows: Span, columns: Span, selection: BandSelection, shape: tuple[int, int] | None = None
@@ -163,9 +157,7 @@ class Raster:
 
     def _damage(self, error: Exception) -> str:
         """The message for a file of which a window cannot be read: all its damaged tiles."""
-        if self._damaged_tiles is None:  # found once, because it takes as long as reading the whole file
-            self._damaged_tiles = tuple(self._damaged())
-        found = self._damaged_tiles
+        found = list(self._damaged())
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split())
         if not found:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -112,22 +111,20 @@ def compute_statistics(
     rows = range(len(records))
     count = cpu_count() if workers is None else workers
     found: list[dict[str, Any]] = []
-    unread = 0
-    problems: dict[str, str] = {}  # and where each occurred first: windows of a scene share its problems
+    problems: list[str] = []
     with loading(read, rows, workers=count, device=torch.device("cpu")) as items:
         for row, item in zip(
             rows, tqdm(items, "Reading", len(rows), unit="image", disable=None), strict=True
         ):
             if isinstance(item, UserError):
-                problems.setdefault(str(item), records.line(row))
-                unread += 1
+                problems.append(f"{item} See {records.line(row)}.")
             else:
                 found.append(item)
     if problems:
-        shown = [f"{problem} See {line}." for problem, line in islice(problems.items(), _SHOWN)]
-        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        unit = "windows" if records.has_windows() else "images"
-        raise UserError("\n".join([*shown, *more, f"{unread} of {len(records)} {unit} cannot be read."]))
+        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise UserError(
+            "\n".join(problems[:_SHOWN]) + f"{more}\n{len(problems)} of {len(records)} images cannot be read."
+        )
     return _summarized(found, selection, percentiles)
 
 

@@ -305,25 +305,15 @@ def _box(pair: "ScenePair") -> tuple[float, float, float, float]:
 def _labelled(
     windows: Sequence[_Window], pairs: "Sequence[ScenePair]", files: Sequence[tuple[Path, Path]], plan: Plan
 ) -> tuple[list[_Window], np.ndarray]:
-    """The windows with a labelled pixel, and the pixels of each value in them, (65536,).
-
-    Raises: UserError that names all labels that are damaged or hold other values than class numbers.
-    """
-    from ..data.scenes import SceneError
+    """The windows with a labelled pixel, and the pixels of each value in them, (65536,)."""
     from ..runtime.progress import ProgressCounter
 
     labels = {label: pair.label for (_, label), pair in zip(files, pairs, strict=True)}
     kept, total = [], np.zeros(2**16, np.int64)
-    problems: dict[Path, str] = {}  # the first of each label
     with ProgressCounter(len(windows), "windows", what="Reading labels") as counter:
         for each in windows:
             rows, columns = (each.top, each.top + plan.window), (each.left, each.left + plan.window)
-            counter.add()
-            try:
-                values, valid = labels[each.label].read(rows, columns)
-            except SceneError as error:
-                problems.setdefault(each.label, str(error))
-                continue
+            values, valid = labels[each.label].read(rows, columns)
             counts = np.bincount(values[valid], minlength=2**16)
             counts[: plan.label_offset] = 0
             if plan.ignore is not None:
@@ -331,8 +321,7 @@ def _labelled(
             if counts.any():
                 kept.append(each)
                 total += counts
-    if problems:
-        raise UserError("\n".join(problems.values()))
+            counter.add()
     return kept, total
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from scene_files import METRES, ORIGIN, damage_tile, landscape, transform_of, write_scene
+from scene_files import METRES, ORIGIN, landscape, transform_of, write_scene
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -70,9 +70,9 @@ def test_windows_without_labels_are_omitted_and_the_rest_trains(call, sources, t
     assert outcome.code == 0, outcome.err
     outcome = call("eval", "--gpus", "cpu", *shared)
     assert outcome.code == 0, outcome.err
-    outcome = call("data", "check", "--cfg", sources / "out" / "config.yaml")
-    assert outcome.code == 0, outcome.out
-    assert "No problems" in outcome.out
+    outcome = call("data", "check", sources / "out" / "training.odgt")
+    assert outcome.code == 2
+    assert "names windows of scenes" in outcome.err
 
 
 def test_scenes_of_several_reference_systems_and_labels_that_do_not_fit_are_all_named(call, sources):
@@ -135,32 +135,6 @@ def test_labels_of_any_integers_are_read(call, sources, dtype):
     assert outcome.code == 0, outcome.err
     keys = yaml.safe_load((sources / "out/config.yaml").read_text())["DATASET"]
     assert keys["num_class"] == 3
-
-
-def test_all_labels_that_are_damaged_or_hold_other_values_are_named_in_one_message(call, sources):
-    label, _ = landscape(150, 180, 1)
-    write_scene(
-        sources / "labels/s1_label.tif", label.astype(np.int16) - 9, transform=transform_of(column=200)
-    )
-    damage_tile(sources / "labels/s0_label.tif", 0)
-    words = ("--window", 32, "--area", 1)
-    outcome = call("data", "scenes", sources / "images", sources / "labels", sources / "out", *words)
-    assert outcome.code == 2
-    assert outcome.err.count("s0_label.tif is damaged in 1 of its tiles: rows 0 to 63, columns 0 to 63") == 1
-    assert outcome.err.count("s1_label.tif holds the value") == 1
-    assert not (sources / "out").exists()
-
-
-def test_statistics_name_a_damaged_tile_once_for_all_its_windows(call, sources):
-    image, label = sources / "images/s0.tif", sources / "labels/s0_label.tif"
-    assert call("data", "scenes", image, label, sources / "out", "--window", 32, "--val-share", 0).code == 0
-    damage_tile(image, 0)
-    words = ("--cfg", sources / "out/config.yaml", "--workers", 0, "--out", sources / "stats.yaml")
-    outcome = call("data", "stats", *words)
-    assert outcome.code == 2
-    assert outcome.err.count("s0.tif is damaged in 1 of its tiles: rows 0 to 63, columns 0 to 63") == 1
-    assert "windows cannot be read." in outcome.err
-    assert not (sources / "stats.yaml").exists()
 
 
 def test_an_image_without_a_label_is_named(call, sources):

@@ -196,6 +196,11 @@ def _read_list(
         inside_root=True,
         on_unusable=lambda line, what: unusable.add(number, line, LINE, what),
     )
+    if records.has_windows():
+        raise UserError(
+            f"{path} names windows of scenes, which mit-semseg data scenes checks when it writes the list. "
+            "This command reads lists of whole images."
+        )
     folder = _first(root, dataset.get("root_dataset"), str(Path(path).parent))
     return CheckedList(path, folder, records, role)
 

@@ -75,8 +75,6 @@ class FileFacts:
     """The share of pixels without data, of an image with bands."""
     constant: str = ""
     """The bands that hold a single value, in words."""
-    system: str = ""
-    """The reference system of a scene."""
 
 
 def digest_of(data: bytes) -> int:

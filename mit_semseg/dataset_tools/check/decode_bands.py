@@ -1,7 +1,6 @@
 """An image with bands: decoded, and described in a few numbers."""
 
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,11 +33,6 @@ def read_bands(path: str, selection: BandSelection) -> FileFacts:
         pixels = selection.select(raster.values, "", raster.nodata, raster.valid)
     except UserError as error:
         return FileFacts("band_missing", str(error).strip(), **about)
-    return FileFacts(**about, **about_bands(pixels, selection))
-
-
-def about_bands(pixels: Pixels, selection: BandSelection) -> dict[str, Any]:
-    """What `FileFacts` holds about the values of selected bands."""
     hidden = pixels.without_data
     empty = 0.0 if hidden is None else float(hidden.mean())
     first = pixels.values[..., 0].astype(np.float32)
@@ -46,7 +40,7 @@ def about_bands(pixels: Pixels, selection: BandSelection) -> dict[str, Any]:
         absent = pixels.absent[..., 0]
         first[absent] = first[~absent].mean() if not absent.all() else 0
     small = small_gray(Image.fromarray(first))
-    return {"empty": empty, "constant": _constant(pixels, selection), "small": small}
+    return FileFacts(**about, empty=empty, constant=_constant(pixels, selection), small=small)
 
 
 def hint_at_bands(path: str) -> str:

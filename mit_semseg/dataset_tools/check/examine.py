@@ -2,31 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from ...data.bands import BandSelection
 from ...data.orientation import Fit, fit, upright_size
 from ...data.raster import is_raster
-from ...data.scene_pairs import Region
 from .alignment import LONG_EDGE, Agreement, agreement
 from .decode import FileFacts, read_image, read_label
 from .decode_bands import hint_at_bands, read_bands
-from .decode_windows import read_image_window, read_label_window
 from .near_duplicates import appearance_hash
 
 IMAGE, LABEL = 0, 1
 """Which file of a pair."""
 
 _MOSTLY = 0.9  # share of pixels without data that is worth a note
-
-
-class Pair(NamedTuple):
-    """The paths of an image and its label, and the place of the window that is read; None for all pixels."""
-
-    image: str
-    label: str
-    region: Region | None = None
-
 
 Problem = tuple[str, int, str]
 """A key of `issue_types.ISSUE_TYPES`, the file (`IMAGE` or `LABEL`), the detail."""
@@ -44,37 +32,28 @@ class PairFacts:
     """None if nothing can be said, or if the label has not the size of the stored image."""
 
 
-def examine(pair: Pair, mark: Callable[[int], None], selection: BandSelection | None = None) -> PairFacts:
+def examine(
+    pair: tuple[str, str], mark: Callable[[int], None], selection: BandSelection | None = None
+) -> PairFacts:
     """Reads an image and its label.
 
     Args:
+        pair: paths of the image and the label.
         mark: called with `IMAGE` or `LABEL` before that file is read, in case the file kills this process.
         selection: the bands of the images; None for 8-bit RGB.
     """
     mark(IMAGE)
-    image = _read_image(pair, selection)
+    image = read_image(pair[0]) if selection is None else read_bands(pair[0], selection)
+    if selection is None and image.problem and is_raster(pair[0]) and (hint := hint_at_bands(pair[0])):
+        image = FileFacts("needs_bands", hint, image.digest)
     mark(LABEL)
-    if pair.region is None:
-        label = read_label(pair.label)
-    else:
-        label = read_label_window(pair.image, pair.label, pair.region)
+    label = read_label(pair[1])
     appearance, agrees = b"", None
     if image.small is not None:
         appearance = appearance_hash(image.small)
         if label.small is not None and (image.width, image.height) == (label.width, label.height):
             agrees = agreement(image.small, label.small, max(image.width, image.height) / LONG_EDGE)
     return PairFacts(replace(image, small=None), replace(label, small=None), appearance, agrees)
-
-
-def _read_image(pair: Pair, selection: BandSelection | None) -> FileFacts:
-    if pair.region is not None:
-        return read_image_window(pair.image, pair.region, selection)
-    if selection is not None:
-        return read_bands(pair.image, selection)
-    image = read_image(pair.image)
-    if image.problem and is_raster(pair.image) and (hint := hint_at_bands(pair.image)):
-        return FileFacts("needs_bands", hint, image.digest)
-    return image
 
 
 def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:

@@ -69,23 +69,6 @@ ISSUE_TYPES = {
         "Images with different numbers or types of bands",
         "Convert them to one type and one order of bands: all images are scaled by the same statistics.",
     ),
-    "reference_systems": IssueType(
-        "Scenes with different reference systems",
-        "Warp them to one: rio warp --dst-crs SYSTEM, labels with --resampling nearest.",
-    ),
-    "scene_mismatch": IssueType(
-        "Labels that do not match their scene",
-        "Give each scene a label with the same pixels, then write the list again with `mit-semseg data "
-        "scenes`.",
-    ),
-    "window_outside": IssueType(
-        "Windows that are not inside of their scene", "Write the list again with `mit-semseg data scenes`."
-    ),
-    "not_class_numbers": IssueType(
-        "Labels of scenes that do not hold class numbers",
-        "Save them with one band of integers from 0 to 65535. A value that means unlabelled can be named in "
-        "the file: rio edit-info --nodata VALUE.",
-    ),
     "label_rgb": IssueType("Labels that hold colours", FIXES["label_rgb"]),
     "label_gray_in_rgb": IssueType("Labels with one channel, saved as three", FIXES["label_gray_in_rgb"]),
     "label_float": IssueType("Labels with whole numbers as floating point", FIXES["label_float"]),
@@ -114,10 +97,6 @@ ISSUE_TYPES = {
     "leak": IssueType(
         "Images in two lists",
         "Remove them from one of the lists: scores on training images are meaningless.",
-    ),
-    "overlap": IssueType(
-        "Windows that overlap with one in another list",
-        "Divide the scenes by area with `mit-semseg data scenes`: scores on training pixels are meaningless.",
     ),
     "same_list": IssueType(
         "The same list for training and validation",

@@ -1,6 +1,5 @@
 """From the tally to the content of the report: classes, sizes, and every issue with its fix."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -181,7 +180,6 @@ def _issues(
         f"{name}: all {images} labels together fit better {move}."
         for name, (images, move) in tally.common_moves().items()
     )
-    facts["reference_systems"] = _reference_systems(tally)
     if tally.with_bands:
         facts["band_types"] = _band_types(lists)
         facts["nodata"] = _nodata(tally)
@@ -233,14 +231,6 @@ def _band_types(lists: tuple[ListSummary, ...]) -> tuple[str, ...]:
         for about in lists
         if about.image_modes
     )
-
-
-def _reference_systems(tally: DatasetTally) -> tuple[str, ...]:
-    """The windows of each reference system, if there are several."""
-    counts = sum(tally.systems, Counter())
-    if len(counts) < 2:
-        return ()
-    return tuple(f"{system}: {count} window{'s' * (count > 1)}" for system, count in counts.most_common())
 
 
 def _nodata(tally: DatasetTally) -> tuple[str, ...]:
@@ -296,11 +286,7 @@ def _shared_sequences(lists: tuple[ListSummary, ...]) -> tuple[str, ...]:
     by_role = {about.checked.role: about.checked.records for about in lists}
     if not {"training", "validation"} <= set(by_role):
         return ()
-    # Windows of one scene are divided by area, which `overlap` checks.
-    paths = [
-        (record.fpath_img for record in by_role[role] if not record.is_window)
-        for role in ("training", "validation")
-    ]
+    paths = [(record.fpath_img for record in by_role[role]) for role in ("training", "validation")]
     shared = shared_sequences(*paths)
     facts = [f"{name}: {train} training and {val} validation images" for name, (train, val) in shared.items()]
     return (*facts[:_FEW], *([f"and {len(facts) - _FEW} more"] if len(facts) > _FEW else []))

@@ -8,22 +8,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ...data.label_values import VOID, LabelCoding
-from ...data.scene_pairs import Region, region_of
 from ..pool import WorkerDeath
 from .alignment import REACH, Agreement, common_move, describe_move, mirror_of, move_of
 from .decode import FileFacts, digest_of
-from .examine import IMAGE, LABEL, Pair, PairFacts, compare
+from .examine import IMAGE, LABEL, PairFacts, compare
 from .findings import CheckedList, Findings
 from .near_duplicates import near_pairs
 
 NUM_VALUES = 65536
 """The number of values that a label can have."""
 _FEW_MIRRORED = 0.05  # share of labels; more of them hide a move that all labels have
-# Found in each window of a file, and reported once.
-_OF_A_FILE = (
-    *("missing", "unreadable", "damaged", "needs_bands", "band_missing", "not_class_numbers"),
-    "scene_mismatch",
-)
 Repeats = tuple[np.ndarray, np.ndarray]
 """Positions that repeat something, and the first position that each repeats; both (K,) int64."""
 
@@ -64,19 +58,15 @@ class DatasetTally:
         """By the keys of `issue_types.ISSUE_TYPES`."""
         self.void = {value: Findings() for value in VOID}
         """Labels that hold such a value, in case it turns out to be beyond the classes."""
-        self.systems: list[Counter[str]] = [Counter() for _ in lists]
-        """The reference systems of the windows in a list."""
-        self._of_files: set[tuple[int, str, str]] = set()
         self._appearance = np.zeros((total, 16), np.uint8)
         self._agreements = [_Agreements() for _ in lists]
         self._image, self._label, self._image_path, self._label_path = np.zeros((4, total), np.uint64)
 
-    def pairs(self) -> Iterator[Pair]:
-        """Image and label of all records, in the order of the positions that `add` takes."""
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """The paths of image and label of all records, in the order of the positions that `add` takes."""
         for checked in self.lists:
             for record in checked.records:
-                region = region_of(record) if record.is_window else None
-                yield Pair(checked.path(record.fpath_img), checked.path(record.fpath_segm), region)
+                yield checked.path(record.fpath_img), checked.path(record.fpath_segm)
 
     def add(self, position: int, facts: PairFacts | WorkerDeath) -> None:
         """Adds what was found for the record at a position among all records."""
@@ -87,16 +77,12 @@ class DatasetTally:
             return
         record = self.lists[number].records[index]
         for kind, file, detail in compare(facts, (record.width, record.height)):
-            path = record.fpath_segm if file == LABEL else record.fpath_img
-            if kind in _OF_A_FILE and record.is_window and not self._is_new(number, kind, path):
-                continue
             self._find(kind, number, index, file, detail)
         image, label = facts.image, facts.label
         self.sizes[position] = image.width, image.height
         self.image_modes[number][image.mode] += bool(image.mode)
         self.empty[number] += image.empty * image.width * image.height
         self.label_modes[number][label.mode] += bool(label.mode)
-        self.systems[number][image.system] += bool(image.system)
         if facts.appearance:
             self._appearance[position] = np.frombuffer(facts.appearance, np.uint8)
         if facts.agreement is not None:
@@ -106,12 +92,6 @@ class DatasetTally:
         self._label[position] = label.digest if len(label.values) > 1 else 0
         if len(label.values):
             self._add_values(number, index, label)
-
-    def _is_new(self, number: int, kind: str, path: str) -> bool:
-        """Whether this was not found before, in another window of the same file."""
-        known = (number, kind, path) in self._of_files
-        self._of_files.add((number, kind, path))
-        return not known
 
     def _add_values(self, number: int, index: int, label: FileFacts) -> None:
         self.pixels[number, label.values] += label.counts
@@ -145,9 +125,9 @@ class DatasetTally:
 
     def find_duplicates(self) -> None:
         """Compares all records with each other. To be called once, after all have been added."""
-        for position, pair in enumerate(self.pairs()):
-            self._image_path[position] = digest_of(_normal(pair.image, pair.region))
-            self._label_path[position] = digest_of(_normal(pair.label, pair.region))
+        for position, (image, label) in enumerate(self.pairs()):
+            self._image_path[position] = digest_of(_normal(image))
+            self._label_path[position] = digest_of(_normal(label))
         for number in range(len(self.lists)):
             start, end = (int(position) for position in self.starts[number : number + 2])
             paths, content = self._image_path[start:end], self._image[start:end].copy()
@@ -160,7 +140,6 @@ class DatasetTally:
             self._find_repeats("leak", repeats_of_others(content, self._image[:start]), start, 0)
             if start:
                 self._find_near(start, end)
-                self._find_overlaps(number)
         self._find_equal_labels()
 
     def _find_near(self, start: int, end: int) -> None:
@@ -170,21 +149,6 @@ class DatasetTally:
         same = np.isin(self._image_path[start + again], self._image_path[:start])
         same |= np.isin(self._image[start + again], self._image[:start])
         self._find_repeats("near_duplicate", (again[~same], first[~same]), start, 0)
-
-    def _find_overlaps(self, number: int) -> None:
-        """Windows of a list that share pixels with one in an earlier list, and are not the same window."""
-        earlier = _boxes(self.lists[:number])
-        for path, (positions, boxes) in _boxes([self.lists[number]]).items():
-            if path not in earlier:
-                continue
-            others, theirs = earlier[path]
-            for index, box in zip(positions.tolist(), boxes, strict=True):
-                shared = np.minimum(box[2:], theirs[:, 2:]) - np.maximum(box[:2], theirs[:, :2])
-                pixels = shared.clip(0).prod(1)
-                most = int(pixels.argmax())
-                if pixels[most] and not (theirs == box).all(1).any():
-                    detail = f"{pixels[most] / ((box[2:] - box[:2]).prod()):.0%} of its pixels"
-                    self._find("overlap", number, index, IMAGE, detail, int(others[most]))
 
     def _find_equal_labels(self) -> None:
         again, first = repeats(self._label_path)
@@ -272,28 +236,5 @@ def repeats_of_others(digests: np.ndarray, others: np.ndarray) -> Repeats:
     return np.flatnonzero(found), first[at[found]]
 
 
-def _normal(path: str, region: Region | None = None) -> bytes:
-    name = os.path.normpath(path).encode("utf-8", "surrogatepass")
-    return name if region is None else name + f"\0{region}".encode()
-
-
-def _boxes(lists: Sequence[CheckedList]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The windows of each scene in some lists.
-
-    Returns: by the scene's path, the positions of the records in these lists, (N,), and their left, top,
-        right and bottom in pixels, (N, 4); both int64.
-    """
-    found: dict[str, list[tuple[int, ...]]] = {}
-    position = 0
-    for checked in lists:
-        if not checked.records.has_windows():
-            position += len(checked.records)
-            continue
-        for record in checked.records:
-            if record.is_window:
-                right, bottom = record.left + record.width, record.top + record.height
-                path = os.path.normpath(checked.path(record.fpath_img))
-                found.setdefault(path, []).append((position, record.left, record.top, right, bottom))
-            position += 1
-    arrays = {path: np.array(rows, np.int64) for path, rows in found.items()}
-    return {path: (rows[:, 0], rows[:, 1:]) for path, rows in arrays.items()}
+def _normal(path: str) -> bytes:
+    return os.path.normpath(path).encode("utf-8", "surrogatepass")
