@@ -15,7 +15,7 @@ from .exported import AnyNetwork
 from .tiles import Held, Network, ScoreMap, Span, TiledMap, WholeMap
 
 PIXEL_BUDGET = 3_000_000  # largest image to score whole; 2048 x 1024 is below it
-SCENE_TILE = 768
+SCENE_TILE = 512
 """The automatic side of a tile of a scene, in pixels. Memory stays below 1 GB, see docs/geo.md."""
 _TILE = 1280  # side in pixels
 
