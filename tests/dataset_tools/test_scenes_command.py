@@ -90,7 +90,7 @@ def test_damaged_tiles_and_impossible_values_are_all_named_and_nothing_is_writte
     damage(labels[0], 3, 2)
     with rasterio.open(labels[1]) as file:
         values = file.read(1).astype(np.int16)
-    values[2, 3] = -5
+    values[60:90] = -5
     write_scene(labels[1], values, transform=transform_of(column=200))
     outcome = call(
         *("data", "scenes", sources / "images", sources / "labels", sources / "out"),
@@ -100,7 +100,7 @@ def test_damaged_tiles_and_impossible_values_are_all_named_and_nothing_is_writte
     for text in (
         f"{labels[0]} is damaged: rows 64 to 127, columns 64 to 127 (",
         f"{labels[0]} is damaged: rows 128 to 191, columns 192 to 255 (",
-        f"{labels[1]} holds the value -5 at row 2, column 3,",
+        f"{labels[1]} holds the value -5 at row ",
     ):
         assert outcome.err.count(text) == 1, outcome.err
     assert outcome.err.count("is damaged") == 2
