@@ -183,7 +183,7 @@ def test_labels_of_any_integers_are_read(call, sources, dtype):
         assert "has 1 band of type float32, but a label has one band of integers" in outcome.err
         return
     if signed:
-        assert "a_label.tif holds the value -9999 at row 0, column 0, but class numbers are 0 to 65535" in outcome.err
+        assert "a_label.tif holds the value -9999 at row 0, column 0, but class numbers are 0" in outcome.err
         write_scene(sources / "a_label.tif", values, nodata=-9999)
         outcome = call(*words)
     assert outcome.code == 0, outcome.err
