@@ -48,7 +48,7 @@ def read_region(
     Raises: UserError if a file cannot be used, the two do not match, or the window is not inside of them.
     """
     scene, label_scene = _open_pair(image, label, bands, os.getpid())
-    _check_inside(region, scene)
+    check_inside(region, scene)
     pixels, valid = scene.read(*region)
     values = _label(label_scene, region, coding)
     values[~valid] = 0
@@ -61,14 +61,14 @@ def read_bands_region(image: Path, region: Region, selection: BandSelection) -> 
     Raises: UserError if the file cannot be used, or does not have the bands or the window.
     """
     scene = _open_raster(image, os.getpid())
-    _check_inside(region, scene)
+    check_inside(region, scene)
     return scene.select(region.rows, region.columns, selection)[0]
 
 
 def label_values(label: Path, region: Region) -> np.ndarray:
     """A label's window as the file has it, (h, w); if some pixels have no data, the others, (1, n)."""
     scene = _open_label(label, os.getpid())
-    _check_inside(region, scene)
+    check_inside(region, scene)
     values, valid = scene.read(*region)
     return values if valid.all() else values[valid][None]
 
@@ -79,9 +79,22 @@ def open_scenes(image: Path, label: Path) -> ScenePair:
     Raises: UserError if a file cannot be used, or if they differ in size, transform or reference system.
     """
     pair = ScenePair(Raster(image), LabelScene(label))
-    if difference := _difference(*pair):
-        raise SceneError(f"{label} does not match its image {image}: {difference}.")
+    if what := difference(*pair):
+        raise SceneError(f"{label} does not match its image {image}: {what}.")
     return pair
+
+
+def kept_scene(image: Path, *, rgb: bool) -> Raster:
+    """A scene that stays open in this process; with ``rgb`` a `Scene` of 8-bit RGB, else whatever its bands.
+
+    Raises: UserError if it cannot be used.
+    """
+    return _open_rgb(image, os.getpid()) if rgb else _open_raster(image, os.getpid())
+
+
+def kept_label(label: Path) -> LabelScene:
+    """A label that stays open in this process. Raises: UserError if it cannot be used."""
+    return _open_label(label, os.getpid())
 
 
 # Each process keeps some files open, because a training reads them again and again.
@@ -95,6 +108,11 @@ def _open_pair(image: Path, label: Path, bands: Bands | None, process: int) -> t
 
 
 @lru_cache(maxsize=_OPEN)
+def _open_rgb(image: Path, process: int) -> Scene:
+    return Scene(image)
+
+
+@lru_cache(maxsize=_OPEN)
 def _open_raster(image: Path, process: int) -> Raster:
     return Raster(image)
 
@@ -104,7 +122,7 @@ def _open_label(label: Path, process: int) -> LabelScene:
     return LabelScene(label)
 
 
-def _difference(image: Raster, label: LabelScene) -> str:
+def difference(image: Raster, label: LabelScene) -> str:
     """How a label differs from its image, as a clause; "" if it has the same pixels."""
     sizes = [f"{each.width} x {each.height}" for each in (label, image)]
     if sizes[0] != sizes[1]:
@@ -139,7 +157,8 @@ def name_of(raster: Raster) -> str:
     return str(raster.crs.to_string()) if raster.crs.to_epsg() else str(raster.crs.to_wkt())[:80]
 
 
-def _check_inside(region: Region, scene: Raster) -> None:
+def check_inside(region: Region, scene: Raster) -> None:
+    """Raises: UserError if a window leaves its scene."""
     (top, bottom), (left, right) = region
     if bottom > scene.height or right > scene.width:
         raise UserError(

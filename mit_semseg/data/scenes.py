@@ -38,6 +38,48 @@ class SceneError(UserError):
     """A scene that cannot be used."""
 
 
+class DamagedSceneError(SceneError):
+    """Tiles of a scene that cannot be decoded.
+
+    Attributes:
+        path: of the file.
+        places: the rows and columns of each tile, in words; empty if no tile could be found.
+        reason: of the decoder.
+    """
+
+    def __init__(self, path: str, places: tuple[str, ...], reason: str) -> None:
+        self.path, self.places, self.reason = path, places, reason
+        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        where = f"is damaged in {len(places)} of its tiles: {'; '.join(places[:_SHOWN])}{more}"
+        super().__init__(
+            f"{path} {where if places else 'cannot be read'} ({reason}). Fetch it again or drop it."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.places, self.reason)
+
+
+class ImpossibleLabelError(SceneError):
+    """A label that holds a value that cannot be a class number.
+
+    Attributes:
+        path: of the file.
+        what: the value and its place, in words.
+    """
+
+    def __init__(self, path: str, value: int, row: int, column: int) -> None:
+        self.path = path
+        self._arguments = path, value, row, column
+        self.what = f"the value {value} at row {row}, column {column}"
+        super().__init__(
+            f"{path} holds {self.what}, but class numbers are 0 to 65535. If it means unlabelled, say so in "
+            f"the file: rio edit-info --nodata {value}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
+
+
 class Window(NamedTuple):
     """A part of a scene.
 
@@ -109,6 +151,26 @@ class Raster:
         """Whether the file has a reference system or a transform."""
         return self.crs is not None or not self.transform.is_identity
 
+    @property
+    def form(self) -> str:
+        """The number and type of the bands, such as 12 x uint16."""
+        return f"{self._file.count} x {self._file.dtypes[0]}"
+
+    @property
+    def nodata(self) -> float | None:
+        """The value that stands for no data, by the file."""
+        value: float | None = self._file.nodata
+        return value
+
+    def damage(self, reason: str, rows: Span | None = None, columns: Span | None = None) -> SceneError:
+        """The error that names the damaged tiles of a window, or of the whole file.
+
+        Args:
+            reason: why the decoder failed.
+        """
+        rows, columns = rows or (0, self.height), columns or (0, self.width)
+        return DamagedSceneError(self.path, tuple(self._damaged(rows, columns)), reason)
+
     def select(
         self, rows: Span, columns: Span, selection: BandSelection, shape: tuple[int, int] | None = None
     ) -> tuple[Pixels, np.ndarray]:
@@ -142,7 +204,8 @@ class Raster:
                 if self._has_mask:
                     valid = self._file.dataset_mask(window=window, out_shape=shape) != 0
         except (self._rasterio.errors.RasterioError, MemoryError) as error:
-            raise SceneError(self._damage(error)) from error
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise self.damage(reason, rows, columns) from error
         return values, valid
 
     def _check_blocks(self) -> None:
@@ -155,28 +218,16 @@ class Raster:
                 f"be read alone. Write it in tiles: rio convert {self.path} tiled.tif --co TILED=YES"
             )
 
-    def _damage(self, error: Exception) -> str:
-        """The message for a file of which a window cannot be read: all its damaged tiles."""
-        found = list(self._damaged())
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split())
-        if not found:
-            return f"{self.path} cannot be read ({reason}). Fetch it again or drop it."
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        places = "; ".join(found[:_SHOWN])
-        return (
-            f"{self.path} is damaged in {len(found)} of its tiles: {places}{more} ({reason}). Fetch it again "
-            "or drop it."
-        )
-
-    def _damaged(self) -> Iterator[str]:
-        """The place of each tile or strip that cannot be decoded."""
+    def _damaged(self, rows: Span, columns: Span) -> Iterator[str]:
+        """The place of each tile or strip of a window that cannot be decoded."""
         for _, window in self._file.block_windows(1):
+            (top, bottom), (left, right) = window.toranges()
+            if bottom <= rows[0] or top >= rows[1] or right <= columns[0] or left >= columns[1]:
+                continue
             try:
                 with self._lock, limited_cache():
                     self._file.read(window=window)
             except self._rasterio.errors.RasterioError:
-                (top, bottom), (left, right) = window.toranges()
                 yield f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
 
 
@@ -199,7 +250,7 @@ class Scene(Raster):
         self._palette = self._find_palette() if bands is None else None
 
     def read(self, rows: Span, columns: Span) -> Window:
-        """A window. Raises: SceneError that names the damaged tiles of the file, if it needs one of them."""
+        """A window. Raises: DamagedSceneError that names the damaged tiles that it needs."""
         return self._read(rows, columns, None)
 
     def valid(self, rows: Span, columns: Span) -> np.ndarray:
@@ -293,12 +344,11 @@ class LabelScene(Raster):
         if values.dtype in (np.uint8, np.uint16):
             return values, valid
         values = np.where(valid, values, 0)
-        for value in (values.min(), values.max()):
-            if not 0 <= value < 2**16:
-                raise SceneError(
-                    f"{self.path} holds the value {value}, but class numbers are 0 to 65535. If it means "
-                    f"unlabelled, say so in the file: rio edit-info --nodata {value}"
-                )
+        impossible = (values < 0) | (values >= 2**16)
+        if impossible.any():
+            row, column = divmod(int(impossible.argmax()), values.shape[1])
+            value = int(values[row, column])
+            raise ImpossibleLabelError(self.path, value, rows[0] + row, columns[0] + column)
         return values.astype(np.uint16), valid
 
     def classes(self) -> dict[int, str]:

@@ -15,10 +15,10 @@ from ..data.records import Records, read_records
 from ..data.scene_pairs import read_bands_region, region_of
 from ..errors import UserError
 from ..runtime.machine import cpu_count
+from .file_problems import FileProblems
 
 _MOST_VALUES = 2**25  # in the sample of all images and bands; 128 MB
 _LEAST_PIXELS = 256  # of an image
-_SHOWN = 5  # files in an error
 
 
 @dataclass(frozen=True)
@@ -111,20 +111,18 @@ def compute_statistics(
     rows = range(len(records))
     count = cpu_count() if workers is None else workers
     found: list[dict[str, Any]] = []
-    problems: list[str] = []
+    problems, unread = FileProblems(), 0
     with loading(read, rows, workers=count, device=torch.device("cpu")) as items:
         for row, item in zip(
             rows, tqdm(items, "Reading", len(rows), unit="image", disable=None), strict=True
         ):
             if isinstance(item, UserError):
-                problems.append(f"{item} See {records.line(row)}.")
+                problems.add(item, f"See {records.line(row)}.")
+                unread += 1
             else:
                 found.append(item)
     if problems:
-        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise UserError(
-            "\n".join(problems[:_SHOWN]) + f"{more}\n{len(problems)} of {len(records)} images cannot be read."
-        )
+        raise UserError(f"{problems.text()}\n{unread} of {len(records)} images cannot be read.")
     return _summarized(found, selection, percentiles)
 
 

@@ -305,15 +305,25 @@ def _box(pair: "ScenePair") -> tuple[float, float, float, float]:
 def _labelled(
     windows: Sequence[_Window], pairs: "Sequence[ScenePair]", files: Sequence[tuple[Path, Path]], plan: Plan
 ) -> tuple[list[_Window], np.ndarray]:
-    """The windows with a labelled pixel, and the pixels of each value in them, (65536,)."""
+    """The windows with a labelled pixel, and the pixels of each value in them, (65536,).
+
+    Raises: UserError that names each damaged tile, and each label with values that are not class numbers.
+    """
+    from ..data.scenes import SceneError
     from ..runtime.progress import ProgressCounter
+    from .file_problems import FileProblems
 
     labels = {label: pair.label for (_, label), pair in zip(files, pairs, strict=True)}
-    kept, total = [], np.zeros(2**16, np.int64)
+    kept, total, problems = [], np.zeros(2**16, np.int64), FileProblems()
     with ProgressCounter(len(windows), "windows", what="Reading labels") as counter:
         for each in windows:
             rows, columns = (each.top, each.top + plan.window), (each.left, each.left + plan.window)
-            values, valid = labels[each.label].read(rows, columns)
+            counter.add()
+            try:
+                values, valid = labels[each.label].read(rows, columns)
+            except SceneError as error:
+                problems.add(error)
+                continue
             counts = np.bincount(values[valid], minlength=2**16)
             counts[: plan.label_offset] = 0
             if plan.ignore is not None:
@@ -321,7 +331,8 @@ def _labelled(
             if counts.any():
                 kept.append(each)
                 total += counts
-            counter.add()
+    if problems:
+        raise UserError(problems.text())
     return kept, total
 
 

@@ -15,8 +15,9 @@ from .exported import AnyNetwork
 from .tiles import Held, Network, ScoreMap, Span, TiledMap, WholeMap
 
 PIXEL_BUDGET = 3_000_000  # largest image to score whole; 2048 x 1024 is below it
+SCENE_TILE = 512
+"""The automatic side of a tile of a scene, in pixels. Memory stays below 1 GB, see docs/geo.md."""
 _TILE = 1280  # side in pixels
-_OVERLAP = 256  # pixels
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Settings:
         threshold: with two classes, the probability from which a pixel belongs to the second one.
         tile: side of a tile in pixels. At each scale, an image with a longer side is cut into tiles. 0 cuts
             only images of more than `PIXEL_BUDGET` pixels, into tiles of an automatic size.
-        overlap: smallest number of pixels that neighbouring tiles share; 0 is automatic, or a fifth of
-            ``tile`` if that is given.
+        overlap: smallest number of pixels that neighbouring tiles share; 0 is a fifth of a tile.
+        automatic_tile: side of a tile if ``tile`` is 0.
     """
 
     amp: str = "none"
@@ -38,6 +39,7 @@ class Settings:
     tile: int = 0
     overlap: int = 0
     threshold: float = 0.5
+    automatic_tile: int = _TILE
 
     def __post_init__(self) -> None:
         if self.tile < 0 or self.overlap < 0 or 0 < self.tile <= self.overlap:
@@ -48,12 +50,12 @@ class Settings:
 
     def tile_and_overlap(self, height: int, width: int) -> tuple[int, int] | None:
         """The tile and overlap for an image, in pixels; None if it is scored whole."""
-        tile = self.tile or _TILE
+        tile = self.tile or self.automatic_tile
         if self.tile and max(height, width) <= tile:
             return None
         if not self.tile and height * width <= PIXEL_BUDGET:
             return None
-        return tile, self.overlap or (tile // 5 if self.tile else _OVERLAP)
+        return tile, self.overlap or tile // 5
 
 
 _DEFAULT = Settings()

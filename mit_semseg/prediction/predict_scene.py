@@ -1,6 +1,8 @@
 """Prediction for a scene, of which only windows and some of the labels are in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import numpy as np
 from ..data.bands import Bands
 from ..data.resize import scored_sizes
 from ..data.scene_pixels import ScenePixels
-from ..data.scenes import INSTALL, Scene, SceneError
+from ..data.scenes import INSTALL, DamagedSceneError, Scene, SceneError
+from ..inference.predict import SCENE_TILE
 from ..inference.scene import SceneScorer
 from ..runtime.files import replacing
 from ..runtime.log import get_logger
@@ -54,7 +57,11 @@ def predict_scene(
     """
     pictures = {name: path for name, path in job.targets.items() if OUTPUTS[name].draw is not None}
     try:
-        with Scene(job.input.path, bands) as scene, replacing(job.targets[LABELS]) as file:
+        with (
+            Scene(job.input.path, bands) as scene,
+            _all_damage(scene),
+            replacing(job.targets[LABELS]) as file,
+        ):
             part = Path(file.name)
             overview = bool(pictures) or recorder.has_page
             with LabelRaster(part, scene, predictor.table, overview=overview) as raster:
@@ -72,6 +79,15 @@ def predict_scene(
     shares = raster.counts[1:] / max(1, raster.counts[1:].sum())
     recorder.add(job, job.input.path, prediction, shares)
     return ""
+
+
+@contextmanager
+def _all_damage(scene: Scene) -> Iterator[None]:
+    """Lets an error about a damaged tile name all those of the scene: no window of it is scored after it."""
+    try:
+        yield
+    except DamagedSceneError as error:
+        raise scene.damage(error.reason) from error
 
 
 def _score(
@@ -94,7 +110,7 @@ def _score(
         predictor.network,
         [ScenePixels(scene, (height, width)) for width, height in sizes],
         (scene.height, scene.width),
-        predictor.settings,
+        replace(predictor.settings, automatic_tile=SCENE_TILE),
         len(predictor.table.names),
         scene.path,
     )

@@ -30,6 +30,15 @@ def ground(record):
     return left, top, left + record["width"], top + record["height"]
 
 
+def damage(path, column, row):
+    """Destroy a tile of a file."""
+    with rasterio.open(path) as file:
+        offset = int(file.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
+    data = bytearray(path.read_bytes())
+    data[offset + 8 : offset + 60] = bytes(52)
+    path.write_bytes(data)
+
+
 def overlap(a, b):
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
@@ -70,9 +79,54 @@ def test_windows_without_labels_are_omitted_and_the_rest_trains(call, sources, t
     assert outcome.code == 0, outcome.err
     outcome = call("eval", "--gpus", "cpu", *shared)
     assert outcome.code == 0, outcome.err
-    outcome = call("data", "check", sources / "out" / "training.odgt")
+    outcome = call("data", "check", "--cfg", sources / "out" / "config.yaml", "--workers", 0)
+    assert outcome.code == 0, outcome.out + outcome.err
+    assert "windows of the same scenes" in outcome.out
+
+
+def test_damaged_tiles_and_impossible_values_are_all_named_and_nothing_is_written(call, sources):
+    labels = sources / "labels" / "s0_label.tif", sources / "labels" / "s1_label.tif"
+    damage(labels[0], 1, 1)
+    damage(labels[0], 3, 2)
+    with rasterio.open(labels[1]) as file:
+        values = file.read(1).astype(np.int16)
+    values[60:90] = -5
+    write_scene(labels[1], values, transform=transform_of(column=200))
+    outcome = call(
+        *("data", "scenes", sources / "images", sources / "labels", sources / "out"),
+        *("--window", 32, "--area", 1),
+    )
     assert outcome.code == 2
-    assert "names windows of scenes" in outcome.err
+    for text in (
+        f"{labels[0]} is damaged: rows 64 to 127, columns 64 to 127 (",
+        f"{labels[0]} is damaged: rows 128 to 191, columns 192 to 255 (",
+        f"{labels[1]} holds the value -5 at row ",
+    ):
+        assert outcome.err.count(text) == 1, outcome.err
+    assert outcome.err.count("is damaged") == 2
+    assert not (sources / "out").exists()
+
+
+def test_stats_name_each_damaged_tile_once_and_change_nothing(call, sources):
+    outcome = call(
+        *("data", "scenes", sources / "images", sources / "labels", sources / "out"),
+        *("--window", 32, "--area", 1),
+    )
+    assert outcome.code == 0, outcome.err
+    damage(sources / "images" / "s0.tif", 1, 1)
+    damage(sources / "images" / "s1.tif", 0, 0)
+    config = sources / "out" / "config.yaml"
+    before = config.read_bytes()
+    outcome = call("data", "stats", "--cfg", config, "--workers", 0)
+    assert outcome.code == 2
+    for text in (
+        "s0.tif is damaged: rows 64 to 127, columns 64",
+        "s1.tif is damaged: rows 0 to 63, columns 0",
+    ):
+        assert outcome.err.count(text) == 1, outcome.err
+    assert outcome.err.count("is damaged") == 2
+    assert "See line " in outcome.err
+    assert config.read_bytes() == before
 
 
 def test_scenes_of_several_reference_systems_and_labels_that_do_not_fit_are_all_named(call, sources):
@@ -129,7 +183,7 @@ def test_labels_of_any_integers_are_read(call, sources, dtype):
         assert "has 1 band of type float32, but a label has one band of integers" in outcome.err
         return
     if signed:
-        assert "a_label.tif holds the value -9999, but class numbers are 0 to 65535" in outcome.err
+        assert "a_label.tif holds the value -9999 at row 0, column 0, but class numbers are 0" in outcome.err
         write_scene(sources / "a_label.tif", values, nodata=-9999)
         outcome = call(*words)
     assert outcome.code == 0, outcome.err

@@ -54,6 +54,22 @@ def test_labels_are_those_of_the_whole_image_pixel_by_pixel(segment, scene, tmp_
     assert len(np.unique(made)) > 1
 
 
+def test_without_a_tile_a_scene_beyond_the_size_of_whole_images_has_its_own_tile(
+    segment, scene, tmp_path, monkeypatch
+):
+    made = {}
+    for tile in (64, 0):
+        if not tile:
+            monkeypatch.setattr("mit_semseg.inference.predict.PIXEL_BUDGET", 170 * 130 - 1)
+            monkeypatch.setattr("mit_semseg.prediction.predict_scene.SCENE_TILE", 64)
+        outcome = segment(
+            scene, TEST__output="labels", TEST__result=tmp_path / str(tile), INFERENCE__tile=tile
+        )
+        assert outcome.code == 0, outcome.err
+        made[tile] = read(tmp_path / str(tile) / "scene_labels.tif")
+    np.testing.assert_array_equal(made[0], made[64])
+
+
 def test_with_a_window_everything_is_scored_at_the_scale_of_training(segment, trained, scene, tmp_path):
     whole = {"DATASET__imgSizes": "(130,)", "DATASET__imgMaxSize": 170, **TILES}
     assert segment(tmp_path / "plain.png", TEST__output="labels", **whole).code == 0

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _EPILOG = """\
 exit code: 0 without problems (notes do not count), 1 with problems, 2 for a mistake in the command.
 
-A list holds one JSON object per line: fpath_img, fpath_segm, width, height. Each file is read once. A file
-that kills the process that reads it, or takes it more than two minutes, is reported too.
+A list holds one JSON object per line: fpath_img, fpath_segm, width, height, and for a window of a scene left
+and top. Each file is read once, and of scenes only the tiles of the windows. A file that kills the process
+that reads it, or takes it more than two minutes, is reported too.
 """
 
 
@@ -197,10 +198,10 @@ def _read_list(
         on_unusable=lambda line, what: unusable.add(number, line, LINE, what),
     )
     if records.has_windows():
-        raise UserError(
-            f"{path} names windows of scenes, which mit-semseg data scenes checks when it writes the list. "
-            "This command reads lists of whole images."
-        )
+        from ...data.scenes import INSTALL
+        from ...runtime.packages import require
+
+        require("rasterio", f"{path}, which names windows of scenes,", INSTALL)
     folder = _first(root, dataset.get("root_dataset"), str(Path(path).parent))
     return CheckedList(path, folder, records, role)
 

@@ -75,6 +75,8 @@ class FileFacts:
     """The share of pixels without data, of an image with bands."""
     constant: str = ""
     """The bands that hold a single value, in words."""
+    places: tuple[str, ...] = ()
+    """The damaged tiles of a scene, in words."""
 
 
 def digest_of(data: bytes) -> int:
@@ -126,29 +128,47 @@ def _read(path: str, describe: Callable[[Image.Image], dict[str, Any]]) -> FileF
         return FileFacts("truncated" if truncated else "damaged", words, digest)
 
 
+def why_unreadable(path: str) -> FileFacts | None:
+    """Why a file has no bytes to read; None if it has some. They are not read."""
+    try:
+        _size_of(path)
+    except _ProblemError as problem:
+        return FileFacts(*problem.args)
+    return None
+
+
 class _ProblemError(Exception):
     """Ends the reading of a file. Its arguments are `FileFacts.problem` and `FileFacts.detail`."""
 
 
-def _bytes(path: str) -> bytes:
-    """The content of a regular file; reading a pipe or a device may never end."""
+def _size_of(path: str) -> int:
+    """The bytes of a regular file, at least 1; reading a pipe or a device may never end."""
     try:
         status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _ProblemError(
-                "unreadable", "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            )
-        if status.st_size > _LARGEST_FILE:
-            raise _ProblemError(
-                "unreadable", f"{status.st_size / 2**30:.1f} GiB, more than an image can have"
-            )
-        data = Path(path).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise _ProblemError("missing", did_you_mean(path).strip()) from None
     except OSError as error:
         raise _ProblemError("unreadable", error.strerror or str(error)) from None
-    if not data:
+    if not stat.S_ISREG(status.st_mode):
+        raise _ProblemError(
+            "unreadable", "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        )
+    if not status.st_size:
         raise _ProblemError("empty", "")
+    return status.st_size
+
+
+def _bytes(path: str) -> bytes:
+    """The content of a regular file that may be an image."""
+    size = _size_of(path)
+    if size > _LARGEST_FILE:
+        raise _ProblemError("unreadable", f"{size / 2**30:.1f} GiB, more than an image can have")
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise _ProblemError("unreadable", error.strerror or str(error)) from None
+    if not data:
+        raise _ProblemError("empty", "")  # a file of /proc, or one that another program has emptied
     return data
 
 

@@ -1,6 +1,7 @@
 """An image with bands: decoded, and described in a few numbers."""
 
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,7 +25,7 @@ def read_bands(path: str, selection: BandSelection) -> FileFacts:
     try:
         raster = read_raster(path)
     except UserError as error:
-        return FileFacts(_kind_of(str(error)), str(error).removeprefix(f"{path} "), digest)
+        return FileFacts(kind_of(str(error)), str(error).removeprefix(f"{path} "), digest)
     except MemoryError:
         return FileFacts("bomb", "does not fit into memory", digest)
     height, width, count = raster.values.shape
@@ -33,14 +34,20 @@ def read_bands(path: str, selection: BandSelection) -> FileFacts:
         pixels = selection.select(raster.values, "", raster.nodata, raster.valid)
     except UserError as error:
         return FileFacts("band_missing", str(error).strip(), **about)
-    hidden = pixels.without_data
-    empty = 0.0 if hidden is None else float(hidden.mean())
+    return FileFacts(**about, **describe_bands(pixels, pixels.without_data, selection))
+
+
+def describe_bands(pixels: Pixels, hidden: np.ndarray | None, selection: BandSelection) -> dict[str, Any]:
+    """The fields of `FileFacts` about the content of some bands. ``hidden`` is True without data, (h, w)."""
     first = pixels.values[..., 0].astype(np.float32)
     if pixels.absent is not None:
         absent = pixels.absent[..., 0]
         first[absent] = first[~absent].mean() if not absent.all() else 0
-    small = small_gray(Image.fromarray(first))
-    return FileFacts(**about, empty=empty, constant=_constant(pixels, selection), small=small)
+    return {
+        "empty": 0.0 if hidden is None else float(hidden.mean()),
+        "constant": _constant(pixels, selection),
+        "small": small_gray(Image.fromarray(first)),
+    }
 
 
 def hint_at_bands(path: str) -> str:
@@ -52,7 +59,8 @@ def hint_at_bands(path: str) -> str:
     return ""
 
 
-def _kind_of(message: str) -> str:
+def kind_of(message: str) -> str:
+    """The kind of problem of a file that a message is about."""
     return "truncated" if "truncated" in message else "unreadable" if "pip install" in message else "damaged"
 
 

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ...data.bands import BandSelection
 from ...data.orientation import Fit, fit, upright_size
 from ...data.raster import is_raster
+from ...data.scene_pairs import Region
 from .alignment import LONG_EDGE, Agreement, agreement
 from .decode import FileFacts, read_image, read_label
 from .decode_bands import hint_at_bands, read_bands
+from .decode_windows import compare_scenes, ground_of_window, read_image_window, read_label_window
+from .ground import Ground
 from .near_duplicates import appearance_hash
 
 IMAGE, LABEL = 0, 1
@@ -18,6 +22,14 @@ _MOSTLY = 0.9  # share of pixels without data that is worth a note
 
 Problem = tuple[str, int, str]
 """A key of `issue_types.ISSUE_TYPES`, the file (`IMAGE` or `LABEL`), the detail."""
+
+
+class Pair(NamedTuple):
+    """The paths of an image and its label, and for scenes the window of both."""
+
+    image: str
+    label: str
+    region: Region | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +42,47 @@ class PairFacts:
     """See `appearance_hash`."""
     agreement: Agreement | None = None
     """None if nothing can be said, or if the label has not the size of the stored image."""
+    ground: Ground | None = None
+    """That a window shows; None for whole images."""
 
 
-def examine(
-    pair: tuple[str, str], mark: Callable[[int], None], selection: BandSelection | None = None
-) -> PairFacts:
+def examine(pair: Pair, mark: Callable[[int], None], selection: BandSelection | None = None) -> PairFacts:
     """Reads an image and its label.
 
     Args:
-        pair: paths of the image and the label.
         mark: called with `IMAGE` or `LABEL` before that file is read, in case the file kills this process.
         selection: the bands of the images; None for 8-bit RGB.
     """
     mark(IMAGE)
-    image = read_image(pair[0]) if selection is None else read_bands(pair[0], selection)
-    if selection is None and image.problem and is_raster(pair[0]) and (hint := hint_at_bands(pair[0])):
-        image = FileFacts("needs_bands", hint, image.digest)
+    image = _read_image(pair, selection)
     mark(LABEL)
-    label = read_label(pair[1])
+    label = read_label(pair.label) if pair.region is None else read_label_window(pair.label, pair.region)
+    ground = None
+    if pair.region is not None and image.width:
+        ground = ground_of_window(pair.image, pair.region, selection)
+        if label.width and not label.problem:
+            kind, what = compare_scenes(pair.image, pair.label, selection)
+            label = replace(label, problem=kind, detail=what)
     appearance, agrees = b"", None
     if image.small is not None:
         appearance = appearance_hash(image.small)
-        if label.small is not None and (image.width, image.height) == (label.width, label.height):
-            agrees = agreement(image.small, label.small, max(image.width, image.height) / LONG_EDGE)
-    return PairFacts(replace(image, small=None), replace(label, small=None), appearance, agrees)
+        size = image.width, image.height
+        # A small window has too few borders to say how it lies on its image.
+        enough = pair.region is None or max(size) >= LONG_EDGE
+        if enough and label.small is not None and size == (label.width, label.height):
+            agrees = agreement(image.small, label.small, max(size) / LONG_EDGE)
+    return PairFacts(replace(image, small=None), replace(label, small=None), appearance, agrees, ground)
+
+
+def _read_image(pair: Pair, selection: BandSelection | None) -> FileFacts:
+    if pair.region is not None:
+        return read_image_window(pair.image, pair.region, selection)
+    if selection is not None:
+        return read_bands(pair.image, selection)
+    image = read_image(pair.image)
+    if image.problem and is_raster(pair.image) and (hint := hint_at_bands(pair.image)):
+        return FileFacts("needs_bands", hint, image.digest)
+    return image
 
 
 def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:
@@ -65,7 +94,10 @@ def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:
     image, label = facts.image, facts.label
     for file, number in ((image, IMAGE), (label, LABEL)):
         if file.problem:
-            yield file.problem, number, file.detail
+            for place in file.places:
+                yield file.problem, number, f"{place}: {file.detail}"
+            if not file.places:
+                yield file.problem, number, file.detail
     if image.constant:
         yield "constant_band", IMAGE, image.constant
     if image.empty > _MOSTLY:
@@ -74,7 +106,7 @@ def compare(facts: PairFacts, listed: tuple[int, int]) -> Iterator[Problem]:
         yield "label_nodata", LABEL, f"value {label.nodata}"
     if label.mode == "P":
         yield "palette", LABEL, ""
-    if label.mode == "I" or label.mode.startswith("I;16"):
+    if label.mode == "I" or label.mode.startswith("I;16") or label.mode.endswith("int16"):
         yield "label_16bit", LABEL, ""
     if not image.width:
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.records import Records
+from ...data.records import Record, Records
 from .examine import LABEL
 
 LINE = 2
@@ -37,6 +37,8 @@ class RepeatedRecord:
     """The number of its list."""
     line: int
     image: str
+    window: tuple[int, int, int, int] | None = None
+    """Left, top, width and height of a window of a scene, in pixels; None for a whole image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Finding:
     label: str
     detail: str
     repeats: RepeatedRecord | None = None
+    window: tuple[int, int, int, int] | None = None
+    """As in `RepeatedRecord`."""
 
     @property
     def path(self) -> str:
@@ -112,15 +116,19 @@ class Findings:
             record = records[index]
             repeats = _record_at(self._repeats[at], lists) if self._repeats[at] >= 0 else None
             line = records.number(index)
-            yield Finding(number, line, file, record.fpath_img, record.fpath_segm, detail, repeats)
+            paths = record.fpath_img, record.fpath_segm
+            yield Finding(number, line, file, *paths, detail, repeats, _window(record))
+
+
+def _window(record: Record) -> tuple[int, int, int, int] | None:
+    return (record.left, record.top, record.width, record.height) if record.is_window else None
 
 
 def _record_at(position: int, lists: Sequence[CheckedList]) -> RepeatedRecord:
     """The record at a position among all records of all lists."""
     for number, checked in enumerate(lists):
         if position < len(checked.records):
-            return RepeatedRecord(
-                number, checked.records.number(position), checked.records[position].fpath_img
-            )
+            record = checked.records[position]
+            return RepeatedRecord(number, checked.records.number(position), record.fpath_img, _window(record))
         position -= len(checked.records)
     raise AssertionError(position)

@@ -77,11 +77,24 @@ ISSUE_TYPES = {
     "label_mode": IssueType("Labels with a wrong mode", FIXES["label_mode"]),
     "label_mixed": IssueType("Labels with mixed values", FIXES["label_mixed"]),
     "label_pages": IssueType("Labels with several images in a file", FIXES["label_pages"]),
+    "label_impossible": IssueType(
+        "Labels with values that cannot be class numbers",
+        "Class numbers are 0 to 65535. If such a value means unlabelled, say so in the file: "
+        "rio edit-info --nodata VALUE LABEL",
+    ),
     "label_lossy": IssueType("Labels with lossy compression", FIXES["label_lossy"]),
     "size_mismatch": IssueType(
         "Labels whose size differs from their image's",
         "Find the label of that image, or scale the label with nearest-neighbour interpolation, so that each "
         "pixel of the image has its value.",
+    ),
+    "misplaced": IssueType(
+        "Labels that do not lie on their scenes",
+        "Warp these labels onto their images: rio warp --like IMAGE --resampling nearest",
+    ),
+    "outside": IssueType(
+        "Windows that leave their scene",
+        "Write the list again with `mit-semseg data scenes`.",
     ),
     "exif_rotated": IssueType("EXIF-rotated images whose labels fit the upright view", UPRIGHT_FIX),
     "listed_size": IssueType(
@@ -98,6 +111,16 @@ ISSUE_TYPES = {
         "Images in two lists",
         "Remove them from one of the lists: scores on training images are meaningless.",
     ),
+    "overlap": IssueType(
+        "Windows that show ground of another list",
+        "Write both lists together with `mit-semseg data scenes`, which divides the ground: scores on "
+        "ground that trains are too high.",
+    ),
+    "several_systems": IssueType(
+        "Scenes with several reference systems",
+        "Warp them to one (rio warp --dst-crs, labels with --resampling nearest): ground that two lists "
+        "share is not found across systems.",
+    ),
     "same_list": IssueType(
         "The same list for training and validation",
         "Set DATASET.list_val to other images: scores on training images are meaningless.",
@@ -106,6 +129,12 @@ ISSUE_TYPES = {
         "Training and validation may share sequences",
         "If these are parts of the same recordings, scores on validation are too high for new recordings. "
         "Divide the images by recording with `mit-semseg data split`.",
+        note=True,
+    ),
+    "shared_scene": IssueType(
+        "Training and validation have windows of the same scenes",
+        "None needed if you want the score on other parts of these scenes. For the score on new scenes, "
+        "validate on scenes that do not train.",
         note=True,
     ),
     "near_duplicate": IssueType(

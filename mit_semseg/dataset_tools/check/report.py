@@ -63,8 +63,9 @@ def write_json(summary: Summary, path: str | Path) -> None:
                 list, line          the list's name, the line in it from 1
                 image, label        paths as in the list, null for an unusable line
                 file                the one in question: "image", "label" or "line"
+                window              [left, top, width, height] of a window of a scene, in pixels, or null
                 detail              more about it, or ""
-                other               the record that it repeats: {"list", "line", "image"}, or null
+                other               the record that it repeats: {"list", "line", "image", "window"}, or null
 
     Raises: UserError if the disk refuses.
     """
@@ -217,8 +218,18 @@ def _finding(finding: Finding, names: list[str]) -> str:
     if finding.file == LINE:
         return f"{where} {finding.detail}"
     repeated = finding.repeats
-    same = f" = {names[repeated.list]}:{repeated.line} {repeated.image}" if repeated else ""
-    return f"{where} {finding.path}{same}" + (f" ({finding.detail})" if finding.detail else "")
+    same = ""
+    if repeated:
+        same = f" = {names[repeated.list]}:{repeated.line} {repeated.image}{_window(repeated.window)}"
+    window = _window(finding.window)
+    return f"{where} {finding.path}{window}{same}" + (f" ({finding.detail})" if finding.detail else "")
+
+
+def _window(window: tuple[int, int, int, int] | None) -> str:
+    if window is None:
+        return ""
+    left, top, width, height = window
+    return f" [rows {top} to {top + height - 1}, columns {left} to {left + width - 1}]"
 
 
 def _verdict(summary: Summary) -> str:
@@ -301,6 +312,7 @@ def _place(finding: Finding, lists: Sequence[CheckedList]) -> dict[str, Any]:
         "image": None if line else finding.image,
         "label": None if line else finding.label,
         "file": _FILES[finding.file],
+        "window": finding.window,
         "detail": finding.detail,
         "other": repeated and {**asdict(repeated), "list": lists[repeated.list].name},
     }

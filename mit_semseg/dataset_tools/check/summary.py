@@ -1,5 +1,6 @@
 """From the tally to the content of the report: classes, sizes, and every issue with its fix."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -182,7 +183,14 @@ def _issues(
     )
     if tally.with_bands:
         facts["band_types"] = _band_types(lists)
-        facts["nodata"] = _nodata(tally)
+    facts["nodata"] = _nodata(tally)
+    facts["damaged"] = tuple(
+        f"{path}: {count} window{'s' * (count > 1)} cannot be read."
+        for path, count in tally.unread.items()
+        if count
+    )
+    facts["several_systems"] = _several_systems(tally)
+    facts["shared_scene"] = _shared_scenes(lists)
     facts["shared_sequence"] = _shared_sequences(lists)
     missing = {about.checked.name: _missing(tally, number, coding) for number, about in enumerate(lists)}
     facts["class_missing"] = tuple(
@@ -286,9 +294,43 @@ def _shared_sequences(lists: tuple[ListSummary, ...]) -> tuple[str, ...]:
     by_role = {about.checked.role: about.checked.records for about in lists}
     if not {"training", "validation"} <= set(by_role):
         return ()
-    paths = [(record.fpath_img for record in by_role[role]) for role in ("training", "validation")]
+    # Windows are divided by area, whatever the names of their scenes.
+    paths = [
+        (record.fpath_img for record in by_role[role] if not record.is_window)
+        for role in ("training", "validation")
+    ]
     shared = shared_sequences(*paths)
     facts = [f"{name}: {train} training and {val} validation images" for name, (train, val) in shared.items()]
+    return (*facts[:_FEW], *([f"and {len(facts) - _FEW} more"] if len(facts) > _FEW else []))
+
+
+def _several_systems(tally: DatasetTally) -> tuple[str, ...]:
+    """The reference systems of the scenes in each list, if they are not all the same."""
+    if len({system for of_list in tally.systems for system in of_list}) < 2:
+        return ()
+    return tuple(
+        f"{checked.name}: "
+        + "; ".join(
+            f"{system} ({len(paths)} scene{'s' * (len(paths) > 1)}, such as {min(paths)})"
+            for system, paths in of_list.items()
+        )
+        for checked, of_list in zip(tally.lists, tally.systems, strict=True)
+        if of_list
+    )
+
+
+def _shared_scenes(lists: tuple[ListSummary, ...]) -> tuple[str, ...]:
+    by_role = {about.checked.role: about.checked for about in lists}
+    if not {"training", "validation"} <= set(by_role):
+        return ()
+    counts = [
+        Counter(by_role[role].path(each.fpath_img) for each in by_role[role].records if each.is_window)
+        for role in ("training", "validation")
+    ]
+    facts = [
+        f"{path}: {counts[0][path]} training and {counts[1][path]} validation windows"
+        for path in sorted(counts[0].keys() & counts[1].keys())
+    ]
     return (*facts[:_FEW], *([f"and {len(facts) - _FEW} more"] if len(facts) > _FEW else []))
 
 

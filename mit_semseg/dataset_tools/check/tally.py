@@ -8,22 +8,26 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ...data.label_values import VOID, LabelCoding
+from ...data.scene_pairs import region_of
 from ..pool import WorkerDeath
 from .alignment import REACH, Agreement, common_move, describe_move, mirror_of, move_of
 from .decode import FileFacts, digest_of
-from .examine import IMAGE, LABEL, PairFacts, compare
+from .examine import IMAGE, LABEL, Pair, PairFacts, compare
 from .findings import CheckedList, Findings
+from .ground import Ground, overlaps
 from .near_duplicates import near_pairs
 
 NUM_VALUES = 65536
 """The number of values that a label can have."""
+_OF_WINDOWS = ("constant_band", "mostly_nodata", "outside")
+"""The kinds of findings that windows of one scene have on their own. All others are about its files."""
 _FEW_MIRRORED = 0.05  # share of labels; more of them hide a move that all labels have
 Repeats = tuple[np.ndarray, np.ndarray]
 """Positions that repeat something, and the first position that each repeats; both (K,) int64."""
 
 
 class DatasetTally:
-    """Everything found so far: 56 bytes a record, and 21 bytes a finding.
+    """Everything found so far: 56 bytes a record, 36 more for windows, and 21 bytes a finding.
 
     Args:
         coding: the meaning of label values; with ``num_class`` None no value is beyond the classes.
@@ -60,13 +64,24 @@ class DatasetTally:
         """Labels that hold such a value, in case it turns out to be beyond the classes."""
         self._appearance = np.zeros((total, 16), np.uint8)
         self._agreements = [_Agreements() for _ in lists]
+        self.has_windows = any(checked.records.has_windows() for checked in lists)
+        self.systems: list[dict[str, set[str]]] = [{} for _ in lists]
+        """The scenes of each list by their reference system."""
+        of_windows = total if self.has_windows else 0
+        self._boxes = np.zeros((of_windows, 4))
+        self._box_systems = np.full(of_windows, -1, np.int32)
+        self._system_numbers: dict[str, int] = {}
+        self._said: set[tuple[str, str, str]] = set()
+        self.unread: Counter[str] = Counter()
+        """The number of windows of each damaged file that need a damaged tile."""
         self._image, self._label, self._image_path, self._label_path = np.zeros((4, total), np.uint64)
 
-    def pairs(self) -> Iterator[tuple[str, str]]:
-        """The paths of image and label of all records, in the order of the positions that `add` takes."""
+    def pairs(self) -> Iterator[Pair]:
+        """The files of all records, in the order of the positions that `add` takes."""
         for checked in self.lists:
             for record in checked.records:
-                yield checked.path(record.fpath_img), checked.path(record.fpath_segm)
+                region = region_of(record) if record.is_window else None
+                yield Pair(checked.path(record.fpath_img), checked.path(record.fpath_segm), region)
 
     def add(self, position: int, facts: PairFacts | WorkerDeath) -> None:
         """Adds what was found for the record at a position among all records."""
@@ -77,7 +92,12 @@ class DatasetTally:
             return
         record = self.lists[number].records[index]
         for kind, file, detail in compare(facts, (record.width, record.height)):
-            self._find(kind, number, index, file, detail)
+            if not record.is_window or self._is_new(
+                kind, (record.fpath_img, record.fpath_segm)[file], detail
+            ):
+                self._find(kind, number, index, file, detail)
+        if facts.ground is not None:
+            self._add_ground(number, position, record.fpath_img, facts.ground)
         image, label = facts.image, facts.label
         self.sizes[position] = image.width, image.height
         self.image_modes[number][image.mode] += bool(image.mode)
@@ -92,6 +112,25 @@ class DatasetTally:
         self._label[position] = label.digest if len(label.values) > 1 else 0
         if len(label.values):
             self._add_values(number, index, label)
+        for path, of_path in ((record.fpath_img, image), (record.fpath_segm, label)):
+            self.unread[path] += bool(of_path.places)
+
+    def _is_new(self, kind: str, path: str, detail: str) -> bool:
+        """Whether a finding about a window is not yet known from another window of the same scene."""
+        if kind in _OF_WINDOWS:
+            return True
+        # Of all tiles, each is said; of other problems, all windows have the same.
+        key = kind, path, detail if kind == "damaged" else ""
+        known = key in self._said
+        self._said.add(key)
+        return not known
+
+    def _add_ground(self, number: int, position: int, path: str, ground: Ground) -> None:
+        if ground.system:
+            self.systems[number].setdefault(ground.system, set()).add(path)
+        name = ground.system or os.path.realpath(self.lists[number].path(path))
+        self._boxes[position] = ground.box
+        self._box_systems[position] = self._system_numbers.setdefault(name, len(self._system_numbers))
 
     def _add_values(self, number: int, index: int, label: FileFacts) -> None:
         self.pixels[number, label.values] += label.counts
@@ -125,9 +164,10 @@ class DatasetTally:
 
     def find_duplicates(self) -> None:
         """Compares all records with each other. To be called once, after all have been added."""
-        for position, (image, label) in enumerate(self.pairs()):
-            self._image_path[position] = digest_of(_normal(image))
-            self._label_path[position] = digest_of(_normal(label))
+        for position, (image, label, region) in enumerate(self.pairs()):
+            window = str(region).encode() if region else b""
+            self._image_path[position] = digest_of(_normal(image) + window)
+            self._label_path[position] = digest_of(_normal(label) + window)
         for number in range(len(self.lists)):
             start, end = (int(position) for position in self.starts[number : number + 2])
             paths, content = self._image_path[start:end], self._image[start:end].copy()
@@ -138,16 +178,32 @@ class DatasetTally:
             self._find_repeats("duplicate_content", repeats(content), start, start)
             content[np.isin(paths, self._image_path[:start])] = 0
             self._find_repeats("leak", repeats_of_others(content, self._image[:start]), start, 0)
+            overlapping = self._find_overlaps(start, end) if start and self.has_windows else []
             if start:
-                self._find_near(start, end)
+                self._find_near(start, end, overlapping)
         self._find_equal_labels()
 
-    def _find_near(self, start: int, end: int) -> None:
-        """Images of a list that look like one of an earlier list, and are not the same file or bytes."""
+    def _find_overlaps(self, start: int, end: int) -> list[int]:
+        """Windows of a list that show ground of an earlier list. Returns all; finds the unequal ones."""
+        found = []
+        of_list = slice(start, end)
+        for row, other, share in overlaps(
+            self._boxes[of_list], self._box_systems[of_list], self._boxes[:start], self._box_systems[:start]
+        ):
+            found.append(row)
+            if self._image_path[start + row] not in self._image_path[:start]:
+                number = bisect_right(self.starts, start) - 1
+                detail = f"{max(1, round(100 * share))}% of it"
+                self._find("overlap", number, row, IMAGE, detail, other)
+        return found
+
+    def _find_near(self, start: int, end: int, overlapping: Sequence[int]) -> None:
+        """Images of a list that look like one of an earlier list, and share no file, bytes or ground."""
         pairs = list(near_pairs(self._appearance[start:end], self._appearance[:start]))
         again, first = np.array(pairs, np.int64).reshape(-1, 2).T
         same = np.isin(self._image_path[start + again], self._image_path[:start])
         same |= np.isin(self._image[start + again], self._image[:start])
+        same |= np.isin(again, overlapping)
         self._find_repeats("near_duplicate", (again[~same], first[~same]), start, 0)
 
     def _find_equal_labels(self) -> None:

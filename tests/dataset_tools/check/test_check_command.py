@@ -134,12 +134,13 @@ def test_all_problems_are_found_at_once_each_with_its_fix(folder, check):
         "image": None,
         "label": None,
         "file": "line",
+        "window": None,
         "detail": "has '../../etc/passwd' for \"fpath_img\", which leads out of the root folder",
         "other": None,
     }
     assert "      training.odgt:10 is not UTF-8 text\n" in out
     assert [place["file"] for place in missing["places"]] == ["image", "label"]
-    assert copy["places"][0]["other"] == {"list": str(path), "line": 6, "image": "twice.jpg"}
+    assert copy["places"][0]["other"] == {"list": str(path), "line": 6, "image": "twice.jpg", "window": None}
     assert "      training.odgt:7 copy.jpg = training.odgt:6 twice.jpg (their labels differ)\n" in out
     assert out.endswith(
         f"\n7 kinds of problems in 8 records.\nThe complete report is in {folder.path / 'report.json'}.\n"
