@@ -20,7 +20,7 @@ MOST_LINES = 30
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """``run(*words)``: an interpreter whose environment holds numpy, Pillow, onnxruntime and what they need."""
+    """``run(*words)``: in an environment of numpy, Pillow, onnxruntime and what they need."""
     folder = tmp_path_factory.mktemp("bare") / "environment"
     python = bare_environment(folder, "numpy", "Pillow", "onnxruntime")
 
