@@ -10,8 +10,8 @@ from ..runtime.files import sha256_of
 from ..runtime.packages import require
 from .metadata import Metadata
 
-RT_INFO = "mit_semseg"  # the part of a file's information that holds the metadata
-_WEIGHTS = "weights_file"  # the SHA-256 of the .bin file, beside the metadata
+_METADATA = "mit_semseg"  # the part of a file's information that holds the metadata
+_WEIGHTS = "mit_semseg_weights"  # the SHA-256 of the .bin file
 _UNKNOWN = "0" * 64
 
 
@@ -26,8 +26,8 @@ def save(model: Any, metadata: Metadata, path: Path, *, half: bool = False) -> N
     """
     openvino = require("openvino", "An OpenVINO model")
     for key, text in metadata.as_texts().items():
-        model.set_rt_info(text, [RT_INFO, key])
-    model.set_rt_info(_UNKNOWN, [RT_INFO, _WEIGHTS])
+        model.set_rt_info(text, [_METADATA, key])
+    model.set_rt_info(_UNKNOWN, [_WEIGHTS])
     try:
         openvino.save_model(model, str(path), compress_to_fp16=half)
     except RuntimeError as error:  # without a reason: "basic_ios::clear: iostream error"
@@ -39,7 +39,10 @@ def save(model: Any, metadata: Metadata, path: Path, *, half: bool = False) -> N
 
 def metadata_of(model: Any, path: Path) -> Metadata:
     """The metadata of a model that was read from ``path``. Raises: as `Metadata.from_texts`."""
-    return Metadata.from_texts({key: text for key, text in _texts(model).items() if key != _WEIGHTS}, path)
+    texts: Mapping[str, Any] = {}
+    if model.has_rt_info([_METADATA]):
+        texts = {key: str(value) for key, value in model.get_rt_info([_METADATA]).value.items()}
+    return Metadata.from_texts(texts, path)
 
 
 def check_weights(model: Any, path: Path) -> None:
@@ -48,16 +51,11 @@ def check_weights(model: Any, path: Path) -> None:
     Raises: UserError if they were not: an export over older files was killed between the two, or one was
         copied without the other.
     """
-    wanted = _texts(model).get(_WEIGHTS, "")  # files of earlier releases lack it
+    if not model.has_rt_info([_WEIGHTS]):  # a file of an earlier version
+        return
     weights = path.with_suffix(".bin")
-    if wanted and wanted != sha256_of(weights):
+    if str(model.get_rt_info([_WEIGHTS]).value) != sha256_of(weights):
         raise UserError(
             f"{weights} does not belong to {path}: an export was interrupted, or only one of the two files "
             "was copied. Copy both of them together, or export the model again."
         )
-
-
-def _texts(model: Any) -> Mapping[str, str]:
-    if not model.has_rt_info([RT_INFO]):
-        return {}
-    return {key: str(value) for key, value in model.get_rt_info([RT_INFO]).value.items()}

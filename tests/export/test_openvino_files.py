@@ -38,8 +38,9 @@ def test_weights_of_another_export_are_refused(tmp_path):
         open_exported(tmp_path / "a.xml")
 
 
-def test_a_model_of_an_earlier_release_is_opened(tmp_path):
+def test_a_model_of_an_earlier_version_is_opened(tmp_path):
     save(tmp_path / "a.xml", 5)
     text = (tmp_path / "a.xml").read_text(encoding="utf-8")
-    (tmp_path / "a.xml").write_text(re.sub(r"<weights_file [^>]*/>", "", text), encoding="utf-8")
+    assert "mit_semseg_weights" in text
+    (tmp_path / "a.xml").write_text(re.sub(r"<mit_semseg_weights [^>]*/>", "", text), encoding="utf-8")
     assert open_exported(tmp_path / "a.xml").metadata.padding_constant == 8
