@@ -33,6 +33,7 @@ OUTPUTS = ("labels", "scores")
 LEAST_OPSET = 18
 _EXAMPLE = (2, 75, 107)  # N, H, W; not 1, which exporters take for a constant, and odd sides
 _ONNXSCRIPT = (0, 7, 1)  # earlier ones write a wrong resize to one pixel
+_TESTED_TORCH = (2, 14)
 _INSTALL = "onnx 'onnxscript>=0.7.1' onnxruntime"
 
 
@@ -168,6 +169,9 @@ def _obstacles(what: str, path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # each package has a class of its own for each obstacle
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        found = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
+        if found < _TESTED_TORCH:
+            reason += f" (torch is {torch.__version__}, but exports were tested with 2.14: try a newer one)"
         raise UserError(f"{path} was not written: {what}: {reason}") from error
 
 
@@ -222,7 +226,12 @@ def _program(graph: ExportGraph) -> torch.export.ExportedProgram:
     example = example.to(dtype)
     free = torch.export.Dim.DYNAMIC
     with torch.no_grad(), _no_least_size():
-        return torch.export.export(graph, (example,), dynamic_shapes=({0: free, 2: free, 3: free},))
+        return torch.export.export(
+            graph,
+            (example,),
+            dynamic_shapes=({0: free, 2: free, 3: free},),
+            strict=False,  # the default, but not in torch 2.6
+        )
 
 
 def _no_least_size() -> AbstractContextManager[Any]:

@@ -17,7 +17,7 @@ SHAPES = [(1, 1, 1), (3, 31, 50), (1, 64, 97)]
 
 
 def network():
-    """Two blocks, the second with queries that attend to their masks; some pixels are in no mask."""
+    """Two blocks, the second with queries that attend to their masks; many pixels are far outside of both."""
     encoder = ModelBuilder.build_encoder(
         "dinov3_small", imagenet=False, options={"depth": 2, "width": 128, "heads": 2, "registers": 2}
     )
@@ -26,13 +26,14 @@ def network():
         channels=encoder.channels,
         num_class=3,
         use_softmax=True,
-        options={"queries": 5, "joint_blocks": 1, "upscales": 1},
+        options={"queries": 2, "joint_blocks": 1, "upscales": 1},
     )
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for value in [*encoder.parameters(), *decoder.parameters()]:
             if value.dim() > 1:
                 value.copy_(0.1 * torch.randn(value.shape, generator=generator))
+        decoder.mask_head[-1].weight.mul_(5)
     decoder.set_progress(0.0)
     module = SegmentationModule(encoder, decoder, None).eval()
     return ScoringNetwork.prepared(module, torch.device("cpu"))
