@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from mit_semseg.errors import UserError
-from mit_semseg.export import Metadata, Options, write_model
+from mit_semseg.export import Metadata, Options, openvino_files, write_model
 from mit_semseg.export.compare import compare
 from mit_semseg.export.graph import ExportGraph
-from mit_semseg.export.opened import RT_INFO, open_exported, openvino_core
+from mit_semseg.export.opened import open_exported, openvino_core
 from mit_semseg.inference import ScoringNetwork
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.models.builder import DECODERS, ENCODERS
@@ -113,13 +113,9 @@ def measure(encoder: str, decoder: str, seed: int) -> str:
 
 def converted(onnx: Path, about: Metadata) -> Path:
     """The OpenVINO file that `mit-semseg export` would write, without exporting to ONNX twice."""
-    import openvino
-
     path = onnx.with_suffix(".xml")
     model = openvino_core().read_model(str(onnx))
-    for key, text in about.as_texts().items():
-        model.set_rt_info(text, [RT_INFO, key])
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    openvino_files.save(model, about, path)
     return path
 
 

@@ -119,7 +119,7 @@ class Metadata:
         try:
             value = {key: json.loads(text) for key, text in texts.items()}
             names = value["class_names"]
-            return cls(
+            result = cls(
                 names=tuple(str(names[str(k)]) for k in range(len(names))),
                 colors=tuple((int(r), int(g), int(b)) for r, g, b in value["colors"]),
                 imgSizes=tuple(map(int, value["imgSizes"])),
@@ -137,11 +137,21 @@ class Metadata:
                 scores=dict(value["evaluation"]),
                 bands=_bands_of(str(value["config"])),
             )
+            result._check()
+            return result
         except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(
                 f"{path} is not a model that this project has exported: its metadata are missing or "
                 "incomplete. Make one with: mit-semseg export --cfg CONFIG"
             ) from None
+
+    def _check(self) -> None:
+        """Raises: ValueError for values that no export writes."""
+        lengths = *self.imgSizes, self.imgMaxSize, self.padding_constant, self.stride, self.grid
+        if not (self.names and self.imgSizes and self.outputs) or min(lengths) < 1:
+            raise ValueError
+        if len(self.colors) != len(self.names):
+            raise ValueError
 
 
 def _bands_of(config: str) -> Bands | None:

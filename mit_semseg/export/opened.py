@@ -5,7 +5,7 @@ import os
 import threading
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from inspect import signature
@@ -20,8 +20,8 @@ from ..errors import UserError
 from ..runtime.packages import require
 from .graph import INPUT
 from .metadata import Metadata
+from .openvino_files import check_weights, metadata_of
 
-RT_INFO = "mit_semseg"  # the part of an OpenVINO file's information that holds the metadata
 EXTRA_FILE = "metadata.json"  # in a file of torch.export
 
 Image: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
@@ -163,7 +163,8 @@ class _OpenVino(OpenedModel):
 
     def __init__(self, path: Path, threads: int, callers: int, amp: str) -> None:
         self._model = self._opened(path)
-        self.metadata = _of_rt_info(self._model, path)
+        self.metadata = metadata_of(self._model, path)
+        check_weights(self._model, path)
         # One thread in each stream serves one caller; a single caller gets all threads in one stream.
         self._settings = {
             "INFERENCE_NUM_THREADS": threads * callers,
@@ -201,7 +202,7 @@ class _OpenVino(OpenedModel):
 
     @classmethod
     def read_metadata(cls, path: Path) -> Metadata:
-        return _of_rt_info(cls._opened(path), path)
+        return metadata_of(cls._opened(path), path)
 
     @classmethod
     def _opened(cls, path: Path) -> Any:
@@ -210,13 +211,6 @@ class _OpenVino(OpenedModel):
             return openvino_core().read_model(str(path))
         except RuntimeError as error:
             raise _unreadable(path, error) from error
-
-
-def _of_rt_info(model: Any, path: Path) -> Metadata:
-    texts: Mapping[str, Any] = {}
-    if model.has_rt_info([RT_INFO]):
-        texts = {key: str(value) for key, value in model.get_rt_info([RT_INFO]).value.items()}
-    return Metadata.from_texts(texts, path)
 
 
 class _Torch(OpenedModel):

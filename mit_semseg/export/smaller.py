@@ -16,9 +16,10 @@ import numpy as np
 
 from ..errors import UserError
 from ..runtime.packages import require
+from . import openvino_files
 from .graph import INPUT
 from .metadata import Metadata
-from .opened import RT_INFO, Image, files_of, openvino_core, read_metadata
+from .opened import Image, files_of, openvino_core, read_metadata
 
 Images: TypeAlias = Sequence[Callable[[], Image]]
 """Functions that load images (N, 3, H, W) to calibrate with, so that few are in memory at a time."""
@@ -63,7 +64,7 @@ def record_scores(model: Path, scores: Mapping[str, float]) -> None:
         _save_onnx(require("onnx", "A smaller model").load(str(model)), metadata, new)
     else:
         require("openvino", "A smaller model")
-        _save_openvino(openvino_core().read_model(str(model)), metadata, new, half=False)
+        openvino_files.save(openvino_core().read_model(str(model)), metadata, new)
     for source, target in zip(files_of(new), files_of(model), strict=True):
         Path(source).replace(target)
 
@@ -175,7 +176,7 @@ def _openvino_quantized(model: Path, images: Images, new: Path) -> None:
                 overflow_fix=nncf.OverflowFix.ENABLE  # 7 bits for weights, see `quantized`
             ),
         )
-    _save_openvino(result, _described(model, _INT8), new, half=False)
+    openvino_files.save(result, _described(model, _INT8), new)
 
 
 @contextlib.contextmanager
@@ -193,14 +194,7 @@ def _silent() -> Iterator[None]:
 
 def _openvino_halved(model: Path, new: Path) -> None:
     require("openvino", "--float16")
-    _save_openvino(openvino_core().read_model(str(model)), _described(model, _FLOAT16), new, half=True)
-
-
-def _save_openvino(model: Any, metadata: Metadata, new: Path, *, half: bool) -> None:
-    openvino = require("openvino", "A smaller model")
-    for key, text in metadata.as_texts().items():
-        model.set_rt_info(text, [RT_INFO, key])
-    openvino.save_model(model, str(new), compress_to_fp16=half)
+    openvino_files.save(openvino_core().read_model(str(model)), _described(model, _FLOAT16), new, half=True)
 
 
 _QUANTIZED: dict[str, Callable[..., None]] = {".onnx": _onnxruntime_quantized, ".xml": _openvino_quantized}

@@ -1,6 +1,7 @@
 """Writing of an exported file: a graph for any size, which is compared with PyTorch before it is kept."""
 
 import contextlib
+import io
 import json
 import re
 import shutil
@@ -20,10 +21,11 @@ from ..errors import UserError
 from ..runtime import claim
 from ..runtime.files import check_writable, unwritable
 from ..runtime.packages import require
+from . import openvino_files
 from .compare import Row, Shape, as_table, compare, shapes_for
 from .graph import INPUT, ExportGraph
 from .metadata import Metadata
-from .opened import EXTRA_FILE, RT_INFO, files_of, open_exported
+from .opened import EXTRA_FILE, files_of, open_exported
 
 OUTPUTS = ("labels", "scores")
 """``scores`` adds the probabilities to the labels."""
@@ -31,6 +33,7 @@ OUTPUTS = ("labels", "scores")
 LEAST_OPSET = 18
 _EXAMPLE = (2, 75, 107)  # N, H, W; not 1, which exporters take for a constant, and odd sides
 _ONNXSCRIPT = (0, 7, 1)  # earlier ones write a wrong resize to one pixel
+_TESTED_TORCH = (2, 14)
 _INSTALL = "onnx 'onnxscript>=0.7.1' onnxruntime"
 
 
@@ -41,7 +44,7 @@ class Options:
     Attributes:
         format: a key of `FORMATS`; "" for the one that the extension of the file names.
         output: one of `OUTPUTS`.
-        opset: version of ONNX's operators.
+        opset: version of ONNX's operators, for the formats onnx and openvino.
         force: replace an existing file.
     """
 
@@ -75,6 +78,8 @@ def checked(path: str | Path, options: Options) -> str:
     check_writable(path.parent, "--out")
     if name != "torch":
         _check_onnx(options.opset, f"An export to {name}")
+    elif options.opset != LEAST_OPSET:
+        raise UserError(f"--opset is {options.opset}, but a .pt2 file has no operators of ONNX. Omit it.")
     if name == "openvino":
         require("openvino", "An export to openvino")
     return name
@@ -164,6 +169,9 @@ def _obstacles(what: str, path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # each package has a class of its own for each obstacle
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        found = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
+        if found < _TESTED_TORCH:
+            reason += f" (torch is {torch.__version__}, but exports were tested with 2.14: try a newer one)"
         raise UserError(f"{path} was not written: {what}: {reason}") from error
 
 
@@ -218,7 +226,12 @@ def _program(graph: ExportGraph) -> torch.export.ExportedProgram:
     example = example.to(dtype)
     free = torch.export.Dim.DYNAMIC
     with torch.no_grad(), _no_least_size():
-        return torch.export.export(graph, (example,), dynamic_shapes=({0: free, 2: free, 3: free},))
+        return torch.export.export(
+            graph,
+            (example,),
+            dynamic_shapes=({0: free, 2: free, 3: free},),
+            strict=False,  # the default, but not in torch 2.6
+        )
 
 
 def _no_least_size() -> AbstractContextManager[Any]:
@@ -231,7 +244,9 @@ def _no_least_size() -> AbstractContextManager[Any]:
 
 
 def _write_torch(graph: ExportGraph, metadata: Metadata, path: Path, opset: int) -> None:
-    torch.export.save(_program(graph), str(path), extra_files={EXTRA_FILE: json.dumps(metadata.as_texts())})
+    content = io.BytesIO()  # in a file on a full disk, torch would end the process
+    torch.export.save(_program(graph), content, extra_files={EXTRA_FILE: json.dumps(metadata.as_texts())})
+    path.write_bytes(content.getbuffer())
 
 
 def _write_onnx(graph: ExportGraph, metadata: Metadata, path: Path, opset: int) -> None:
@@ -261,9 +276,7 @@ def _write_openvino(graph: ExportGraph, metadata: Metadata, path: Path, opset: i
         values = node.get_attributes() if node.get_type_name() == "Interpolate" else {}
         if values.get("mode") == "cubic" and values["antialias"]:  # which OpenVINO ignores in this mode
             node.set_attribute("mode", "bicubic_pillow")
-    for key, text in metadata.as_texts().items():
-        converted.set_rt_info(text, [RT_INFO, key])
-    openvino.save_model(converted, str(path), compress_to_fp16=False)
+    openvino_files.save(converted, metadata, path)
 
 
 FORMATS: dict[str, tuple[str, Callable[[ExportGraph, Metadata, Path, int], None]]] = {

@@ -6,10 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from example_metadata import example_metadata
+from forked import run_python
 from torch import nn
 
 from mit_semseg.errors import UserError
-from mit_semseg.export import Metadata, Options, write_model
+from mit_semseg.export import Options, write_model
 from mit_semseg.export import write as write_module
 from mit_semseg.export.compare import Row, as_table, compare, shapes_for
 from mit_semseg.export.graph import ExportGraph
@@ -58,20 +60,7 @@ def network(decoder, num_class=5, encoder=""):
 
 
 def metadata(net, num_class=5):
-    return Metadata(
-        names=tuple(f"class {k}" for k in range(num_class)),
-        colors=((1, 2, 3),) * num_class,
-        imgSizes=(40,),
-        imgMaxSize=80,
-        padding_constant=8,
-        stride=net.stride,
-        grid=net.grid,
-        outputs=(),
-        model="a + b",
-        config="{}",
-        weights=("x", "y"),
-        version="1",
-    )
+    return example_metadata(num_class, stride=net.stride, grid=net.grid)
 
 
 def write(net, path, options=None, num_class=5, **keys):
@@ -236,7 +225,9 @@ def test_a_file_that_another_process_is_writing_is_refused(tmp_path, monkeypatch
         write(network("c1"), tmp_path / "m.pt2")
 
 
-def test_a_network_that_cannot_be_exported_is_refused(tmp_path):
+def test_a_network_that_cannot_be_exported_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(write_module, "_TESTED_TORCH", (99, 0))
+
     class Branches(Encoder):
         def forward(self, x, return_feature_maps=False):
             return super().forward(x if x.sum() > 0 else -x, return_feature_maps)
@@ -247,6 +238,7 @@ def test_a_network_that_cannot_be_exported_is_refused(tmp_path):
         UserError, match=r"m\.pt2 was not written: a \+ b can't be exported to torch: "
     ) as caught:
         write(net, tmp_path / "m.pt2")
+    assert "exports were tested with 2.14: try a newer one" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -260,6 +252,28 @@ def test_an_onnx_file_that_cannot_hold_all_weights_is_refused(tmp_path, monkeypa
     with pytest.raises(UserError, match="a \\+ b is larger than 2 GB"):
         write(network("c1"), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+from mit_semseg.export import write
+program = torch.export.export(torch.nn.Linear(100, 100), (torch.zeros(1, 100),))
+write._program = lambda graph: program
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # bytes of a file
+try:
+    write._write_torch(None, SimpleNamespace(as_texts=dict), Path(sys.argv[1]), 18)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_full_disk_does_not_end_the_process(tmp_path):
+    """torch's own writing to a file throws where nothing can catch it."""
+    outcome = run_python("-c", ON_A_FULL_DISK, tmp_path / "m.pt2")
+    assert (outcome.code, outcome.out) == (0, "File too large\n"), outcome.err
 
 
 def test_the_comparison_finds_another_network():
@@ -280,6 +294,10 @@ def test_the_comparison_finds_another_network():
     ("words", "message"),
     [
         (["--opset", "17"], "--opset is 17, but must be from 18"),
+        (
+            ["--out", "{folder}/m.pt2", "--opset", "20"],
+            "--opset is 20, but a .pt2 file has no operators of ONNX",
+        ),
         (["--out", "{folder}/m.txt"], "has the extension '.txt'"),
         (["--out", "{folder}/there.onnx"], "there.onnx exists. Pass --force"),
         (["--out", "{folder}/there.onnx/m.onnx"], "can't be written into"),

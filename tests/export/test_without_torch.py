@@ -2,25 +2,33 @@
 
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_environment import bare_environment
 from commands import ROOT
 from PIL import Image
 
+from mit_semseg import Segmenter
 from mit_semseg.data.datasets import scaled
 from mit_semseg.export.opened import open_exported
 
+pytest.importorskip("onnxruntime")
+
 MOST_LINES = 30
-WITHOUT_TORCH = Path(__file__).with_name("without_torch.py")
 
 
-def run(*words):
-    return subprocess.run(
-        [sys.executable, WITHOUT_TORCH, *map(str, words)], capture_output=True, text=True, timeout=120
-    )
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """``run(*words)``: in an environment of numpy, Pillow, onnxruntime and what they need."""
+    folder = tmp_path_factory.mktemp("bare") / "environment"
+    python = bare_environment(folder, "numpy", "Pillow", "onnxruntime")
+
+    def run(*words):
+        words = map(str, (python, "-I", *words))  # isolated: neither PYTHONPATH nor the user's packages
+        return subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=folder)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +42,33 @@ def program(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("module", ["torch", "mit_semseg"])
-def test_the_environment_of_the_program_has_no_torch(module, tmp_path):
-    (tmp_path / "program.py").write_text(f"import {module}")
-    done = run(tmp_path / "program.py")
+@pytest.mark.parametrize("module", ["torch", "mit_semseg", "onnx"])
+def test_the_environment_of_the_program_has_no_torch(run, module):
+    done = run("-c", f"import numpy, PIL, onnxruntime, {module}")
     assert done.returncode == 1
-    assert "ModuleNotFoundError" in done.stderr
+    assert f"ModuleNotFoundError: No module named '{module}'" in done.stderr
 
 
-def test_the_program_has_the_labels_of_the_file_in_its_colours(program, exported, tiny, tmp_path):
+def test_the_program_has_the_labels_of_a_segmenter_in_its_colours(
+    run, program, model, exported, tiny, tmp_path
+):
+    photo, out = tmp_path / "photo.png", tmp_path / "labels.png"
+    # At a size of the network, because a Segmenter resizes scores to the photo, and the program labels.
+    with Image.open(tiny.folder / "validation" / "1.jpg") as image:
+        image.resize((56, 40)).save(photo)
+    done = run(program, exported, photo, out)
+    assert done.returncode == 0, done.stderr
+    segmenter = Segmenter.load(model, device="cpu", sizes=40)
+    labels = segmenter(photo).labels
+    with Image.open(out) as image:
+        np.testing.assert_array_equal(np.asarray(image), segmenter.colors[labels])
+    shares = dict(re.findall(r"(\w+): ([\d.]+)%", done.stdout))
+    assert set(shares) == {segmenter.names[k] for k in np.unique(labels)}
+    assert len(shares) > 1
+    assert sum(map(float, shares.values())) == pytest.approx(100, abs=0.2)
+
+
+def test_the_program_scales_a_photo_and_its_labels(run, program, exported, tiny, tmp_path):
     photo, out = tiny.folder / "validation" / "1.jpg", tmp_path / "labels.png"
     done = run(program, exported, photo, out)
     assert done.returncode == 0, done.stderr
@@ -58,6 +84,3 @@ def test_the_program_has_the_labels_of_the_file_in_its_colours(program, exported
         assert image.size == size
         wanted = Image.fromarray(colors[labels[0]]).resize(size, Image.Resampling.NEAREST)
         np.testing.assert_array_equal(np.asarray(image), np.asarray(wanted))
-    shares = dict(re.findall(r"(\w+): ([\d.]+)%", done.stdout))
-    assert set(shares) == {about.names[k] for k in np.unique(labels)}
-    assert sum(map(float, shares.values())) == pytest.approx(100, abs=0.2)

@@ -109,13 +109,11 @@ def test_a_segmenter_and_the_commands_give_the_results_of_the_folder(run, file, 
 
 
 def test_it_is_exported_with_its_scores(file, tmp_path, call):
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    from mit_semseg.export.opened import read_metadata
+    from mit_semseg.export import read_metadata
 
-    done = call("export", "--cfg", file, "--out", tmp_path / "model.onnx")
+    done = call("export", "--cfg", file, "--out", tmp_path / "model.pt2")  # written in the least time
     assert done.code == 0, done.err
-    metadata = read_metadata(tmp_path / "model.onnx")
+    metadata = read_metadata(tmp_path / "model.pt2")
     assert metadata.scores["mean_iou"] == packed.read_manifest(file).scores["mean_iou"]
     assert metadata.names == ("brick", "lawn", "pool")
 
