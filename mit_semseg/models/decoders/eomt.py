@@ -81,7 +81,7 @@ class EoMT(Decoder):
         pairs = tuple(zip(shares[::2], shares[1::2], strict=False))
         if shares and (len(shares) != 2 * self.joint_blocks or any(begin > end for begin, end in pairs)):
             raise UserError(
-                f"TRAIN.mask_annealing is {tuple(shares)}, but must give two shares, the second one not below "
+                f"TRAIN.mask_annealing is {tuple(shares)}, but must give two shares, the second not below "
                 f"the first, for each of the {self.joint_blocks} joint blocks."
             )
         self._annealing = pairs or self._equal_parts()
