@@ -575,11 +575,33 @@ KEYS = (
         "Share of the schedule's learning rate at the start of the warm-up.",
     ),
     Key(
+        "TRAIN.lr_after_warmup",
+        False,
+        Switch(),
+        "Begin `lr_schedule poly` and `cosine` when the warm-up ends. False: when it begins.",
+        since="2.1",
+    ),
+    Key(
         "TRAIN.encoder_delay",
         0,
         Integer(0),
         "Iterations at the start in which the learning rate of the encoder is 0. Its schedule and warm-up "
         "begin after them.",
+        since="2.1",
+    ),
+    Key(
+        "TRAIN.encoder_warmup_iters",
+        0,
+        Integer(0),
+        "Iterations of the warm-up of the encoder. 0: those of `warmup_iters`.",
+        since="2.1",
+    ),
+    Key(
+        "TRAIN.mask_annealing",
+        (),
+        ListOf(Number(at_least=0, at_most=1), optional=True),
+        "Where the masks of the attention are lifted: for each joint block of the decoder `eomt`, the shares "
+        "of the training at the beginning and at the end. Empty: in equal parts, block by block.",
         since="2.1",
     ),
     Key(

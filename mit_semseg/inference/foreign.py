@@ -42,7 +42,10 @@ _RECIPE_OF_QUERIES = {
     "TRAIN.weight_decay": 0.05,
     "TRAIN.clip_grad_norm": 0.01,
     "TRAIN.warmup_iters": 500,
+    "TRAIN.warmup_factor": 0.0,
+    "TRAIN.lr_after_warmup": True,
     "TRAIN.encoder_delay": 500,
+    "TRAIN.encoder_warmup_iters": 1000,
 }
 
 

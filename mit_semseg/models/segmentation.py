@@ -54,6 +54,11 @@ class SegmentationModule(SegmentationModuleBase):
         self.deep_sup_scale = deep_sup_scale
         self.at_label_size = at_label_size
 
+    def set_annealing(self, shares: Sequence[float]) -> None:
+        """See `Decoder.set_annealing`. Raises: UserError."""
+        if isinstance(self.decoder, Decoder):
+            self.decoder.set_annealing(shares)
+
     def set_progress(self, share: float) -> None:
         """Tell the decoder the share of the training that has passed, before each iteration."""
         if isinstance(self.decoder, Decoder):

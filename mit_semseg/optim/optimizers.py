@@ -83,6 +83,7 @@ def build_optimizer(
     weight_decay: float,
     encoder_rates: Mapping[nn.Parameter, float] = MappingProxyType({}),
     encoder_delay: int = 0,
+    encoder_warmup: int = 0,
 ) -> torch.optim.Optimizer:
     """One optimizer for an encoder and a decoder, each with its own learning rate.
 
@@ -92,10 +93,11 @@ def build_optimizer(
         beta1: momentum of SGD, beta1 of Adam.
         weight_decay: weight decay of convolutions and linear layers. Biases, norms, embeddings, position
             tables and the weights that a network lists in ``no_weight_decay()`` are not decayed.
-
         encoder_rates: a factor on the learning rate of weights of the encoder, kept in each group as
             ``factor``; 1 for those that it lacks.
         encoder_delay: iterations before the encoder's schedule starts, kept in its groups as ``delay``.
+        encoder_warmup: iterations of the encoder's warm-up, kept in its groups as ``warmup``; 0 for those
+            of the schedule.
 
     Raises: ValueError for another name.
     """
@@ -105,14 +107,20 @@ def build_optimizer(
         raise ValueError(f"name is {name!r}, which {error}") from None
     groups = [
         group
-        for net, rate, delay in zip((encoder, decoder), lr, (encoder_delay, 0), strict=True)
-        for group in _groups(net, rate, weight_decay, encoder_rates, delay)
+        for net, rate, start in zip(
+            (encoder, decoder), lr, ((encoder_delay, encoder_warmup), (0, 0)), strict=True
+        )
+        for group in _groups(net, rate, weight_decay, encoder_rates, start)
     ]
     return build(groups, lr[0], beta1)
 
 
 def _groups(
-    net: nn.Module, lr: float, weight_decay: float, factors: Mapping[nn.Parameter, float], delay: int
+    net: nn.Module,
+    lr: float,
+    weight_decay: float,
+    factors: Mapping[nn.Parameter, float],
+    start: tuple[int, int],
 ) -> Iterator[dict[str, Any]]:
     spared = _spared(net)
     parameters = [p for p in net.parameters() if p.requires_grad]
@@ -128,7 +136,8 @@ def _groups(
                     "lr": lr * factor,
                     "initial_lr": lr * factor,
                     "weight_decay": weight_decay if decay else 0.0,
-                    "delay": delay,
+                    "delay": start[0],
+                    "warmup": start[1],
                     "factor": factor,
                 }
 

@@ -152,6 +152,8 @@ class TrainOptions:
     weight_decay: float
     layer_decay: float
     encoder_delay: int
+    encoder_warmup_iters: int
+    mask_annealing: tuple[float, ...]
     schedule: LRSchedule
     ema_decay: float
     validation: ValidationOptions | None
@@ -179,6 +181,8 @@ def train_options(cfg: CfgNode) -> TrainOptions:
         weight_decay=train.weight_decay,
         layer_decay=train.layer_decay,
         encoder_delay=train.encoder_delay,
+        encoder_warmup_iters=train.encoder_warmup_iters,
+        mask_annealing=tuple(train.mask_annealing),
         schedule=LRSchedule(
             train.lr_schedule,
             train.num_epoch * train.epoch_iters,
@@ -188,6 +192,7 @@ def train_options(cfg: CfgNode) -> TrainOptions:
             step_factor=train.lr_step_factor,
             warmup=train.warmup_iters,
             warmup_factor=train.warmup_factor,
+            after_warmup=train.lr_after_warmup,
         ),
         ema_decay=train.ema_decay,
         validation=_validation_options(cfg) if cfg.VAL.every else None,

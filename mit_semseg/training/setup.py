@@ -146,6 +146,7 @@ def build_run(
     module = module.to(process.device).train()
     broadcast_module(module)
     freeze_parts(module, options.module)
+    module.set_annealing(options.mask_annealing)
     optimizer = build_optimizer(
         options.optim,
         module.encoder,
@@ -155,6 +156,7 @@ def build_run(
         weight_decay=options.weight_decay,
         encoder_rates=layer_rates(module.encoder, options.layer_decay),
         encoder_delay=options.encoder_delay,
+        encoder_warmup=options.encoder_warmup_iters,
     )
     precision = choose_precision(options.speed, module, process.device)
     average = WeightAverage(module, options.ema_decay) if options.ema_decay else None

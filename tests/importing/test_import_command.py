@@ -296,6 +296,24 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, capsys):
     assert "conv_last.bias holds NaN" in message
 
 
+def test_integers_of_a_quantized_model_are_refused_as_weights(tmp_path, capsys):
+    # They were taken for the weights, without their scales.
+    state = weights("segformer")
+    name = next(name for name, value in state.items() if name.endswith("bias"))
+    state[name] = torch.ones(state[name].shape, dtype=torch.int8)
+    message = refusal(capsys, write("segformer", tmp_path / "a", state), tmp_path / "out")
+    assert "is of type int8, as in a quantized model" in message
+
+
+def test_a_missing_shard_is_named(tmp_path, capsys):
+    source = write("segformer", tmp_path / "a")
+    (source / "model.safetensors").rename(source / "model-0.safetensors")
+    parts = {"x": "model-0.safetensors", "y": "model-1.safetensors"}
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    message = refusal(capsys, source, tmp_path / "out")
+    assert "a lacks model-1.safetensors, which model.safetensors.index.json lists" in message
+
+
 def test_a_folder_that_holds_files_is_never_written(tmp_path, capsys):
     source = write("segformer", tmp_path / "source")
     out = tmp_path / "out"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mit_semseg.errors import UserError
 from mit_semseg.inference import ScoringNetwork
 from mit_semseg.inference.predict import (
     Settings,
@@ -66,6 +67,33 @@ def test_annealing_lifts_the_masks_block_by_block():
     assert found[0.8] == found[1] == [0, 0]
     assert found[0.3] == [pytest.approx(0.8**0.9), 1]
     assert found[0.6] == [0, pytest.approx(0.6**0.9)]
+
+
+def test_annealing_follows_the_shares_of_the_config():
+    _, decoder = model()
+    decoder.set_annealing((0, 0.2, 0.5, 0.5))
+    found = {}
+    for share in (0, 0.1, 0.2, 0.49, 0.5, 1):
+        decoder.set_progress(share)
+        found[share] = decoder.attn_mask_probs.tolist()
+    assert found[0] == [1, 1]
+    assert found[0.1] == [pytest.approx(0.5**0.9), 1]
+    assert found[0.2] == found[0.49] == [0, 1]
+    assert found[0.5] == found[1] == [0, 0]
+
+
+@pytest.mark.parametrize("shares", [(0, 0.5), (0, 0.5, 0.5, 0.4)])
+def test_annealing_that_does_not_fit_the_joint_blocks_is_refused(shares):
+    _, decoder = model()
+    with pytest.raises(UserError, match=r"TRAIN\.mask_annealing is .* 2 joint blocks"):
+        decoder.set_annealing(shares)
+
+
+def test_annealing_is_refused_for_a_decoder_without_masks_of_the_attention():
+    decoder = ModelBuilder.build_decoder("c1", fc_dim=8, num_class=3)
+    with pytest.raises(UserError, match=r"TRAIN\.mask_annealing is set, but only the decoder eomt"):
+        decoder.set_annealing((0, 1))
+    decoder.set_annealing(())
 
 
 def test_a_loaded_decoder_has_the_masks_of_its_checkpoint():

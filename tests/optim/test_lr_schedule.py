@@ -64,3 +64,37 @@ def test_each_group_keeps_a_rate_of_its_own_that_hangs_on_the_iteration_alone(ki
 def test_another_kind_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"^kind is 'exp', but takes one of poly, cosine, step, constant$"):
         LRSchedule("exp", 100)
+
+
+@pytest.mark.parametrize("kind", ["poly", "cosine"])
+def test_a_schedule_after_the_warm_up_starts_at_its_end_and_ends_with_the_run(kind):
+    schedule = LRSchedule(kind, 100, power=1, warmup=10, warmup_factor=0, after_warmup=True)
+    whole = LRSchedule(kind, 90, power=1)
+    assert schedule.rate(0.02, 5) == pytest.approx(0.01)
+    assert [schedule.rate(0.02, k) for k in (10, 40, 99)] == [whole.rate(0.02, k) for k in (0, 30, 89)]
+
+
+def test_milestones_stay_where_they_are_after_a_warm_up():
+    schedule = LRSchedule("step", 100, milestones=(60,), warmup=10, after_warmup=True)
+    assert [schedule.rate(0.02, k) for k in (59, 60)] == pytest.approx([0.02, 0.002])
+
+
+def test_the_encoder_is_warmed_up_after_its_delay_as_in_eomt():
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [
+        {"params": [weights[0]], "initial_lr": 1.0, "delay": 5, "warmup": 20},
+        {"params": [weights[1]], "initial_lr": 1.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=7.0)
+    schedule = LRSchedule("poly", 105, warmup=5, warmup_factor=0, after_warmup=True)
+    found = {}
+    for iteration in (0, 4, 5, 15, 25, 65, 104):
+        set_rates(optimizer, schedule, iteration)
+        found[iteration] = tuple(group["lr"] for group in optimizer.param_groups)
+    assert found[0] == (0, 0)
+    assert found[4] == (0, pytest.approx(0.8))
+    assert found[5] == (0, 1)
+    assert found[15] == (pytest.approx(0.5), pytest.approx(0.9**0.9))
+    assert found[25] == (1, pytest.approx(0.8**0.9))
+    assert found[65] == (pytest.approx(0.5**0.9), pytest.approx(0.4**0.9))
+    assert found[104] == (pytest.approx((1 / 80) ** 0.9), pytest.approx(0.01**0.9))

@@ -208,12 +208,14 @@ def test_each_weight_is_in_one_group_with_its_rate():
     decoder = nn.Linear(2, 2)
     optimizer = build_optimizer(
         "AdamW", encoder, decoder, lr=(0.1, 0.3), beta1=0.9, weight_decay=0.01,
-        encoder_rates=layer_rates(encoder, 0.5),
+        encoder_rates=layer_rates(encoder, 0.5), encoder_warmup=7,
     )  # fmt: skip
     grouped = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     assert len(grouped) == sum(len(group["params"]) for group in optimizer.param_groups)
     assert grouped.keys() == {id(p) for p in [*encoder.parameters(), *decoder.parameters()]}
     rate = {name: grouped[id(p)]["initial_lr"] for name, p in encoder.named_parameters()}
+    assert {grouped[id(p)]["warmup"] for p in encoder.parameters()} == {7}
+    assert {grouped[id(p)]["warmup"] for p in decoder.parameters()} == {0}
     assert rate["blocks.0.mlp.fc1.weight"] == pytest.approx(0.05)
     assert rate["blocks.1.mlp.fc1.weight"] == pytest.approx(0.1)
     assert grouped[id(decoder.weight)]["initial_lr"] == 0.3

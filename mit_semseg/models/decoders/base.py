@@ -1,11 +1,13 @@
 """The base of all decoders, which turns class scores into log-probabilities or probabilities."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ..layers import channel_dropout, conv_bn_relu, resize, resize_like
 
 
@@ -128,6 +130,17 @@ class Decoder(nn.Module):
     def obstacle(cls, encoder: nn.Module, style: Style = PUBLISHED_STYLE) -> str:
         """Why the decoder cannot be used with an encoder, as a predicate; "" if it can."""
         return ""
+
+    def set_annealing(self, shares: Sequence[float]) -> None:
+        """When the masks of the attention are lifted, see ``TRAIN.mask_annealing``; () for the default.
+
+        Raises: UserError if the decoder cannot follow it.
+        """
+        if shares:
+            raise UserError(
+                "TRAIN.mask_annealing is set, but only the decoder eomt has masks of the attention. Set it "
+                "to ()."
+            )
 
     def set_progress(self, share: float) -> None:
         """Prepare for an iteration of the training, of which this share has passed."""

@@ -4,12 +4,14 @@ Source: Kerssies et al. 2025, Your ViT is Secretly an Image Segmentation Model, 
 weights are those of its authors.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ..layers import resize
 from .base import PUBLISHED_STYLE, Decoder, Style
 from .query import QueryScores
@@ -57,6 +59,7 @@ class EoMT(Decoder):
         )
         self.upscale = nn.Sequential(*(_Upscale(width) for _ in range(style.upscales)))
         self.register_buffer("attn_mask_probs", torch.ones(self.joint_blocks))
+        self._annealing = self._equal_parts()
         # Python numbers, which neither wait for a GPU nor depend on data in an exported graph.
         self._restricted = (True,) * self.joint_blocks
         self.register_load_state_dict_post_hook(EoMT._note_restricted)
@@ -74,15 +77,28 @@ class EoMT(Decoder):
             return f"has {style.joint_blocks} joint_blocks, but the encoder has only {len(blocks)} blocks"
         return ""
 
-    def set_progress(self, share: float) -> None:
-        """Anneal: each block after the one before it, over equal parts of the training.
+    def set_annealing(self, shares: Sequence[float]) -> None:
+        pairs = tuple(zip(shares[::2], shares[1::2], strict=False))
+        if shares and (len(shares) != 2 * self.joint_blocks or any(begin > end for begin, end in pairs)):
+            raise UserError(
+                f"TRAIN.mask_annealing is {tuple(shares)}, but must give two shares, the second not below "
+                f"the first, for each of the {self.joint_blocks} joint blocks."
+            )
+        self._annealing = pairs or self._equal_parts()
 
-        With n blocks, block i restricts all queries up to (i + 1) / (n + 2) of the training, and none from
-        (i + 2) / (n + 2) on, as in the published configs.
-        """
-        part = 1 / (self.joint_blocks + 2)
-        passed = (min(max(share / part - 1 - i, 0.0), 1.0) for i in range(self.joint_blocks))
-        values = [(1 - each) ** _ANNEALING_POWER for each in passed]
+    def _equal_parts(self) -> tuple[tuple[float, float], ...]:
+        """Each block after the one before it, as in the published configs for DINOv2."""
+        parts = self.joint_blocks + 2
+        return tuple(((i + 1) / parts, (i + 2) / parts) for i in range(self.joint_blocks))
+
+    def set_progress(self, share: float) -> None:
+        """Anneal: a block restricts all queries up to its begin, and none from its end on."""
+        values = [
+            float(share < end)
+            if share < begin or begin == end
+            else (1 - min((share - begin) / (end - begin), 1.0)) ** _ANNEALING_POWER
+            for begin, end in self._annealing
+        ]
         self.attn_mask_probs.copy_(torch.tensor(values))
         self._restricted = tuple(value >= 0.5 for value in values)
 

@@ -4,6 +4,7 @@ Sources: the models ``EomtForUniversalSegmentation`` and ``EomtDinov3ForUniversa
 transformers, version 5, and the checkpoints of Kerssies et al. 2025.
 """
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,8 +96,9 @@ def eomt_of_authors(source: Source) -> ForeignModel:
     if rotary and source.base is None and not source.complete:
         raise UserError(
             f"{source.name} is an EoMT with DINOv3. Its authors publish the differences to the weights of "
-            "DINOv3, which you must have: name their folder, with config.json and model.safetensors, by "
-            f"--base FOLDER. If the file holds the weights themselves, add --base {NO_BASE}."
+            "DINOv3, which you must have in a folder with config.json and model.safetensors. Add them: "
+            f"mit-semseg import {shlex.quote(source.name)} --base FOLDER --out DIR, and use DIR. If the file "
+            f"holds the weights themselves: --base {NO_BASE} instead of --base FOLDER."
         )
     if not rotary and source.base is not None:
         raise UserError(f"{source.name} is an EoMT with DINOv2, which holds all its weights. Omit --base.")

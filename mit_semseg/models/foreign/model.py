@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ..builder import ALL_DECODERS, ENCODERS, ModelSpec, decoder_style
 from ..options import encoder_options
-from ..weights.fit import require_usable
+from ..weights.fit import refuse_integers, require_usable
 
 _STEPS = "num_batches_tracked"
 
@@ -133,6 +133,8 @@ class ForeignModel:
                 if name.endswith(_STEPS):
                     given.weights.setdefault(name, torch.zeros_like(value, device="cpu"))
             _compare(given, wanted, part, f"{source} ({self.family})")
+            real = [name for name, value in wanted.items() if value.is_floating_point()]
+            refuse_integers(given.weights, real, source)
             require_usable(given.weights.items(), source)
 
 

@@ -114,6 +114,9 @@ def _files_in(folder: Path) -> list[Path]:
         parts = sorted(set(index.values()))
         if any(Path(part).name != part for part in parts):
             raise UserError(f"{file} names a file outside of its folder. Download the model again.")
+        gone = [part for part in parts if not (folder / part).is_file()]
+        if gone:
+            raise UserError(f"{folder} lacks {gone[0]}, which {name} lists. Download it again.")
         return [folder / part for part in parts]
     found = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.is_file())
     if len(found) == 1:

@@ -100,7 +100,7 @@ def fit_weights(
             if theirs == RGB:
                 weights[name] = adapted(weights[name], ours)
     real = [name for name in wanted if name not in fresh and wanted[name].is_floating_point()]
-    _refuse_integers(weights, real, source)
+    refuse_integers(weights, real, source)
     missing = [name for name in wanted if name not in weights]
     unknown = [name for name in weights if name not in wanted]
     reshaped = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
@@ -154,8 +154,11 @@ def require_usable(weights: Iterable[tuple[str, Tensor]], source: str | Path) ->
     )
 
 
-def _refuse_integers(weights: Mapping[str, Tensor], names: Iterable[str], source: str | Path) -> None:
-    """Refuse integers, of a quantized model, as weights: without their scales, they are other numbers."""
+def refuse_integers(weights: Mapping[str, Tensor], names: Iterable[str], source: str | Path) -> None:
+    """Refuse integers, of a quantized model, as weights: without their scales, they are other numbers.
+
+    Raises: UserError that names ``source`` and the first such weight.
+    """
     for name in names:
         value = weights.get(name)
         if value is not None and not (value.is_floating_point() or value.is_complex()):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from originals import TOLERANCE, build, imported, quiet_transformers, randomize, save_like_transformers
 from safetensors.torch import load_file, save_file
 
+from mit_semseg import Segmenter
 from mit_semseg.errors import UserError
 from mit_semseg.importing.folder import import_model
 from mit_semseg.models.foreign import convert, read_source
@@ -181,10 +182,15 @@ def test_differences_of_dinov3_are_added_to_their_base(seed, options, tmp_path, 
     assert difference(model, of_transformers(net), (80, 80), monkeypatch) <= TOLERANCE
 
 
+REFUSED = r"eomt\.ckpt is an EoMT with DINOv3\..*mit-semseg import \S+eomt\.ckpt --base FOLDER --out DIR"
+
+
 def test_a_file_of_differences_is_refused_without_its_base(tmp_path):
     net = original("EomtDinov3", {"image_size": 80, "num_labels": 6})
     torch.save({"state_dict": authors_names(net)}, tmp_path / "eomt.ckpt")
-    with pytest.raises(UserError, match=r"eomt\.ckpt is an EoMT with DINOv3\..*--base FOLDER.*--base none"):
+    with pytest.raises(UserError, match=REFUSED):
+        Segmenter.load(tmp_path / "eomt.ckpt")
+    with pytest.raises(UserError, match=REFUSED):
         import_model(str(tmp_path / "eomt.ckpt"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
