@@ -8,6 +8,7 @@ from pathlib import Path
 import PIL.Image
 
 from ..data.files import is_video, naming
+from ..data.shards import file_on_disk
 from ..errors import UserError
 from ..inference.fingerprint import Fingerprint, difference
 from ..inference.pictures import is_own_picture
@@ -118,7 +119,7 @@ def find_jobs(
     names = Counter(each.relative for each in inputs)
     jobs, done, again = [], set(), Counter[str]()
     for k, (each, new) in enumerate(zip(inputs, paths, strict=True)):
-        state = state_of(each.path) if each.kind != "camera" else None
+        state = state_of(file_on_disk(each.path)) if each.kind != "camera" else None
         old = recorded.get(each.identity, {})
         own_paths = {
             name: made.path for name, made in old.items() if made.path and not _is_of_others(made.path)

@@ -16,6 +16,7 @@ from ...data.images import hidden_bands, unit_range
 from ...data.label_files import LabelError, nodata_of, unread_lossy_format, values_of
 from ...data.label_values import count_classes
 from ...data.orientation import orientation_of
+from ...data.shards import ShardError, member_of, read_member
 from ...runtime.near_names import did_you_mean
 from .alignment import LONG_EDGE, small_borders, small_gray
 
@@ -131,18 +132,12 @@ class _ProblemError(Exception):
 
 
 def _bytes(path: str) -> bytes:
-    """The content of a regular file; reading a pipe or a device may never end."""
+    """The content of a regular file or of a member of a shard; reading a pipe or a device may never end."""
     try:
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _ProblemError(
-                "unreadable", "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            )
-        if status.st_size > _LARGEST_FILE:
-            raise _ProblemError(
-                "unreadable", f"{status.st_size / 2**30:.1f} GiB, more than an image can have"
-            )
-        data = Path(path).read_bytes()
+        member = member_of(path)
+        data = _file_bytes(path) if member is None else read_member(member)
+    except ShardError as error:
+        raise _ProblemError(error.kind, error.text) from None
     except (FileNotFoundError, NotADirectoryError):
         raise _ProblemError("missing", did_you_mean(path).strip()) from None
     except OSError as error:
@@ -150,6 +145,17 @@ def _bytes(path: str) -> bytes:
     if not data:
         raise _ProblemError("empty", "")
     return data
+
+
+def _file_bytes(path: str) -> bytes:
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise _ProblemError(
+            "unreadable", "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        )
+    if status.st_size > _LARGEST_FILE:
+        raise _ProblemError("unreadable", f"{status.st_size / 2**30:.1f} GiB, more than an image can have")
+    return Path(path).read_bytes()
 
 
 def _unidentified(data: bytes) -> tuple[str, str]:
