@@ -1,8 +1,8 @@
 """How much memory does test.py need for a million images, and how long does it take to start?
 
-It makes links to one small image in folders of a thousand, and then the jobs for their paths on standard input, as
-test.py does before the first image. Nothing is segmented. Rank 0, which finds the inputs and the jobs, and
-rank 1, which receives them, are processes of their own.
+It makes links to one small image in folders of a thousand, and then the jobs for their paths on standard
+input, as test.py does before the first image. Nothing is segmented. Rank 0, which finds the inputs and the
+jobs, and rank 1, which receives them, are processes of their own.
 
     python benchmarks/many_inputs.py [--inputs 1000000] [--folder FOLDER]
 """
