@@ -78,6 +78,7 @@ _DATA_COMMANDS = {
     "check": "Read every file of a list, and report each problem with how to fix it.",
     "prepare": "Make lists, label files and class tables from datasets of many layouts.",
     "scenes": "Make lists of windows of GeoTIFFs, split into training and validation by area.",
+    "shards": "Copy the images and labels of a list into a few large tar files, which are read at random.",
     "split": "Make folds for cross-validation, with all images of a sequence, site or patient in one fold.",
     "stats": "Compute the mean, deviation and limits of each band, and write them into a config.",
 }
@@ -224,13 +225,16 @@ def _overview() -> argparse.ArgumentParser:
 
 
 def _run_data(words: list[str], prog: str) -> int:
-    from .dataset_tools import scenes, split, stats
+    from .dataset_tools import scenes, shards, split, stats
     from .dataset_tools.check import command as check
     from .dataset_tools.prepare import command as prepare
 
     parser = argparse.ArgumentParser(prog=prog, description=_COMMANDS["data"])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {"check": check, "prepare": prepare, "scenes": scenes, "split": split, "stats": stats}
+    modules = {
+        **{"check": check, "prepare": prepare, "scenes": scenes},
+        **{"shards": shards, "split": split, "stats": stats},
+    }
     for name, module in modules.items():
         text = _DATA_COMMANDS[name]
         module.add_arguments(commands.add_parser(name, help=text, description=text))

@@ -11,10 +11,10 @@ from ..errors import UserError
 from ..runtime.distributed import ProcessInfo, failing_together
 from ..runtime.log import get_logger
 from .datasets import TrainDataset, ValDataset
-from .files import regular
 from .label_files import LARGEST
 from .label_values import Diagnosis, count_classes, diagnose
 from .orientation import UNDECIDED_FIX, Fit, fit, orientation_of
+from .shards import opened
 
 MOST = 256
 """The largest number of labels to read. Reading stops as soon as nothing is wrong with the values so far."""
@@ -103,11 +103,11 @@ def _check_orientation(dataset: TrainDataset | ValDataset, rows: list[int]) -> N
     for row in rows:
         path = dataset.root_dataset / dataset.records[row].fpath_img
         try:
-            with Image.open(regular(path)) as image:
+            with Image.open(opened(path)) as image:
                 orientation = orientation_of(image)
                 if orientation == 1:
                     continue
-                with Image.open(regular(_label(dataset, row))) as label:
+                with Image.open(opened(_label(dataset, row))) as label:
                     view = fit(image.size, label.size, orientation)
         except Exception:  # decoders raise errors of many kinds; the code that needs the file reports it
             continue

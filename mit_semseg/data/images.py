@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -15,10 +14,11 @@ import torch
 from PIL import Image, ImageOps
 
 from ..errors import UserError
-from .files import BANDS_FIX, naming, regular, too_large
+from .files import BANDS_FIX, naming, too_large
 from .label_values import LabelCoding
 from .labels import read_label
 from .orientation import UPRIGHT_FIX, Fit, fit, orientation_of
+from .shards import content_of, opened
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for RGB values from 0 to 1
 STD = (0.229, 0.224, 0.225)
@@ -61,7 +61,7 @@ def open_image(path: str | PathLike[str], *, upright: bool = False) -> Image.Ima
 
     Raises: UserError, with the file's name, if it cannot be opened or decoded.
     """
-    with naming(path), _open_large(regular(path)) as image:
+    with naming(path), _open_large(path) as image:
         pages = getattr(image, "n_frames", 1) if image.format in _FORMATS_WITH_PAGES else 1
         rgb = as_rgb(ImageOps.exif_transpose(image) if upright else image, path)
         rgb.info[_PAGES] = pages
@@ -74,13 +74,14 @@ def pages_of(image: Image.Image) -> int:
     return pages
 
 
-def _open_large(path: Path) -> Image.Image:
+def _open_large(path: str | PathLike[str]) -> Image.Image:
     """The image as Pillow opens it, with `MOST_PIXELS` as the limit of its size."""
+    file = opened(path)
     with _opening:  # Pillow's limit is shared by all threads
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            image = Image.open(path)
+            image = Image.open(file)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     if image.width * image.height > MOST_PIXELS:
@@ -108,7 +109,7 @@ def open_pair(
     label = read_label(label_path, coding)
     size = label.shape[1], label.shape[0]
     with naming(image_path):
-        data = regular(image_path).read_bytes()
+        data = content_of(image_path)
         pixels = decode_jpeg(data, size, at_least)
         if pixels is None:
             with Image.open(BytesIO(data)) as image:

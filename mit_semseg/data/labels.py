@@ -1,15 +1,15 @@
 """Reading labels: the values of a file, and the standard values of a label."""
 
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
-from .files import naming, regular
+from .files import naming
 from .label_files import LabelError, count_values, nodata_of, unread_lossy_format, values_of
 from .label_values import LabelCoding, diagnose
+from .shards import content_of, opened
 
 _START = 16  # bytes that tell the formats apart which Pillow does not open
 
@@ -29,12 +29,11 @@ def read_with_nodata(
     """As `read_values`, and the value that a TIFF names as that of no data; None if it names none."""
     with naming(path):
         try:
-            with Image.open(regular(path)) as image:
+            with Image.open(opened(path)) as image:
                 values = values_of(image, str(path), convert=convert, one_channel=one_channel)
                 return values, nodata_of(image)
         except UnidentifiedImageError:
-            with Path(path).open("rb") as file:
-                lossy = unread_lossy_format(file.read(_START))
+            lossy = unread_lossy_format(content_of(path)[:_START])
             if lossy:
                 raise LabelError.of_lossy(str(path), lossy) from None
             raise

@@ -1,15 +1,17 @@
 """Files of any number of bands and any bit depth: TIFF, NPY, PNG of 16 bits, and all that Pillow reads."""
 
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UserError
 from ..runtime.packages import require
-from .files import naming, regular
+from .files import naming
+from .shards import content_of, opened
 from .tiff import INSTALL, is_tiff, read_header, read_tiff
 
 RASTER_EXTENSIONS = (".npy",)
@@ -48,17 +50,17 @@ def read_raster(path: str | PathLike[str]) -> Raster:
     Raises: UserError, with the file's name, if it cannot be read or is not such an image.
     """
     with naming(path):
-        file = regular(path)
+        file = opened(path)
         start = _start(file)
         if is_tiff(start):
-            values, header, valid = read_tiff(file)
+            values, header, valid = read_tiff(file, path)
             return Raster(_real(values, path), header.nodata, valid)
         if start.startswith(_NPY):
-            return Raster(_real(_read_npy(file), path))
+            return Raster(_real(_read_npy(file, path), path))
         if start.startswith(_PNG) and start[24] == 16 and start[25] != _GRAY:
             # Pillow drops the low 8 bits of each channel.
             values = require("imagecodecs", f"{path}, a PNG of 16 bits with several channels,", INSTALL)
-            return Raster(_three(values.png_decode(file.read_bytes())))
+            return Raster(_three(values.png_decode(content_of(path))))
         with Image.open(file) as image:
             return Raster(_three(_from_pillow(image, path)))
 
@@ -66,8 +68,8 @@ def read_raster(path: str | PathLike[str]) -> Raster:
 def is_raster(path: str | PathLike[str]) -> bool:
     """Whether a file is a TIFF or an array, by its first bytes."""
     try:
-        start = _start(Path(path))
-    except OSError:
+        start = _start(opened(path))
+    except (OSError, UserError):
         return False
     return is_tiff(start) or start.startswith(_NPY)
 
@@ -75,28 +77,31 @@ def is_raster(path: str | PathLike[str]) -> bool:
 def raster_size(path: str | PathLike[str]) -> tuple[int, int]:
     """(width, height) of an image file. No pixel is decoded. Raises: as `read_raster`."""
     with naming(path):
-        file = regular(path)
+        file = opened(path)
         start = _start(file)
         if is_tiff(start):
-            height, width, _ = read_header(file).shape
+            height, width, _ = read_header(file, path).shape
             return width, height
         if start.startswith(_NPY):
-            values = _read_npy(file)
+            values = _read_npy(file, path)
             return values.shape[1], values.shape[0]
         with Image.open(file) as image:
             return image.size
 
 
-def _start(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.read(_START)
+def _start(file: Path | BytesIO) -> bytes:
+    if isinstance(file, BytesIO):
+        return file.getvalue()[:_START]
+    with file.open("rb") as stream:
+        return stream.read(_START)
 
 
-def _read_npy(file: Path) -> np.ndarray:
-    values: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+def _read_npy(file: Path | BytesIO, path: str | PathLike[str]) -> np.ndarray:
+    mode: Literal["r"] | None = "r" if isinstance(file, Path) else None
+    values: np.ndarray = np.load(file, mmap_mode=mode, allow_pickle=False)
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise UserError(
-            f"{file} is an array of shape {values.shape}, but an image is (H, W) or (H, W, bands)."
+            f"{path} is an array of shape {values.shape}, but an image is (H, W) or (H, W, bands)."
         )
     return _three(values)
 

@@ -7,6 +7,8 @@ import logging
 import math
 from collections.abc import Iterator
 from importlib.util import find_spec
+from io import BytesIO
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,13 +44,15 @@ def is_tiff(start: bytes) -> bool:
     return start.startswith(_MAGIC)
 
 
-def read_header(path: Path) -> TiffHeader:
-    """The header of a TIFF file. Raises: as `read_tiff`; no pixel is decoded."""
-    with _opened(path) as file:
+def read_header(source: Path | BytesIO, path: str | PathLike[str]) -> TiffHeader:
+    """The header of a TIFF file, which errors call ``path``. Raises: as `read_tiff`; no pixel is decoded."""
+    with _opened(source, path) as file:
         return _header(file, path)
 
 
-def read_tiff(path: Path) -> tuple[np.ndarray, TiffHeader, np.ndarray | None]:
+def read_tiff(
+    source: Path | BytesIO, path: str | PathLike[str]
+) -> tuple[np.ndarray, TiffHeader, np.ndarray | None]:
     """All bands of a TIFF file, (H, W, bands), its header, and its mask.
 
     Planar files give a transposed view. The mask, (H, W) bool, says where there are data; None without one.
@@ -57,7 +61,7 @@ def read_tiff(path: Path) -> tuple[np.ndarray, TiffHeader, np.ndarray | None]:
         tile or strip that cannot be decoded, with its rows and columns; errors of tifffile for a damaged
         header.
     """
-    with _opened(path) as file:
+    with _opened(source, path) as file:
         header = _header(file, path)
         series = file.series[0]
         try:
@@ -67,13 +71,13 @@ def read_tiff(path: Path) -> tuple[np.ndarray, TiffHeader, np.ndarray | None]:
         return _bands_last(values, series.axes), header, _mask(file, header.shape)
 
 
-def _opened(path: Path) -> Any:
+def _opened(source: Path | BytesIO, path: str | PathLike[str]) -> Any:
     tifffile = require("tifffile", path, INSTALL)
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what matters is raised
-    return tifffile.TiffFile(path)
+    return tifffile.TiffFile(source)
 
 
-def _header(file: Any, path: Path) -> TiffHeader:
+def _header(file: Any, path: str | PathLike[str]) -> TiffHeader:
     if not file.series:
         raise UserError(f"{path} is a TIFF file without an image. Fetch it again or drop it.")
     series = file.series[0]
@@ -116,7 +120,7 @@ def _bands_last(values: np.ndarray, axes: str) -> np.ndarray:
     return values.transpose(*order, *of_one).reshape(*(values.shape[k] for k in order[:2]), -1)
 
 
-def _damage(series: Any, path: Path, error: Exception) -> str:
+def _damage(series: Any, path: str | PathLike[str], error: Exception) -> str:
     """The message for a file whose pixels cannot be read, with the place of the first damaged tile."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError):

@@ -16,6 +16,7 @@ from ..config.keys import KEYS, value_of
 from ..data.classes import ClassTable
 from ..data.datasets import ValDataset
 from ..data.first_labels import check_validation_labels
+from ..data.shards import file_on_disk
 from ..inference.fingerprint import evaluation_fingerprint
 from ..inference.load import (
     Weights,
@@ -87,7 +88,10 @@ def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
     journal = Journal(
         folder / "scored",
         evaluation_fingerprint(cfg, options.weights, options.table, devices[0]),
-        [[state_of(file) for file in options.dataset.files(k)] for k in range(len(options.dataset))],
+        [
+            [state_of(file_on_disk(file)) for file in options.dataset.files(k)]
+            for k in range(len(options.dataset))
+        ],
     )
     with claimed(folder, "written into", "VAL.result", enabled=is_first_process()):
         tally = _run(cfg, devices, options, journal, folder)

@@ -12,6 +12,7 @@ import torch
 from yacs.config import CfgNode
 
 from ..data.datasets import ValDataset
+from ..data.shards import file_on_disk
 from ..errors import UserError
 from ..export.opened import Image, files_of
 from ..export.smaller import Images, halved, quantized, record_scores
@@ -59,7 +60,7 @@ def find_lists(cfg: CfgNode, calibrate: str | None) -> Lists:
     for dataset in filter(None, (calibration, validation)):
         for k in range(len(dataset)):
             for file in dataset.files(k):
-                if not file.is_file():
+                if not file_on_disk(file).is_file():
                     raise UserError(
                         f"{file} does not exist. See {dataset.records.line(k) or 'the list'}, or set "
                         "DATASET.root_dataset to the folder of the dataset."

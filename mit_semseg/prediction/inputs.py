@@ -22,12 +22,12 @@ from ..data.files import (
 from ..data.folders import is_left_by_system, leads_up, search
 from ..data.scenes import is_scene
 from ..errors import UserError
-from ..runtime.paths import PathError, expand, expand_argument
+from ..runtime.paths import PathError, Resolver, expand, expand_argument
 
 _STANDARD_INPUT = "-"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Input:
     """One image, scene, video or camera.
 
@@ -47,10 +47,14 @@ class Input:
 
         A link to a file is an input of its own, because its outputs have its name.
         """
+        return self.identity_by(Resolver())
+
+    def identity_by(self, real: Resolver) -> str:
+        """`identity`, for many inputs."""
         if self.kind == "camera":
             return ""
         path = Path(self.path)
-        return str(Path(os.path.realpath(path.parent), path.name))
+        return str(Path(real.folder(str(path.parent)), path.name))
 
 
 @dataclass
@@ -103,11 +107,12 @@ def find_inputs(words: Sequence[str], standard_input: TextIO | None, more: tuple
             raise UserError("\n".join(named.problems))
         raise UserError("The list on standard input is empty. It has to name at least one image.")
     inputs: dict[str, Input] = {}
+    real = Resolver()
     for each in named.inputs:
-        inputs.setdefault(each.identity or each.path, each)
+        inputs.setdefault(each.identity_by(real) or each.path, each)
     unread: dict[str, str] = {}
     for path in named.unread:
-        unread.setdefault(_file(path, Path()).identity, path)
+        unread.setdefault(_file(path, Path()).identity_by(real), path)
     return Found(
         list(inputs.values()),
         [path for identity, path in unread.items() if identity not in inputs],

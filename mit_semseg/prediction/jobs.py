@@ -8,11 +8,13 @@ from pathlib import Path
 import PIL.Image
 
 from ..data.files import is_video, naming
+from ..data.shards import file_on_disk
 from ..errors import UserError
 from ..inference.fingerprint import Fingerprint, difference
 from ..inference.pictures import is_own_picture
 from ..runtime.files import state_of
 from ..runtime.output_paths import unique_paths
+from ..runtime.paths import Resolver
 from .collected import COLLECTED, PAGE, known_parts
 from .inputs import Input
 from .manifest import Made, Manifest, State
@@ -29,7 +31,7 @@ _KINDS = {  # of inputs: a noun, its plural, and what else to do if they lack an
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """An input, and the file of each of its outputs.
 
@@ -116,10 +118,11 @@ def find_jobs(
     collected = [name for name in outputs if name in COLLECTED]
     parts = {name: known_parts(folder, name) if resume else set() for name in collected}
     names = Counter(each.relative for each in inputs)
+    real = Resolver()
     jobs, done, again = [], set(), Counter[str]()
     for k, (each, new) in enumerate(zip(inputs, paths, strict=True)):
-        state = state_of(each.path) if each.kind != "camera" else None
-        old = recorded.get(each.identity, {})
+        state = state_of(file_on_disk(each.path)) if each.kind != "camera" else None
+        old = recorded.get(each.identity_by(real), {})
         own_paths = {
             name: made.path for name, made in old.items() if made.path and not _is_of_others(made.path)
         }

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .paths import resolved
+from .paths import Resolver
 
 _MAX_NAME = 255 - len("..part")  # bytes of a file name; `files.replacing` adds these characters
 
@@ -46,7 +46,12 @@ def unique_paths(
     wanted = Counter(
         _stem(path) + suffix for path, ends in zip(relative_paths, suffixes, strict=True) for suffix in ends
     )
-    taken = {resolved(path) for path in inputs}
+    real = Resolver()
+    taken = {real(path) for path in inputs}
+
+    def is_free(name: Path) -> bool:
+        return real(name) not in taken and not is_taken(name)
+
     # Thousands of images may want one name. They share a series, so that none tries again what is taken.
     series: dict[tuple[Path, str], Iterator[Path]] = {}
     outputs = []
@@ -56,10 +61,11 @@ def unique_paths(
             stem = _stem(path)
             if wanted[stem + suffix] > 1:
                 stem = str(path)
-            first = _cut(folder / stem, suffix)
-            names = series.setdefault((first, suffix), _names(folder / stem, suffix))
-            name = next(name for name in names if resolved(name) not in taken and not is_taken(name))
-            taken.add(resolved(name))
+            name = _cut(folder / stem, suffix)
+            if (name, suffix) in series or not is_free(name):
+                names = series.setdefault((name, suffix), _names(folder / stem, suffix))
+                name = next(filter(is_free, names))
+            taken.add(real(name))
             paths.append(name)
         outputs.append(paths)
     return outputs

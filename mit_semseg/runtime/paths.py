@@ -58,6 +58,31 @@ def resolved(path: str | PathLike[str]) -> Path:
     return Path(os.path.realpath(path))
 
 
+class Resolver:
+    """Real paths of many files, for a time in which no link changes: the links of a folder are followed once.
+
+    `os.path.realpath` asks the system for each part of each path, which takes most of the time for a million.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def folder(self, path: str) -> str:
+        """The real path of a folder."""
+        known = self._folders.get(path)
+        if known is None:
+            known = self._folders[path] = os.path.realpath(path)
+        return known
+
+    def __call__(self, path: str | PathLike[str]) -> str:
+        """The real path of a file, as `resolved` gives it."""
+        folder, name = os.path.split(fspath(path))
+        if name in ("", os.curdir, os.pardir):
+            return os.path.realpath(path)
+        real = os.path.join(self.folder(folder), name)  # noqa: PTH118 - Path takes five times as long
+        return os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
+
+
 def argument(what: str) -> Callable[[str], str]:
     """A type for argparse: `expand_argument` for the argument that ``what`` names."""
     return partial(expand_argument, what=what)

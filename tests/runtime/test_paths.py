@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mit_semseg.errors import UserError
-from mit_semseg.runtime.paths import PathError, expand, expand_argument
+from mit_semseg.runtime.paths import PathError, Resolver, expand, expand_argument, resolved
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +84,25 @@ def test_what_cannot_be_expanded_is_refused_with_its_name(path: str, reason: str
 
 def test_the_advice_for_a_new_name_with_a_tilde_works() -> None:
     assert expand("./~nobody-of-that-name/a") == "./~nobody-of-that-name/a"
+
+
+def test_many_paths_are_resolved_like_one(tmp_path: Path) -> None:
+    (tmp_path / "real" / "below").mkdir(parents=True)
+    (tmp_path / "real" / "file.txt").write_text("x")
+    (tmp_path / "folder").symlink_to("real/below")
+    (tmp_path / "file").symlink_to("folder/../file.txt")
+    (tmp_path / "loop").symlink_to("loop")
+    real = Resolver()
+    names = (
+        "real/file.txt",
+        "folder/new.txt",
+        "folder/../file.txt",
+        "file",
+        "loop",
+        "loop/x",
+        "folder/..",
+        "folder/",
+    )
+    for name in (*names, ".", "", "..", "a.txt", "missing/a.txt", str(tmp_path / "file"), "/"):
+        for _ in range(2):  # the second time, the folder is known
+            assert real(name) == str(resolved(name)), name

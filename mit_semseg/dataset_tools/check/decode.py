@@ -16,6 +16,7 @@ from ...data.images import hidden_bands, unit_range
 from ...data.label_files import LabelError, nodata_of, unread_lossy_format, values_of
 from ...data.label_values import count_classes
 from ...data.orientation import orientation_of
+from ...data.shards import ShardError, member_of, read_member
 from ...runtime.near_names import did_you_mean
 from .alignment import LONG_EDGE, small_borders, small_gray
 
@@ -159,17 +160,24 @@ def _size_of(path: str) -> int:
 
 
 def _bytes(path: str) -> bytes:
-    """The content of a regular file that may be an image."""
-    size = _size_of(path)
-    if size > _LARGEST_FILE:
-        raise _ProblemError("unreadable", f"{size / 2**30:.1f} GiB, more than an image can have")
+    """The content of a regular file that may be an image, or of a member of a shard."""
     try:
-        data = Path(path).read_bytes()
+        member = member_of(path)
+        data = _file_bytes(path) if member is None else read_member(member)
+    except ShardError as error:
+        raise _ProblemError(error.kind, error.text) from None
     except OSError as error:
         raise _ProblemError("unreadable", error.strerror or str(error)) from None
     if not data:
         raise _ProblemError("empty", "")  # a file of /proc, or one that another program has emptied
     return data
+
+
+def _file_bytes(path: str) -> bytes:
+    size = _size_of(path)
+    if size > _LARGEST_FILE:
+        raise _ProblemError("unreadable", f"{size / 2**30:.1f} GiB, more than an image can have")
+    return Path(path).read_bytes()
 
 
 def _unidentified(data: bytes) -> tuple[str, str]:
