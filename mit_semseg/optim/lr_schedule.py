@@ -76,11 +76,16 @@ SCHEDULES: dict[str, Callable[[LRSchedule, float, int], float]] = {
 }
 
 
-def set_rates(optimizer: torch.optim.Optimizer, schedule: LRSchedule, iteration: int) -> None:
+def set_rates(
+    optimizer: torch.optim.Optimizer, schedule: LRSchedule, iteration: int, scale: float = 1.0
+) -> None:
     """Set the learning rate of each group for an iteration, from the group's ``initial_lr``.
 
     A group with a ``delay`` starts that many iterations later, and has the rate 0 before.
+
+    Args:
+        scale: factor on all rates.
     """
     for group in optimizer.param_groups:
         own = iteration - group.get("delay", 0)
-        group["lr"] = schedule.rate(group["initial_lr"], own) if own >= 0 else 0.0
+        group["lr"] = scale * schedule.rate(group["initial_lr"], own) if own >= 0 else 0.0

@@ -1,7 +1,9 @@
 """From the options to a `Run`: data, validation, model, loss, optimizer, precision and state."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,15 @@ from ..optim.ema import WeightAverage
 from ..optim.lr_schedule import LRSchedule
 from ..optim.optimizers import build_optimizer
 from ..runtime.distributed import ProcessInfo, broadcast_module, failing_together
+from .checkpoints import save_best, save_epoch
 from .checks import check_batch, check_recipe, check_trackers, check_weights
+from .history import History
 from .options import ModuleOptions, RunOptions, TrainOptions
 from .precision import Precision
 from .resume import Start, initial_state, read_shared_state
+from .saving import Saver
 from .speed import choose_precision, set_up_speed
-from .state import NAME, Stateful, TrainState, load_state, save_state
+from .state import NAME, Stateful, TrainState, load_state, saved_position, state_content, write_state
 from .step import ProcessParallel
 from .validation import Validation
 
@@ -45,6 +50,8 @@ class Run:
         digest: SHA-256 of the training list.
         notes: messages for the user about the start.
         saved: the iteration of the state in ``DIR``; None if there is no state.
+        keeps: whether this process writes weights and state: on rank 0, and on the first process of each
+            machine whose ``DIR`` is on a disk of its own.
     """
 
     options: RunOptions
@@ -63,17 +70,57 @@ class Run:
     digest: str
     notes: list[str]
     saved: int | None
+    keeps: bool
+    saver: Saver
 
     @property
     def sub_batches(self) -> int:
         """The number of sub-batches that an iteration uses on all devices."""
         return self.options.accumulate * self.process.size * len(self.devices)
 
-    def save(self) -> None:
-        """Write the state, on rank 0."""
-        if self.process.is_first:
-            save_state(self.options, self.digest, self.state, self.module, self.optimizer, self.extras)
-        self.saved = self.state.iteration
+    def save(self, *, epoch: "EpochFiles | None" = None, then: Callable[[], None] = lambda: None) -> None:
+        """Copy the state, and write it in a thread where the run keeps it.
+
+        Args:
+            epoch: the files to write before the state.
+            then: is called after all files are on the disk, see `Saver`.
+        """
+        iteration = self.state.iteration
+
+        def saved() -> None:
+            self.saved = iteration
+            then()
+
+        if not self.keeps:
+            saved()
+            return
+        self.saver.wait()
+        parts = (self.options, self.digest, self.state, self.module, self.optimizer, self.extras)
+        content = self.saver.snapshot.of(state_content(*parts), "state")
+
+        def write() -> None:
+            if epoch is not None:
+                epoch.write(self.options.folder)
+            write_state(self.options, content)
+
+        self.saver.start(write, saved)
+
+    def epoch_files(self, epoch: int, *, best: bool) -> "EpochFiles | None":
+        """The files of an epoch with a copy of the present weights; None where the run keeps none."""
+        if not self.keeps:
+            return None
+        self.saver.wait()
+        weights = {part: self.module.get_submodule(part).state_dict() for part in ("encoder", "decoder")}
+        return EpochFiles(
+            epoch, self.saver.snapshot.of(weights, "epoch"), copy.deepcopy(self.state.history), best
+        )
+
+    @property
+    def rate_scale(self) -> float:
+        """The factor on all learning rates, see ``TRAIN.scale_rate``."""
+        if self.options.scale_rate == "none":
+            return 1.0
+        return self.sub_batches / self.state.first_sub_batches
 
     def rates(self) -> tuple[float, float]:
         """The learning rates of encoder and decoder; 0 for a frozen one."""
@@ -94,6 +141,37 @@ class Run:
             f"Training {options.title} on {where}: {epochs}, "
             f"{options.batch_size_per_gpu * self.sub_batches} images each{resumed}"
         )
+
+    def describe_rates(self) -> list[str]:
+        """A log line on the learning rates, if an iteration has another number of images than the first."""
+        now, first = (
+            self.options.batch_size_per_gpu * count
+            for count in (self.sub_batches, self.state.first_sub_batches)
+        )
+        if now == first:
+            return []
+        scale = self.rate_scale
+        rates = "are not changed" if scale == 1 else f"are multiplied by {scale:.4g}"
+        return [
+            f"An iteration has {now} images now and had {first} at the start of the run. The learning rates "
+            f"{rates} (TRAIN.scale_rate {self.options.scale_rate})"
+        ]
+
+
+@dataclass(frozen=True)
+class EpochFiles:
+    """What `save_epoch` writes after an epoch, and `save_best` if it is the best."""
+
+    epoch: int
+    weights: dict[str, dict[str, Any]]
+    history: History
+    best: bool
+
+    def write(self, folder: Path) -> None:
+        """Raises: UserError if the disk refuses, DivergenceError for weights that are not finite."""
+        save_epoch(folder, self.epoch, self.weights, self.history)
+        if self.best:
+            save_best(folder, self.weights)
 
 
 def _shares(group: dict[str, Any], part: nn.Module) -> bool:
@@ -119,11 +197,20 @@ def check_options(options: TrainOptions, processes: int) -> None:
 
 
 def build_run(
-    process: ProcessInfo, options: TrainOptions, start: Start, devices: Sequence[torch.device]
+    process: ProcessInfo,
+    options: TrainOptions,
+    start: Start,
+    devices: Sequence[torch.device],
+    *,
+    keeps: bool = False,
 ) -> Run:
     """Build everything that one process needs to train, with the weights or the state of ``start``.
 
-    Rank 0 reads the weights and sends them to the other processes.
+    Rank 0 reads the weights and sends them to the other processes; the process that has the newest state does
+    so with the state.
+
+    Args:
+        keeps: whether this process writes the state; rank 0 always does.
 
     Raises: UserError, in all processes, for weights or a state that does not fit.
     """
@@ -162,12 +249,14 @@ def build_run(
     if average is not None:
         extras["average of the weights"] = average
     notes = list(start.notes)
+    sub_batches = run.accumulate * process.size * len(devices)
     if start.state_file is None:
-        state = initial_state(start, run, run.accumulate * process.size * len(devices))
+        state = initial_state(start, run, sub_batches)
     else:
-        content = read_shared_state(process, start.state_file)
+        content = read_shared_state(process, start)
         state, more = load_state(start.state_file, content, module, optimizer, extras)
         notes += more
+        state.first_sub_batches = state.first_sub_batches or sub_batches
         if average is not None and not average.updates:
             average.begin_as(module)  # start from the loaded weights: the state has no average
     if dataset.bands is not None and options.data.augment == "crop":
@@ -193,8 +282,17 @@ def build_run(
         validation=validation,
         digest=start.digest,
         notes=notes,
-        saved=state.iteration if start.state_file == run.folder / NAME else None,
+        saved=_saved(start, run, state),
+        keeps=process.is_first or keeps,
+        saver=Saver(),
     )
+
+
+def _saved(start: Start, options: RunOptions, state: TrainState) -> int | None:
+    """The iteration of the state in ``DIR``, if it is the one that the run resumes from."""
+    if start.state_file is None or saved_position(options.folder / NAME) != (state.iteration, state.epochs):
+        return None
+    return state.iteration
 
 
 def train_dataset(options: TrainOptions) -> TrainDataset:
