@@ -11,7 +11,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 _SCRIPT = Path(__file__).with_name("traced_train.py")
-LIMIT_S = 80  # for everything that is waited for; a loaded machine is slow
+LIMIT_S = 240  # for everything that is waited for; a loaded machine is slow
 
 
 class Cluster:
@@ -107,6 +107,9 @@ class Agent:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
+            # Otherwise, agents keep the address of a former rank 0 (docs/cluster.md).
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(LIMIT_S),
             "TRACE": str(cluster.trace),
             "TRACE_PAUSE": str(cluster.pause),
         }
