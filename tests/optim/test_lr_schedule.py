@@ -64,3 +64,13 @@ def test_each_group_keeps_a_rate_of_its_own_that_hangs_on_the_iteration_alone(ki
 def test_another_kind_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"^kind is 'exp', but takes one of poly, cosine, step, constant$"):
         LRSchedule("exp", 100)
+
+
+def test_a_scale_multiplies_the_rates_of_all_groups():
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [
+        {"params": [weight], "initial_lr": rate} for weight, rate in zip(weights, (0.1, 0.4), strict=True)
+    ]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    set_rates(optimizer, LRSchedule("constant", 10), 3, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.2]
