@@ -26,8 +26,9 @@ from .loggers import Loggers, logging_to
 from .options import RunOptions, TrainOptions, train_options
 from .progress import Progress
 from .resume import agree_on_start
+from .run import Run
 from .saving import saving
-from .setup import Run, build_run, check_options
+from .setup import build_run, check_options
 from .state import NAME, TrainState
 from .step import on_device, step
 from .validation import Validation, weights_to_score

@@ -4,6 +4,7 @@ import hashlib
 import io
 import shutil
 import socket
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from forked import in_processes, run_torchrun
 from mit_semseg.config import load_config
 from mit_semseg.errors import UserError
 from mit_semseg.runtime.distributed import gather_from_processes
+from mit_semseg.training import resume
 from mit_semseg.training.options import train_options
 from mit_semseg.training.resume import agree_on_start
 from mit_semseg.training.setup import build_run
@@ -35,7 +37,12 @@ def starts_of_all(process, config, scenarios):
     Args:
         scenarios: the words of each process's command line.
     """
-    return {name: start_of_all(process, config, words) for name, words in scenarios.items()}
+    found = {}
+    for name, words in scenarios.items():
+        changed = name == "another version" and process.rank == 1
+        with mock.patch.object(resume, "__version__", "1.0" if changed else "2.1"):
+            found[name] = start_of_all(process, config, words)
+    return found
 
 
 def start_of_all(process, config, words):
@@ -82,6 +89,7 @@ def starts(tiny, stopped, folder):
         "refused by the first": [(stopped, []), (other, [])],
         "weights on the first disk": [(empty, weights), (other, missing)],
         "weights on the other disk": [(empty, missing), (other, weights)],
+        "another version": [(empty, []), (other, [])],
         "another seed": [(empty, []), (other, ["TRAIN.seed", 1])],
         "another rate": [(empty, []), (other, ["TRAIN.lr_encoder", 0.5])],
         "the same list elsewhere": [(empty, []), (other, ["DATASET.list_train", same])],
@@ -137,6 +145,7 @@ def test_weights_on_the_first_disk_alone_are_given_to_all(starts):
 @pytest.mark.parametrize(
     ("name", "difference"),
     [
+        ("another version", "the version of mit_semseg is 1.0 there, 2.1 in process 0"),
         ("another seed", "TRAIN.seed is 1 there, 304 in process 0"),
         ("another rate", "TRAIN.lr_encoder is 0.5 there, 0.02 in process 0"),
         ("another list", "the content of DATASET.list_train differs"),
