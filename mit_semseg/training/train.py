@@ -15,10 +15,11 @@ from ..data.loader import Skipped, loading, raise_errors
 from ..errors import DivergenceError, UserError
 from ..models.weights.checkpoint import epoch_path
 from ..optim.lr_schedule import set_rates
-from ..runtime.claim import claimed, claimed_on_machines
+from ..runtime.claim import claimed
 from ..runtime.distributed import ProcessInfo
 from ..runtime.launch import count_processes, is_first_process, run_processes, started_by_torchrun
 from ..runtime.log import capturing_log, get_logger, setup_logger
+from ..runtime.machines import claimed_on_machines
 from ..runtime.stopping import Interrupted, StopAgreement, stop_requests
 from .checkpoints import drop_old_epochs
 from .dry_run import dry_run
