@@ -465,6 +465,15 @@ KEYS = (
         "Sub-batches per device in an iteration, whose gradients are accumulated.",
     ),
     Key(
+        "TRAIN.scale_rate",
+        "none",
+        Choice("none", "linear"),
+        "What happens to the learning rates when a run resumes with more or fewer images in an iteration, "
+        "because the number of devices has changed: `none` keeps them, `linear` multiplies them by images "
+        "now / images in the first iteration.",
+        since="2.1",
+    ),
+    Key(
         "TRAIN.loss",
         "cross_entropy",
         Text("a loss, or a sum of losses"),

@@ -89,12 +89,17 @@ SCHEDULES: dict[str, Callable[[LRSchedule, float, int], float]] = {
 _MOVABLE = ("poly", "cosine")  # the milestones of "step" are iterations of the run
 
 
-def set_rates(optimizer: torch.optim.Optimizer, schedule: LRSchedule, iteration: int) -> None:
+def set_rates(
+    optimizer: torch.optim.Optimizer, schedule: LRSchedule, iteration: int, scale: float = 1.0
+) -> None:
     """Set the learning rate of each group for an iteration, from the group's ``initial_lr``.
 
     A group with a ``delay`` starts that many iterations later, and has the rate 0 before. One with a
     ``warmup`` other than 0 has a warm-up of that length.
+
+    Args:
+        scale: factor on all rates.
     """
     for group in optimizer.param_groups:
         start = group.get("delay", 0), group.get("warmup", 0)
-        group["lr"] = schedule.rate(group["initial_lr"], iteration, *start)
+        group["lr"] = scale * schedule.rate(group["initial_lr"], iteration, *start)

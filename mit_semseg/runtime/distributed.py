@@ -80,6 +80,11 @@ def find_devices(text: str | None, processes: int | None = None) -> list[torch.d
     return [torch.device("cuda", int(name[3:])) for name in names]
 
 
+def is_first_on_machine() -> bool:
+    """Whether this process is the first of those that the launcher has started on this machine."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def local_world_size() -> int:
     """The number of processes of the run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -116,18 +121,18 @@ def gather_from_processes(value: T) -> list[T]:
     return values
 
 
-def broadcast_bytes(data: bytes) -> bytes | bytearray:
-    """The ``data`` of rank 0, in all processes; what the others pass is ignored."""
+def broadcast_bytes(data: bytes, source: int = 0) -> bytes | bytearray:
+    """The ``data`` of the rank ``source``, in all processes; what the others pass is ignored."""
     if not (dist.is_available() and dist.is_initialized()):
         return data
     device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
     length = torch.tensor([len(data)], device=device)
-    dist.broadcast(length, 0)
-    received = bytearray(data) if dist.get_rank() == 0 else bytearray(int(length))
+    dist.broadcast(length, source)
+    received = bytearray(data) if dist.get_rank() == source else bytearray(int(length))
     whole = torch.frombuffer(received, dtype=torch.uint8) if received else torch.empty(0, dtype=torch.uint8)
     for part in whole.split(_BROADCAST_BYTES):
         moved = part.to(device)
-        dist.broadcast(moved, 0)
+        dist.broadcast(moved, source)
         part.copy_(moved)
     return received
 

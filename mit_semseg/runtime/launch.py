@@ -76,7 +76,12 @@ def run_processes(
     timeout = timedelta(seconds=timeout_s)
     if started_by_torchrun():
         with _process_group(_device_of_environment(devices), timeout) as process:
-            return _call(entry, process, args)
+            try:
+                return _call(entry, process, args)
+            except Exception as error:
+                if _has_lost_a_peer(error):
+                    raise _lost_peer(process, error) from error
+                raise
     if len(devices) == 1:
         return _call(entry, ProcessInfo(0, 1, devices[0]), args)
     return _launch(entry, devices, args, timeout)
@@ -315,6 +320,14 @@ def die_with_parent() -> None:
         parent = multiprocessing.parent_process()
         if parent is not None and parent.pid != os.getppid():  # it had ended before the line above
             os._exit(1)
+
+
+def _lost_peer(process: ProcessInfo, error: Exception) -> ProcessError:
+    return ProcessError(
+        f"Process {process.rank} on {socket.gethostname()} has lost another process of the run: "
+        f"{str(error).splitlines()[0]} Its own output says why it ended. torchrun starts all of them again, "
+        "up to --max-restarts times."
+    )
 
 
 def _has_lost_a_peer(error: BaseException) -> bool:

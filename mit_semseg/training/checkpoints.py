@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ..models.weights.checkpoint import epoch_path, save_atomically
 from .history import History
 from .state import check_finite
@@ -14,20 +12,26 @@ from .state import check_finite
 _PARTS = ("decoder", "encoder", "history")
 
 
-def save_epoch(folder: str | Path, epoch: int, module: nn.Module, history: History) -> None:
+Parts = dict[str, dict[str, Any]]
+
+
+def save_epoch(folder: str | Path, epoch: int, weights: Parts, history: History) -> None:
     """Write the history, encoder and decoder of an epoch, the decoder last.
+
+    Args:
+        weights: the state dicts of "encoder" and "decoder".
 
     Raises: UserError if the disk refuses, DivergenceError for weights that are not finite.
     """
-    check_finite(_parts(module), f"in epoch {epoch}", "Its checkpoint was not written")
+    check_finite(weights, f"in epoch {epoch}", "Its checkpoint was not written")
     save_atomically(history.as_dict(), epoch_path(folder, "history", epoch))
-    _save(module, folder, f"epoch_{epoch}.pth")
+    _save(weights, folder, f"epoch_{epoch}.pth")
 
 
-def save_best(folder: str | Path, module: nn.Module) -> None:
+def save_best(folder: str | Path, weights: Parts) -> None:
     """Write ``encoder_best.pth`` and ``decoder_best.pth``. Raises: the same errors as `save_epoch`."""
-    check_finite(_parts(module), "in the best epoch", "Its checkpoint was not written")
-    _save(module, folder, "best.pth")
+    check_finite(weights, "in the best epoch", "Its checkpoint was not written")
+    _save(weights, folder, "best.pth")
 
 
 def drop_old_epochs(folder: str | Path, epoch: int, keep: int) -> None:
@@ -41,10 +45,6 @@ def drop_old_epochs(folder: str | Path, epoch: int, keep: int) -> None:
                 file.unlink(missing_ok=True)
 
 
-def _save(module: nn.Module, folder: str | Path, name: str) -> None:
-    for part, weights in _parts(module).items():
-        save_atomically(weights, Path(folder, f"{part}_{name}"))
-
-
-def _parts(module: nn.Module) -> dict[str, dict[str, Any]]:
-    return {part: module.get_submodule(part).state_dict() for part in ("encoder", "decoder")}
+def _save(weights: Parts, folder: str | Path, name: str) -> None:
+    for part, values in weights.items():
+        save_atomically(values, Path(folder, f"{part}_{name}"))

@@ -54,6 +54,7 @@ class RunOptions:
     epoch_iters: int
     batch_size_per_gpu: int
     accumulate: int
+    scale_rate: str
     clip_grad_norm: float
     seed: int
     workers: int
@@ -216,6 +217,7 @@ def _run_options(cfg: CfgNode) -> RunOptions:
         epoch_iters=train.epoch_iters,
         batch_size_per_gpu=train.batch_size_per_gpu,
         accumulate=train.accumulate,
+        scale_rate=train.scale_rate,
         clip_grad_norm=train.clip_grad_norm,
         seed=train.seed,
         workers=train.workers,

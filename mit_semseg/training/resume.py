@@ -1,7 +1,8 @@
 """The start of a training: from scratch, after an epoch, or from a saved state. It never overwrites a run.
 
-Rank 0 decides and reads all files. The other processes get their content from rank 0. So the machines of a
-run need not share a disk, and cannot start from different points.
+Rank 0 decides, unless ``TRAIN.resume`` is auto and another process has a newer state: then that process does.
+It reads all files, and the other processes get their content from it. So the machines of a run need not share
+a disk, and cannot start from different points.
 """
 
 import io
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 
+from .. import __version__
 from ..config.keys import KEYS
 from ..errors import UserError
 from ..models.weights.checkpoint import epoch_path, newest_epoch, read
@@ -26,7 +28,7 @@ from ..runtime.distributed import (
 from ..runtime.paths import resolved
 from .history import History
 from .options import RunOptions
-from .state import NAME, TrainState, check_state, flat_config, list_digest, read_state
+from .state import NAME, TrainState, check_state, flat_config, list_digest, read_state, saved_position
 
 _OR_NEW = "or set DIR to another folder to start a new run"
 # Keys whose values may differ between the machines of a run: paths, and settings of a single process.
@@ -45,6 +47,7 @@ class Start:
         history: the history of the epochs before ``epoch``.
         notes: messages for the user.
         finished: whether the state is the end of the run, so that there is nothing to do.
+        source: rank of the process that decides, and has the files.
     """
 
     weights: tuple[str, str]
@@ -54,37 +57,39 @@ class Start:
     history: History = field(default_factory=History)
     notes: tuple[str, ...] = ()
     finished: bool = False
+    source: int = 0
 
 
 def agree_on_start(process: ProcessInfo, options: RunOptions) -> Start:
-    """The start of all processes of a run, which rank 0 finds on its disk.
+    """The start of all processes of a run, which rank 0 or the process with the newest state finds.
 
-    Raises: UserError, in all processes, for the reasons of `find_start`, and if the list or the config of a
-        process differs from that of rank 0.
+    Raises: UserError, in all processes, for the reasons of `find_start`, and if the list, the config or the
+        version of a process differs from that of rank 0.
     """
     with failing_together():
         digest = list_digest(options.train_list)
     _require_equal_runs(options, digest)
-    if options.resume == "auto" and not options.start_epoch:
-        _refuse_other_disk(options)
+    source, notes = _with_newest_state(options) if options.resume == "auto" else (0, ())
     with failing_together():
         if process.is_first:
             _refuse_folders(options.folder)
-        start = find_start(options, digest) if process.is_first else None
-    start = gather_from_processes(start)[0]
+        start = find_start(options, digest) if process.rank == source else None
+    start = gather_from_processes(start)[source]
     assert start is not None
-    return start
+    return replace(start, source=source, notes=(*notes, *start.notes))
 
 
-def read_shared_state(process: ProcessInfo, file: Path) -> dict[str, Any]:
-    """The content of a state's file on rank 0's disk, in all processes."""
+def read_shared_state(process: ProcessInfo, start: Start) -> dict[str, Any]:
+    """The content of the state to resume, in all processes."""
+    file, is_source = start.state_file, process.rank == start.source
+    assert file is not None
     if process.size == 1:
         return read_state(file)
     with failing_together():
-        content = read_state(file) if process.is_first else {}
-        data = file.read_bytes() if process.is_first else b""
-    received = io.BytesIO(broadcast_bytes(data))
-    return content if process.is_first else torch.load(received, "cpu", weights_only=True)
+        content = read_state(file) if is_source else {}
+        data = file.read_bytes() if is_source else b""
+    received = io.BytesIO(broadcast_bytes(data, start.source))
+    return content if is_source else torch.load(received, "cpu", weights_only=True)
 
 
 def find_start(options: RunOptions, digest: str) -> Start:
@@ -126,7 +131,13 @@ def initial_state(start: Start, options: RunOptions, sub_batches: int) -> TrainS
         sub_batches: how many sub-batches an iteration uses on all devices.
     """
     iteration = start.epoch * options.epoch_iters
-    return TrainState(iteration, iteration * sub_batches, epochs=start.epoch, history=start.history)
+    return TrainState(
+        iteration,
+        iteration * sub_batches,
+        epochs=start.epoch,
+        history=start.history,
+        first_sub_batches=sub_batches,
+    )
 
 
 def _require_equal_runs(options: RunOptions, digest: str) -> None:
@@ -135,18 +146,22 @@ def _require_equal_runs(options: RunOptions, digest: str) -> None:
     with failing_together():
         validation = list_digest(options.validation_list) if options.validation_list else ""
     lists = {"the content of DATASET.list_train": digest, "the content of DATASET.list_val": validation}
-    require_equal({**keys, **lists}, "train the same run")
+    versions = {"the version of mit_semseg": __version__, "the version of PyTorch": torch.__version__}
+    require_equal({**versions, **keys, **lists}, "train the same run")
 
 
-def _refuse_other_disk(options: RunOptions) -> None:
-    """Refuse a state that another disk has and rank 0's has not. Raises: UserError, the same in all."""
-    found = gather_from_processes((socket.gethostname(), (options.folder / NAME).is_file()))
-    if not found[0][1] and any(there for _, there in found):
-        rank, host = next((rank, host) for rank, (host, there) in enumerate(found) if there)
-        raise UserError(
-            f"Process {rank} on {host} has {NAME} in DIR, but process 0 on {found[0][0]}, which decides, has "
-            "none. Start so that the machine with the state is the first, or copy it there."
-        )
+def _with_newest_state(options: RunOptions) -> tuple[int, tuple[str, ...]]:
+    """The lowest rank that has the newest state in its ``DIR``, or 0 if none has one; and notes for the user.
+
+    A machine that has just joined has no state, or an old one, and may be the one of rank 0.
+    """
+    mine = socket.gethostname(), saved_position(options.folder / NAME)
+    found = gather_from_processes(mine)
+    source = max(range(len(found)), key=lambda rank: found[rank][1])
+    if source == 0:
+        return 0, ()
+    host, (iteration, _) = found[source]
+    return source, (f"The newest state is that of process {source} on {host}, after iteration {iteration}",)
 
 
 def _from_state(file: Path, options: RunOptions, digest: str, *, model: bool = True) -> Start:

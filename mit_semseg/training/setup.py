@@ -1,8 +1,7 @@
 """From the options to a `Run`: data, validation, model, loss, optimizer, precision and state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,87 +17,17 @@ from ..losses import Criterion, build_criterion
 from ..models import SegmentationModule
 from ..models.layer_rates import layer_rates
 from ..optim.ema import WeightAverage
-from ..optim.lr_schedule import LRSchedule
 from ..optim.optimizers import build_optimizer
 from ..runtime.distributed import ProcessInfo, broadcast_module, failing_together
 from .checks import check_batch, check_recipe, check_trackers, check_weights
 from .options import ModuleOptions, RunOptions, TrainOptions
-from .precision import Precision
 from .resume import Start, initial_state, read_shared_state
+from .run import Run
+from .saving import Saver
 from .speed import choose_precision, set_up_speed
-from .state import NAME, Stateful, TrainState, load_state, save_state
+from .state import NAME, Stateful, TrainState, load_state, saved_position
 from .step import ProcessParallel
 from .validation import Validation
-
-
-@dataclass
-class Run:
-    """Everything that one process needs to train.
-
-    Attributes:
-        devices: the devices of this process.
-        module: the bare module, whose weights are saved.
-        net: ``module`` in its parallel wrapper, see `parallel`.
-        average: the average of the weights; None without ``TRAIN.ema_decay``.
-        extras: further objects with a state, by name. They are saved and resumed.
-        validation: None without ``VAL.every``.
-        digest: SHA-256 of the training list.
-        notes: messages for the user about the start.
-        saved: the iteration of the state in ``DIR``; None if there is no state.
-    """
-
-    options: RunOptions
-    process: ProcessInfo
-    devices: Sequence[torch.device]
-    dataset: TrainDataset
-    module: SegmentationModule
-    net: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: LRSchedule
-    precision: Precision
-    average: WeightAverage | None
-    extras: dict[str, Stateful]
-    state: TrainState
-    validation: Validation | None
-    digest: str
-    notes: list[str]
-    saved: int | None
-
-    @property
-    def sub_batches(self) -> int:
-        """The number of sub-batches that an iteration uses on all devices."""
-        return self.options.accumulate * self.process.size * len(self.devices)
-
-    def save(self) -> None:
-        """Write the state, on rank 0."""
-        if self.process.is_first:
-            save_state(self.options, self.digest, self.state, self.module, self.optimizer, self.extras)
-        self.saved = self.state.iteration
-
-    def rates(self) -> tuple[float, float]:
-        """The learning rates of encoder and decoder; 0 for a frozen one."""
-        encoder, decoder = (
-            next((group["lr"] for group in self.optimizer.param_groups if _shares(group, part)), 0.0)
-            for part in (self.module.encoder, self.module.decoder)
-        )
-        return encoder, decoder
-
-    def describe(self) -> str:
-        """A log line: model, devices, remaining epochs, and images per iteration."""
-        options, devices = self.options, self.process.size * len(self.devices)
-        where = self.process.device if devices == 1 else f"{devices} x {self.process.device.type}"
-        left = options.num_epoch - self.state.epochs
-        epochs = f"{left} epoch{'' if left == 1 else 's'} of {options.epoch_iters} iterations"
-        resumed = f", resumed after iteration {self.state.iteration}" if self.state.iteration else ""
-        return (
-            f"Training {options.title} on {where}: {epochs}, "
-            f"{options.batch_size_per_gpu * self.sub_batches} images each{resumed}"
-        )
-
-
-def _shares(group: dict[str, Any], part: nn.Module) -> bool:
-    own = {id(parameter) for parameter in part.parameters()}
-    return any(id(parameter) in own for parameter in group["params"])
 
 
 def check_options(options: TrainOptions, processes: int) -> None:
@@ -119,11 +48,20 @@ def check_options(options: TrainOptions, processes: int) -> None:
 
 
 def build_run(
-    process: ProcessInfo, options: TrainOptions, start: Start, devices: Sequence[torch.device]
+    process: ProcessInfo,
+    options: TrainOptions,
+    start: Start,
+    devices: Sequence[torch.device],
+    *,
+    keeps: bool = False,
 ) -> Run:
     """Build everything that one process needs to train, with the weights or the state of ``start``.
 
-    Rank 0 reads the weights and sends them to the other processes.
+    Rank 0 reads the weights and sends them to the other processes; the process that has the newest state does
+    so with the state.
+
+    Args:
+        keeps: whether this process writes the state; rank 0 always does.
 
     Raises: UserError, in all processes, for weights or a state that does not fit.
     """
@@ -164,12 +102,14 @@ def build_run(
     if average is not None:
         extras["average of the weights"] = average
     notes = list(start.notes)
+    sub_batches = run.accumulate * process.size * len(devices)
     if start.state_file is None:
-        state = initial_state(start, run, run.accumulate * process.size * len(devices))
+        state = initial_state(start, run, sub_batches)
     else:
-        content = read_shared_state(process, start.state_file)
+        content = read_shared_state(process, start)
         state, more = load_state(start.state_file, content, module, optimizer, extras)
         notes += more
+        state.first_sub_batches = state.first_sub_batches or sub_batches
         if average is not None and not average.updates:
             average.begin_as(module)  # start from the loaded weights: the state has no average
     if dataset.bands is not None and options.data.augment == "crop":
@@ -195,8 +135,17 @@ def build_run(
         validation=validation,
         digest=start.digest,
         notes=notes,
-        saved=state.iteration if start.state_file == run.folder / NAME else None,
+        saved=_saved(start, run, state),
+        keeps=process.is_first or keeps,
+        saver=Saver(),
     )
+
+
+def _saved(start: Start, options: RunOptions, state: TrainState) -> int | None:
+    """The iteration of the state in ``DIR``, if it is the one that the run resumes from."""
+    if start.state_file is None or saved_position(options.folder / NAME) != (state.iteration, state.epochs):
+        return None
+    return state.iteration
 
 
 def train_dataset(options: TrainOptions) -> TrainDataset:

@@ -26,7 +26,7 @@ NAME = "state.pth"
 _FORMAT = 1
 # The counters are called "course", as in the files of release 2.0.
 _KEYS = {"format", "config", "list", "course", "encoder", "decoder", "optimizer", "extras"}
-_COUNTERS = ("iteration", "sub_batches", "epochs", "best", "stale", "unlabelled")
+_COUNTERS = ("iteration", "sub_batches", "epochs", "best", "stale", "unlabelled", "first_sub_batches")
 _MOMENTS = ("momentum_buffer", "exp_avg", "exp_avg_sq")  # have the parameter's shape in every optimizer
 
 # What a value of another kind than expected makes Python, YAML and torch raise.
@@ -109,6 +109,7 @@ class TrainState:
         best: the highest mean IoU of a validation; None before the first.
         stale: validations since the best one.
         unlabelled: iterations of the whole run without a labelled pixel.
+        first_sub_batches: sub-batches in the first iteration of the run, for `TRAIN.scale_rate`; 0 before it.
     """
 
     iteration: int = 0
@@ -119,6 +120,7 @@ class TrainState:
     best: float | None = None
     stale: int = 0
     unlabelled: int = 0
+    first_sub_batches: int = 0
 
     def validated(self, epoch: int, mean_iou: float, accuracy: float) -> bool:
         """Record a validation; ``accuracy`` is a share. Returns whether it is the best so far."""
@@ -148,7 +150,10 @@ class TrainState:
             best=None if best is None else float(best),
             stale=int(state["stale"]),
             unlabelled=int(state.get("unlabelled", 0)),  # release 2.0 did not count them
+            first_sub_batches=int(state.get("first_sub_batches", 0)),
         )
+        if not found.first_sub_batches and found.iteration:  # release 2.0 did not save it
+            found.first_sub_batches = max(1, round(found.sub_batches / found.iteration))
         for name in _COUNTERS:
             if name != "best" and not 0 <= getattr(found, name) < 2**63:
                 raise ValueError(f"{name} is {getattr(found, name)}")
@@ -173,17 +178,26 @@ def save_state(
     optimizer: torch.optim.Optimizer,
     extras: dict[str, Stateful],
 ) -> None:
-    """Replace the state file, and ``config.yaml`` if it has changed.
+    """Write the present state, see `state_content` and `write_state`."""
+    write_state(options, state_content(options, digest, state, module, optimizer, extras))
+
+
+def state_content(
+    options: RunOptions,
+    digest: str,
+    state: TrainState,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    extras: dict[str, Stateful],
+) -> dict[str, Any]:
+    """The content of a state file. Its tensors are those of the run, not copies.
 
     Args:
         digest: `list_digest` of the training list.
         module: has the weights that are trained, not their average.
         extras: further objects with a state, by name.
-
-    Raises: UserError if the disk refuses, DivergenceError for a number that is not finite. The old file
-        then remains.
     """
-    content = {
+    return {
         "format": _FORMAT,
         "config": options.config,
         "list": digest,
@@ -193,9 +207,18 @@ def save_state(
         "optimizer": {"groups": _group_sizes(optimizer), "state": optimizer.state_dict()["state"]},
         "extras": {name: extra.state_dict() for name, extra in extras.items()},
     }
+
+
+def write_state(options: RunOptions, content: dict[str, Any]) -> None:
+    """Replace the state file, and ``config.yaml`` if it has changed.
+
+    Raises: UserError if the disk refuses, DivergenceError for a number that is not finite. The old file
+        then remains.
+    """
     file = options.folder / NAME
     parts = {name: content[name] for name in ("encoder", "decoder", "optimizer", "extras")}
-    check_finite(parts, f"after iteration {state.iteration}", f"{file} was not replaced")
+    iteration = content["course"]["iteration"]
+    check_finite(parts, f"after iteration {iteration}", f"{file} was not replaced")
     _write_config(options.folder, options.config)
     save_atomically(content, file)
 
@@ -244,6 +267,18 @@ def _write_config(folder: Path, text: str) -> None:
     if not file.is_file() or file.read_bytes() != text.encode():
         with replacing(file) as config:
             config.write(text.encode())
+
+
+def saved_position(file: Path) -> tuple[int, int]:
+    """The iterations and the finished epochs of a state file, without its tensors.
+
+    Returns: (-1, -1) if the file does not exist or cannot be read.
+    """
+    try:
+        course = torch.load(file, "cpu", weights_only=True, mmap=True)["course"]
+        return int(course["iteration"]), int(course["epochs"])
+    except Exception:  # a damaged file makes torch raise almost anything
+        return -1, -1
 
 
 def read_state(file: Path) -> dict[str, Any]:

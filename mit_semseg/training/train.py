@@ -19,14 +19,17 @@ from ..runtime.claim import claimed
 from ..runtime.distributed import ProcessInfo
 from ..runtime.launch import count_processes, is_first_process, run_processes, started_by_torchrun
 from ..runtime.log import capturing_log, get_logger, setup_logger
+from ..runtime.machines import claimed_on_machines
 from ..runtime.stopping import Interrupted, StopAgreement, stop_requests
-from .checkpoints import drop_old_epochs, save_best, save_epoch
+from .checkpoints import drop_old_epochs
 from .dry_run import dry_run
 from .loggers import Loggers, logging_to
 from .options import RunOptions, TrainOptions, train_options
 from .progress import Progress
 from .resume import agree_on_start
-from .setup import Run, build_run, check_options
+from .run import Run
+from .saving import saving
+from .setup import build_run, check_options
 from .state import NAME, TrainState
 from .step import on_device, step
 from .validation import Validation, weights_to_score
@@ -63,6 +66,18 @@ def _train(
     process: ProcessInfo, options: TrainOptions, devices: Sequence[torch.device] | None = None
 ) -> None:
     """Train in one process: on its own device, or on ``devices`` if they are given."""
+    with claimed_on_machines(options.run.folder, "trained", "DIR", process) as keeps:
+        _train_from_start(process, options, devices or [process.device], keeps=keeps)
+
+
+def _train_from_start(
+    process: ProcessInfo, options: TrainOptions, devices: Sequence[torch.device], *, keeps: bool
+) -> None:
+    """Train from where the run starts.
+
+    Args:
+        keeps: whether this process writes weights and state.
+    """
     log = setup_logger(process.rank)
     start = agree_on_start(process, options.run)
     if start.finished:
@@ -70,13 +85,15 @@ def _train(
             log.info(note)
         return
     with capturing_log() as headline:
-        run = build_run(process, options, start, devices or [process.device])
-        for line in [run.describe(), *run.notes]:
+        run = build_run(process, options, start, devices, keeps=keeps)
+        for line in [run.describe(), *run.describe_rates(), *run.notes]:
             log.info(line)
     _try_out(run)
     logging = logging_to(run.options, run.state, headline, enabled=process.is_first)
     data = batches(run.options, run.dataset, process, len(run.devices), run.state)
-    with logging as loggers, stop_requests() as request, data as loaded, _advising(run):
+    with logging as loggers, stop_requests() as request, data as loaded, _advising(run), saving(run.saver):
+        if options.run.resume == "auto" and run.state.iteration and run.saved is None:
+            run.save()  # this machine has no state yet, or an older one
         stop_for = _train_epochs(run, loaded, StopAgreement(request, run.options.timeout), loggers)
     if stop_for:
         raise SystemExit(128 + stop_for)
@@ -95,6 +112,7 @@ def _train_epochs(run: Run, data: Batches, stop: StopAgreement, loggers: Loggers
             stop_for = interrupted.signal
     if stop_for:
         _save(run, loggers)
+        run.saver.wait()
         log.info(
             "Stopped by %s after iteration %d of epoch %d. To resume from %s, repeat the command with "
             "TRAIN.resume auto",
@@ -103,6 +121,7 @@ def _train_epochs(run: Run, data: Batches, stop: StopAgreement, loggers: Loggers
         )
     elif state.epochs < options.num_epoch:
         log.info("Stopped early: %d validations were not better than %.4f", state.stale, state.best or 0)
+    run.saver.wait()
     stop.wait()
     return stop_for
 
@@ -130,7 +149,7 @@ def _train_epoch(run: Run, data: Batches, stop: StopAgreement, loggers: Loggers 
             ]
             progress.loaded()
             _seed(options.seed, state.iteration, process.rank)
-            set_rates(run.optimizer, run.schedule, state.iteration)
+            set_rates(run.optimizer, run.schedule, state.iteration, run.rate_scale)
             run.module.set_progress(state.iteration / options.iterations)
             result = step(
                 run.net,
@@ -156,6 +175,7 @@ def _train_epoch(run: Run, data: Batches, stop: StopAgreement, loggers: Loggers 
                     loggers.line(line, run.rates())
             if stop_for := stop.signal():
                 return stop_for
+            run.saver.poll()
             if options.save_iters and state.iteration % options.save_iters == 0 and i < epoch_iters:
                 _save(run, loggers)
                 progress.pause()
@@ -227,7 +247,7 @@ def _seed(seed: int, iteration: int, rank: int) -> None:
 
 
 def _end_epoch(run: Run, stop: StopAgreement, loggers: Loggers | None) -> None:
-    """Validate if a validation is due, and write the files of the epoch.
+    """Validate if a validation is due, and start to write the files of the epoch.
 
     The state is written last. A run that crashes before that writes the same files again when it resumes.
     """
@@ -235,20 +255,24 @@ def _end_epoch(run: Run, stop: StopAgreement, loggers: Loggers | None) -> None:
     validation = run.validation if run.validation is not None and run.validation.is_due(epoch) else None
     if validation is not None:
         _save(run, loggers)  # a long validation may be interrupted, too
+        run.saver.wait()
     best = False
     with weights_to_score(run.module, run.average):
         if validation is not None:
             best = _validate(run, validation, epoch, stop, loggers)
-        if run.process.is_first:
-            save_epoch(options.folder, epoch, run.module, run.state.history)
-            if best:
-                save_best(options.folder, run.module)
+        files = run.epoch_files(epoch, best=best)
     run.state.epochs = epoch
-    _save(run, loggers)
     if loggers is not None:
-        drop_old_epochs(options.folder, epoch, options.keep_checkpoints)
-        loggers.saved(epoch, best=best)
-        get_logger().info("Saved %s", epoch_path(options.folder, "encoder", epoch))
+        loggers.flush()
+
+    def finish() -> None:
+        if run.keeps:
+            drop_old_epochs(options.folder, epoch, options.keep_checkpoints)
+        if loggers is not None:
+            loggers.saved(epoch, best=best)
+            get_logger().info("Saved %s", epoch_path(options.folder, "encoder", epoch))
+
+    run.save(epoch=files, then=finish)
 
 
 def _validate(

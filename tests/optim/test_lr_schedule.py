@@ -98,3 +98,13 @@ def test_the_encoder_is_warmed_up_after_its_delay_as_in_eomt():
     assert found[25] == (1, pytest.approx(0.8**0.9))
     assert found[65] == (pytest.approx(0.5**0.9), pytest.approx(0.4**0.9))
     assert found[104] == (pytest.approx((1 / 80) ** 0.9), pytest.approx(0.01**0.9))
+
+
+def test_a_scale_multiplies_the_rates_of_all_groups():
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [
+        {"params": [weight], "initial_lr": rate} for weight, rate in zip(weights, (0.1, 0.4), strict=True)
+    ]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    set_rates(optimizer, LRSchedule("constant", 10), 3, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.2]

@@ -1,9 +1,10 @@
-"""Machines without a shared disk start a run from the same point, which rank 0 finds on its own disk."""
+"""Machines without a shared disk start a run from the same point, and each keeps the state."""
 
 import hashlib
 import io
 import shutil
 import socket
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from forked import in_processes, run_torchrun
 from mit_semseg.config import load_config
 from mit_semseg.errors import UserError
 from mit_semseg.runtime.distributed import gather_from_processes
+from mit_semseg.training import resume
 from mit_semseg.training.options import train_options
 from mit_semseg.training.resume import agree_on_start
 from mit_semseg.training.setup import build_run
@@ -35,7 +37,12 @@ def starts_of_all(process, config, scenarios):
     Args:
         scenarios: the words of each process's command line.
     """
-    return {name: start_of_all(process, config, words) for name, words in scenarios.items()}
+    found = {}
+    for name, words in scenarios.items():
+        changed = name == "another version" and process.rank == 1
+        with mock.patch.object(resume, "__version__", "1.0" if changed else "2.1"):
+            found[name] = start_of_all(process, config, words)
+    return found
 
 
 def start_of_all(process, config, words):
@@ -64,6 +71,10 @@ def starts(tiny, stopped, folder):
     epoch = folder / "epoch"
     shutil.copytree(stopped, epoch)
     (epoch / "state.pth").unlink()
+    older = shutil.copytree(stopped, folder / "older")
+    state = torch.load(older / "state.pth", weights_only=True)
+    state["course"]["iteration"] = 1
+    torch.save(state, older / "state.pth")
     weights = ["MODEL.weights_encoder", stopped / "encoder_epoch_1.pth"]
     missing = ["MODEL.weights_encoder", folder / "not_here.pth"]
     same = shutil.copy(tiny.folder / "training.odgt", folder / "same.odgt")
@@ -74,9 +85,11 @@ def starts(tiny, stopped, folder):
         "state on the first disk": [(stopped, auto), (other, auto)],
         "epoch on the first disk": [(epoch, ["TRAIN.start_epoch", 1]), (other, ["TRAIN.start_epoch", 1])],
         "state on the other disk": [(empty, auto), (stopped, auto)],
+        "older state on the first disk": [(older, auto), (stopped, auto)],
         "refused by the first": [(stopped, []), (other, [])],
         "weights on the first disk": [(empty, weights), (other, missing)],
         "weights on the other disk": [(empty, missing), (other, weights)],
+        "another version": [(empty, []), (other, [])],
         "another seed": [(empty, []), (other, ["TRAIN.seed", 1])],
         "another rate": [(empty, []), (other, ["TRAIN.lr_encoder", 0.5])],
         "the same list elsewhere": [(empty, []), (other, ["DATASET.list_train", same])],
@@ -114,9 +127,9 @@ def test_an_epoch_on_the_first_disk_alone_is_continued_by_all(starts):
     assert history.loss
 
 
-def test_a_state_that_only_another_disk_has_is_refused(starts):
-    here = f"Process 1 on {socket.gethostname()} has state.pth in DIR, but process 0 on "
-    assert agreed(starts, "state on the other disk").startswith(here)
+def test_the_newest_state_counts_whichever_disk_it_is_on(starts):
+    assert agreed(starts, "state on the other disk") == agreed(starts, "state on the first disk")
+    assert agreed(starts, "older state on the first disk")[0] == 2
 
 
 def test_the_refusal_of_the_first_process_is_that_of_all(starts, stopped):
@@ -132,6 +145,7 @@ def test_weights_on_the_first_disk_alone_are_given_to_all(starts):
 @pytest.mark.parametrize(
     ("name", "difference"),
     [
+        ("another version", "the version of mit_semseg is 1.0 there, 2.1 in process 0"),
         ("another seed", "TRAIN.seed is 1 there, 304 in process 0"),
         ("another rate", "TRAIN.lr_encoder is 0.5 there, 0.02 in process 0"),
         ("another list", "the content of DATASET.list_train differs"),
@@ -150,13 +164,19 @@ def test_the_same_list_at_another_path_is_fine(starts):
     assert agreed(starts, "the same list elsewhere")[0] == 0
 
 
-def test_two_machines_save_and_resume_without_a_shared_disk(tiny, tmp_path):
+def test_each_of_two_machines_keeps_weights_and_state_if_they_share_no_disk(tiny, tmp_path):
     words = [ROOT / "train.py", "--gpus", "cpu", "--cfg", tiny.config, "TRAIN.resume", "auto"]
     folders = [tmp_path / "first", tmp_path / "second"]
     for epochs in (1, 2):
         keys = ["TRAIN.num_epoch", epochs]
         outcomes = run_torchrun(1, *words, *keys, machines=2, own_words=lambda rank: ["DIR", folders[rank]])
         assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
-        assert not folders[1].exists()
-    state = torch.load(folders[0] / "state.pth", weights_only=True)["course"]
-    assert (state["iteration"], state["sub_batches"], state["epochs"]) == (4, 8, 2)
+        assert not (folders[1] / "log.txt").exists()
+        if epochs == 1:
+            shutil.rmtree(folders[0])  # the other disk has the state
+    for folder in folders:
+        state = torch.load(folder / "state.pth", weights_only=True)["course"]
+        assert (state["iteration"], state["sub_batches"], state["epochs"]) == (4, 8, 2)
+    names = ["encoder_epoch_2.pth", "decoder_epoch_2.pth", "history_epoch_2.pth"]
+    assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names)
+    assert not list(tmp_path.rglob(".mit-semseg.lock"))

@@ -32,6 +32,10 @@ class Pair(nn.Module):
         nn.init.constant_(self.encoder.weight, value)
 
 
+def weights(module):
+    return {part: module.get_submodule(part).state_dict() for part in ("encoder", "decoder")}
+
+
 def optimizer_of(module, name="SGD", lr=(0.1, 0.2)):
     return build_optimizer(name, module.encoder, module.decoder, lr=lr, beta1=0.9, weight_decay=0.0)
 
@@ -46,7 +50,9 @@ def counters():
     history = History()
     history.add(0.5, loss=1.5, accuracy=0.25, rates=(0.1, 0.2))
     history.add_validation(1, mean_iou=0.5, accuracy=0.75)
-    return TrainState(7, 14, 1, Window(0.1, 0.2, 30, 1, 3), history, best=0.5, stale=2, unlabelled=4)
+    return TrainState(
+        7, 14, 1, Window(0.1, 0.2, 30, 1, 3), history, best=0.5, stale=2, unlabelled=4, first_sub_batches=4
+    )
 
 
 @pytest.fixture
@@ -256,9 +262,12 @@ def test_a_state_that_is_not_finite_never_replaces_one_that_is(config, saved, va
 
 
 def test_a_checkpoint_that_is_not_finite_is_not_written(tmp_path):
-    save_best(tmp_path, Pair(1.0))
+    save_best(tmp_path, weights(Pair(1.0)))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for save in (lambda net: save_best(tmp_path, net), lambda net: save_epoch(tmp_path, 3, net, History())):
+    for save in (
+        lambda net: save_best(tmp_path, weights(net)),
+        lambda net: save_epoch(tmp_path, 3, weights(net), History()),
+    ):
         with pytest.raises(DivergenceError, match=r"encoder\.weight holds NaN or infinity"):
             save(Pair(float("nan")))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -314,8 +323,8 @@ def test_the_table_has_one_row_per_point_and_each_validation_after_its_epoch():
 
 def test_old_epochs_are_dropped_and_the_best_and_later_ones_stay(tmp_path):
     for epoch in (1, 2, 3, 10):
-        save_epoch(tmp_path, epoch, Pair(), History())
-    save_best(tmp_path, Pair())
+        save_epoch(tmp_path, epoch, weights(Pair()), History())
+    save_best(tmp_path, weights(Pair()))
     drop_old_epochs(tmp_path, 3, keep=0)
     assert len(list(tmp_path.iterdir())) == 14
     drop_old_epochs(tmp_path, 3, keep=2)
