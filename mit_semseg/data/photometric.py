@@ -40,9 +40,9 @@ class Light(_OfValues):
     """Another exposure, gamma and white balance.
 
     Values v become gain * v ** gamma, with a gain of its own for each channel. At strength 1, gamma is 0.67
-    to 1.5, and the gain brings the mean of the image to any brightness from 0.15 (dusk) to 0.6 (a sky without
-    detail), by a factor of 0.35 to 2. So the brightness of the training images does not matter any more. The
-    gains of the channels differ from their mean by a fifth or so at most.
+    to 1.5, and the gain would bring the mean of the given image to any brightness from 0.15 (dusk) to 0.6 (a
+    sky without detail), by a factor of 0.35 to 2. So dark and bright training images become alike. The gains
+    of the channels differ from their mean by a fifth or so at most.
 
     Args:
         white_balance: whether the channels differ. For bands that are no colours, they must not.
