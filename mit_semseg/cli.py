@@ -286,7 +286,7 @@ def _run_model(words: list[str], prog: str) -> int:
         type=_count,
         metavar=("H", "W"),
         help="height and width of the images in pixels (default: an image of 4:3 at the middle short edge of "
-        "DATASET.imgSizes; for train with DATASET.augment crop, DATASET.crop_size)",
+        "DATASET.imgSizes; for train with DATASET.augment crop or photos, DATASET.crop_size)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(

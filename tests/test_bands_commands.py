@@ -61,7 +61,7 @@ def run(tmp_path_factory):
             "display_bands": [4, 3, 1],
             "imgSizes": [32],
             "imgMaxSize": 64,
-            "augment": "crop",
+            "augment": "photos",
             "crop_size": [32, 32],
         },
         "MODEL": {
@@ -88,6 +88,12 @@ def test_the_statistics_are_part_of_the_run(run):
     for key in ("mean", "std", "clip_low", "clip_high"):
         assert len(ours[key]) == 4
         assert list(saved[key]) == ours[key]
+
+
+def test_the_log_says_which_changes_of_photos_bands_do_not_get(run):
+    log = (run / "run" / "log.txt").read_text()
+    assert "DATASET.augment photos changes brightness and contrast of all bands alike. It skips sat" in log
+    assert "white balance and JPEG, which only photos have." in log
 
 
 def test_evaluation_ignores_pixels_without_data(run, call):

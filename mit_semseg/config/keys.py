@@ -262,29 +262,45 @@ KEYS = (
     Key(
         "DATASET.augment",
         "published",
-        Text("published, crop, or module:function"),
+        Text("published, crop, photos, or module:function"),
         "Augmentation of training images: `published` (random sizes and flips), `crop` (scale jitter, "
-        "crops, flips and colour changes), or a function of your own.",
+        "crops, flips and colour changes), `photos` (in addition light, shadows, blur, noise, JPEG and "
+        "cut-outs), or a function of your own.",
+    ),
+    Key(
+        "DATASET.augment_strength",
+        1.0,
+        Number(at_least=0, at_most=2),
+        "How far `augment photos` changes an image. 1: as other cameras and hours of the day would. 0: not "
+        "beyond `crop`.",
+        since="2.1",
+    ),
+    Key(
+        "DATASET.augment_parts",
+        ("light", "shadow", "blur", "noise", "jpeg", "cutout"),
+        Names(among=("light", "shadow", "blur", "noise", "jpeg", "cutout"), optional=True),
+        "What `augment photos` adds to `crop`, see docs/data.md.",
+        since="2.1",
     ),
     Key(
         "DATASET.crop_size",
         (512, 512),
         ListOf(Integer(1, 65536), length=2),
-        "Height and width of a crop in pixels. Only with `augment crop`.",
+        "Height and width of a crop in pixels. Only with `augment crop` or `photos`.",
     ),
     Key(
         "DATASET.crop_max_share",
         0.75,
         Number(above=0, at_most=1),
         "A crop in which one class has a larger share of the labelled pixels is drawn again. 1: no limit. "
-        "Only with `augment crop`.",
+        "Only with `augment crop` or `photos`.",
     ),
     Key(
         "DATASET.scale_range",
         (0.5, 2.0),
         ListOf(Number(above=0, at_most=1000), length=2, ascending=True),
         "Smallest and largest factor that a size drawn from `imgSizes` is multiplied by. Only with `augment "
-        "crop`.",
+        "crop` or `photos`.",
     ),
     Key(
         "DATASET.window",

@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 
 from ..errors import UserError
 from .bands import Bands
+from .photometric import PARTS, Light, below
 from .resize import fit_size, pick_nearest
 
 Transform = Callable[..., tuple[Tensor, Tensor]]
@@ -73,13 +74,13 @@ class RandomScaledCrop(v2.Transform):
         label = next(x for x in flat_inputs if isinstance(x, tv_tensors.Mask)).numpy()
         height, width = label.shape
         scale = float(torch.empty(1).uniform_(*self.scales))
-        short_edge = max(1, self.short_edges[_below(len(self.short_edges))] * scale)
+        short_edge = max(1, self.short_edges[below(len(self.short_edges))] * scale)
         scaled_width, scaled_height = fit_size(width, height, short_edge, max(1, self.max_long_edge * scale))
         size = (min(self.size[0], scaled_height), min(self.size[1], scaled_width))
         rows = min(height, max(1, round(size[0] * height / scaled_height)))
         columns = min(width, max(1, round(size[1] * width / scaled_width)))
         for _ in range(_TRIES):
-            window = _Window(_below(height - rows + 1), _below(width - columns + 1), rows, columns, size)
+            window = _Window(below(height - rows + 1), below(width - columns + 1), rows, columns, size)
             if self._is_mixed(_cut(label, window)):
                 break
         return {"window": window}
@@ -131,24 +132,47 @@ def crop(opt: Any) -> Transform:
         opt: anything with ``crop_size``, ``imgSizes``, ``imgMaxSize``, ``scale_range``, ``crop_max_share``
             and ``random_flip``, see docs/config.md.
     """
+    return v2.Compose(_scaled_crop_and_jitter(opt))
+
+
+def photos(opt: Any) -> Transform:
+    """The recipe ``crop``, then light, shadows, blur, noise, JPEG and cut-outs, each on some of the images.
+
+    It is for photos that have to be segmented in other places, by other cameras and at other hours than those
+    of the training images. Bands are no colours and no JPEG files, so their white balance stays as it is, and
+    they are not compressed.
+
+    Args:
+        opt: as for `crop`, with ``augment_strength`` and ``augment_parts``, see docs/config.md.
+    """
+    has_bands = Bands.of(opt) is not None
+    steps = _scaled_crop_and_jitter(opt)
+    for name, (share, part) in PARTS.items():
+        if name not in opt.augment_parts or (has_bands and name == "jpeg"):
+            continue
+        if has_bands and name == "light":
+            transform: v2.Transform = Light(opt.augment_strength, white_balance=False)
+        else:
+            transform = part(opt.augment_strength)
+        steps.append(v2.RandomApply([transform], p=share))
+    return v2.Compose(steps)
+
+
+def _scaled_crop_and_jitter(opt: Any) -> list[v2.Transform]:
     jitter: v2.Transform
     if Bands.of(opt) is None:
         jitter = v2.ColorJitter(brightness=0.125, contrast=0.5, saturation=0.5, hue=0.05)
     else:
         jitter = BrightnessContrast(brightness=0.125, contrast=0.5)
-    return v2.Compose(
-        [
-            RandomScaledCrop(
-                opt.crop_size, opt.imgSizes, opt.imgMaxSize, opt.scale_range, opt.crop_max_share
-            ),
-            v2.RandomHorizontalFlip(0.5 if opt.random_flip else 0.0),
-            # Not RandomPhotometricDistort, which also swaps channels and so turns the sky red.
-            v2.RandomApply([jitter], p=0.8),
-        ]
-    )
+    return [
+        RandomScaledCrop(opt.crop_size, opt.imgSizes, opt.imgMaxSize, opt.scale_range, opt.crop_max_share),
+        v2.RandomHorizontalFlip(0.5 if opt.random_flip else 0.0),
+        # Not RandomPhotometricDistort, which also swaps channels and so turns the sky red.
+        v2.RandomApply([jitter], p=0.8),
+    ]
 
 
-AUGMENTATIONS: dict[str, Callable[[Any], Transform]] = {"crop": crop}
+AUGMENTATIONS: dict[str, Callable[[Any], Transform]] = {"crop": crop, "photos": photos}
 
 
 def build_augmentation(name: str, opt: Any) -> Transform:
@@ -247,7 +271,3 @@ def _describe(value: Any) -> str:
 
 def _cut(label: np.ndarray, window: _Window) -> np.ndarray:
     return label[window.top : window.top + window.height, window.left : window.left + window.width]
-
-
-def _below(limit: int) -> int:
-    return int(torch.randint(limit, ()))

@@ -18,7 +18,7 @@ from ..runtime.files import sha256_of
 _FOR_LISTS = {  # of evaluations, which also read labels
     "DATASET": (
         *("list_train", "list_val", "classes", "segm_downsampling_rate", "random_flip", "augment"),
-        *("crop_size", "crop_max_share", "scale_range", "on_error"),
+        *("augment_strength", "augment_parts", "crop_size", "crop_max_share", "scale_range", "on_error"),
     ),
     "MODEL": ("pretrained", "weights_encoder", "weights_decoder", "exported", "packed"),
     "VAL": ("checkpoint", "result", "resume"),

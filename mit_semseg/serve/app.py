@@ -99,10 +99,12 @@ def build_app(engine: Engine, token: str = "") -> App:
             "version": __version__,
         }
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", summary="Whether the server runs")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get(
         "/readyz",
         summary="Whether an image would be segmented now (200) or not (503)",
@@ -123,6 +125,7 @@ def build_app(engine: Engine, token: str = "") -> App:
     async def metrics() -> Response:
         return Response(engine.metrics.text(), headers={"Content-Type": MEDIA_TYPE})
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": _POLICY})

@@ -74,6 +74,12 @@ async def _read_form(request: Request, chunks: AsyncGenerator[bytes, None]) -> t
     try:
         files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+        if not files and FILE_FIELD in dict(fields):
+            raise Refusal(
+                422,
+                f"The field {FILE_FIELD!r} of the form is a text, not a file. With curl, write an @ before "
+                f"the path: -F {FILE_FIELD}=@photo.jpg",
+            )
         if len(files) != 1 or files[0][0] != FILE_FIELD:
             names = ", ".join(name for name, _ in files) or "none"
             raise Refusal(

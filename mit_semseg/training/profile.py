@@ -59,7 +59,7 @@ def profile(
     check_recipe(options)
     check_batch(options, 1)
     scored = size or _scored_size(data.imgSizes, data.imgMaxSize, data.padding_constant)
-    trained = size or (data.crop_size if data.augment == "crop" else scored)
+    trained = size or (data.crop_size if data.augment in ("crop", "photos") else scored)
     with torch.device("meta"):
         module = build_module(options.module).eval()  # BatchNorm trains on more than one value only
     encoder: Any = module.encoder

@@ -29,6 +29,11 @@ from .state import NAME, Stateful, TrainState, load_state, saved_position
 from .step import ProcessParallel
 from .validation import Validation
 
+_OF_COLORS = {  # in an augmentation of photos, which images with bands do not get
+    "crop": "saturation and hue",
+    "photos": "saturation, hue, white balance and JPEG",
+}
+
 
 def check_options(options: TrainOptions, processes: int) -> None:
     """Check the model, the recipe, the batch size, the classes and the lists before any process starts.
@@ -112,10 +117,10 @@ def build_run(
         state.first_sub_batches = state.first_sub_batches or sub_batches
         if average is not None and not average.updates:
             average.begin_as(module)  # start from the loaded weights: the state has no average
-    if dataset.bands is not None and options.data.augment == "crop":
+    if dataset.bands is not None and options.data.augment in ("crop", "photos"):
         notes.append(
-            "DATASET.augment crop changes brightness and contrast of all bands alike. It skips saturation "
-            "and hue, which only red, green and blue have."
+            f"DATASET.augment {options.data.augment} changes brightness and contrast of all bands alike. It "
+            f"skips {_OF_COLORS[options.data.augment]}, which only photos have."
         )
     arch_encoder = options.module.model.arch_encoder
     set_up_speed(options.speed, arch_encoder, module, precision, dataset, process, devices)

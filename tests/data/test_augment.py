@@ -17,6 +17,10 @@ SHADES = np.array([0, 80, 160, 240], np.uint8)
 
 def options(**changes):
     defaults = {"imgSizes": (40, 60), "imgMaxSize": 200, "crop_size": (32, 48), "scale_range": (0.5, 2.0)}
+    defaults |= {
+        "augment_strength": 1.0,
+        "augment_parts": ("light", "shadow", "blur", "noise", "jpeg", "cutout"),
+    }
     return SimpleNamespace(**{**defaults, "crop_max_share": 1.0, "random_flip": True, **changes})
 
 
@@ -178,7 +182,7 @@ def test_a_function_of_the_users_is_found_in_the_working_directory(tmp_path, mon
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("krop", "DATASET.augment is 'krop', but takes published, crop, or a function"),
+        ("krop", "DATASET.augment is 'krop', but takes published, crop, photos, or a function"),
         ("no_such_module:f", "there is no module no_such_module"),
     ],
 )

@@ -44,11 +44,13 @@ def write_set(folder, bands, nodata=None, dtype="uint16"):
         crop_size=(24, 24),
         scale_range=(0.8, 1.2),
         crop_max_share=1.0,
+        augment_strength=1.0,
+        augment_parts=("light", "shadow", "blur", "noise", "jpeg", "cutout"),
     )
 
 
 @pytest.mark.parametrize("bands", [1, 4, 12])
-@pytest.mark.parametrize("augment", ["published", "crop"])
+@pytest.mark.parametrize("augment", ["published", "crop", "photos"])
 def test_training_items_have_all_bands_and_no_label_without_data(tmp_path, bands, augment):
     opt = write_set(tmp_path, bands, nodata=0)
     opt.augment = augment

