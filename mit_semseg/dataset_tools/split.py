@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _EPILOG = """\
 PATTERN is a regular expression. It is searched in the path of each image, as the list has it. The text of its
 group, or the whole match if it has no group, names the sequence, site or patient that the image belongs to:
-  --by '([^/]+)_[0-9]+\\.'        0001TP_006690.jpg belongs to 0001TP
+  --by '([^/]+)_f?[0-9]+\\.'      0006R0_f00930.jpg belongs to 0006R0
   --by 'patient([0-9]+)/'        scans/patient07/12.png belongs to 07
 
 Each fold is a folder with training.odgt, validation.odgt and config.yaml:

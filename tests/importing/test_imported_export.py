@@ -15,7 +15,7 @@ pytest.importorskip("onnxscript")
     ("name", "file"),
     [
         ("segformer", "model.onnx"),
-        ("upernet on swin", "model.pt2"),  # to ONNX it takes a minute
+        ("upernet on swin", "model.onnx"),
         ("mmseg pspnet", "model.pt2"),
     ],
 )
