@@ -148,6 +148,13 @@ def test_a_stuck_worker_is_replaced_and_a_killed_server_leaves_no_worker(trained
             time.sleep(0.05)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_parts_of_an_answer_are_sent_at_once(host):
+    """asyncio sets TCP_NODELAY for sockets that name their protocol only."""
+    with life.bound_socket(host, 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
 def test_every_model_has_a_name_of_its_own():
     words = ["ckpt/mine", "runs/mine/", "mine/config.yaml", "config/toy.yaml", "toy"]
     names = [source.name for source in life.model_sources(words, [])]
