@@ -190,6 +190,7 @@ class _Server(uvicorn.Server):
                 http=_Protocol,
                 ws="none",
                 lifespan="off",
+                log_config=None,  # uvicorn's would close the handlers that other libraries have installed
                 log_level="warning",
                 access_log=False,
                 server_header=False,
