@@ -234,8 +234,12 @@ def _run_data(words: list[str], prog: str) -> int:
     parser = argparse.ArgumentParser(prog=prog, description=_COMMANDS["data"])
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     modules = {
-        **{"check": check, "prepare": prepare, "scenes": scenes},
-        **{"shards": shards, "split": split, "stats": stats},
+        "check": check,
+        "prepare": prepare,
+        "scenes": scenes,
+        "shards": shards,
+        "split": split,
+        "stats": stats,
     }
     for name, module in modules.items():
         text = _DATA_COMMANDS[name]

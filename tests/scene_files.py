@@ -51,3 +51,14 @@ def write_scene(path, pixels, *, crs=UTM, transform=None, **profile):
         with rasterio.open(path, "w", driver="GTiff", **size, **settings) as file:
             file.write(values.transpose(2, 0, 1))
     return path
+
+
+def damage_tile(path, column, row):
+    """Destroy a tile of a file."""
+    import rasterio
+
+    with rasterio.open(path) as file:
+        offset = int(file.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
+    data = bytearray(path.read_bytes())
+    data[offset + 8 : offset + 60] = bytes(52)
+    path.write_bytes(data)

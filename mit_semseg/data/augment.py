@@ -139,8 +139,8 @@ def photos(opt: Any) -> Transform:
     """The recipe ``crop``, then light, shadows, blur, noise, JPEG and cut-outs, each on some of the images.
 
     It is for photos that have to be segmented in other places, by other cameras and at other hours than those
-    of the training images. Bands are no colours and no JPEG files, so their white balance stays as it is, and
-    they are not compressed.
+    of the training images. Images with bands keep their white balance and are not compressed, because bands
+    are not colours and are not stored as JPEG.
 
     Args:
         opt: as for `crop`, with ``augment_strength`` and ``augment_parts``, see docs/config.md.

@@ -45,7 +45,7 @@ class Light(_OfValues):
     of the channels differ from their mean by a fifth or so at most.
 
     Args:
-        white_balance: whether the channels differ. For bands that are no colours, they must not.
+        white_balance: whether the gains of the channels differ; not for bands, which are not colours.
 
     Source: Afifi and Brown 2019, What Else Can Fool Deep Learning? (white balance as augmentation);
     Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness (brightness).

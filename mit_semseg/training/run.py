@@ -36,7 +36,7 @@ class Run:
         validation: None without ``VAL.every``.
         digest: SHA-256 of the training list.
         notes: messages for the user about the start.
-        saved: the iteration of the state in ``DIR``; None if there is no state.
+        saved: the iteration of the state in ``DIR``; None without one.
         keeps: whether this process writes weights and state: on rank 0, and on the first process of each
             machine whose ``DIR`` is on a disk of its own.
     """

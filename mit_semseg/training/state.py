@@ -170,18 +170,6 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> Any: ...
 
 
-def save_state(
-    options: RunOptions,
-    digest: str,
-    state: TrainState,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    extras: dict[str, Stateful],
-) -> None:
-    """Write the present state, see `state_content` and `write_state`."""
-    write_state(options, state_content(options, digest, state, module, optimizer, extras))
-
-
 def state_content(
     options: RunOptions,
     digest: str,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from scene_files import METRES, ORIGIN, landscape, transform_of, write_scene
+from scene_files import METRES, ORIGIN, damage_tile, landscape, transform_of, write_scene
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -28,15 +28,6 @@ def ground(record):
         left = round((file.transform.c - ORIGIN[0]) / METRES) + record["left"]
         top = round((ORIGIN[1] - file.transform.f) / METRES) + record["top"]
     return left, top, left + record["width"], top + record["height"]
-
-
-def damage(path, column, row):
-    """Destroy a tile of a file."""
-    with rasterio.open(path) as file:
-        offset = int(file.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
-    data = bytearray(path.read_bytes())
-    data[offset + 8 : offset + 60] = bytes(52)
-    path.write_bytes(data)
 
 
 def overlap(a, b):
@@ -86,8 +77,8 @@ def test_windows_without_labels_are_omitted_and_the_rest_trains(call, sources, t
 
 def test_damaged_tiles_and_impossible_values_are_all_named_and_nothing_is_written(call, sources):
     labels = sources / "labels" / "s0_label.tif", sources / "labels" / "s1_label.tif"
-    damage(labels[0], 1, 1)
-    damage(labels[0], 3, 2)
+    damage_tile(labels[0], 1, 1)
+    damage_tile(labels[0], 3, 2)
     with rasterio.open(labels[1]) as file:
         values = file.read(1).astype(np.int16)
     values[60:90] = -5
@@ -113,8 +104,8 @@ def test_stats_name_each_damaged_tile_once_and_change_nothing(call, sources):
         *("--window", 32, "--area", 1),
     )
     assert outcome.code == 0, outcome.err
-    damage(sources / "images" / "s0.tif", 1, 1)
-    damage(sources / "images" / "s1.tif", 0, 0)
+    damage_tile(sources / "images" / "s0.tif", 1, 1)
+    damage_tile(sources / "images" / "s1.tif", 0, 0)
     config = sources / "out" / "config.yaml"
     before = config.read_bytes()
     outcome = call("data", "stats", "--cfg", config, "--workers", 0)

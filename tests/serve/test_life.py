@@ -1,6 +1,7 @@
 """The life of a server: its start, workers that die, its end."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -153,6 +154,21 @@ def test_the_parts_of_an_answer_are_sent_at_once(host):
     """asyncio sets TCP_NODELAY for sockets that name their protocol only."""
     with life.bound_socket(host, 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_log_handlers_of_other_libraries_stay_open():
+    class Handler(logging.StreamHandler):
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    async def build():
+        life._Server(Engine(Limits(), Metrics()), token="")
+
+    handler = Handler()
+    asyncio.run(build())
+    assert not handler.closed
 
 
 def test_every_model_has_a_name_of_its_own():

@@ -19,7 +19,8 @@ from mit_semseg.training.state import (
     check_state,
     load_state,
     read_state,
-    save_state,
+    state_content,
+    write_state,
 )
 
 
@@ -53,6 +54,10 @@ def counters():
     return TrainState(
         7, 14, 1, Window(0.1, 0.2, 30, 1, 3), history, best=0.5, stale=2, unlabelled=4, first_sub_batches=4
     )
+
+
+def save_state(options, *content):
+    write_state(options, state_content(options, *content))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scene_files import landscape, transform_of, write_scene
+from scene_files import damage_tile, landscape, transform_of, write_scene
 
 from mit_semseg.dataset_tools.check.ground import overlaps
 
@@ -46,14 +46,6 @@ def check(call, *words):
     issues = {issue["kind"]: issue for issue in [*report["problems"], *report["notes"]]}
     issues.pop("num_class_inferred", None)
     return outcome, issues
-
-
-def damage(path, column, row):
-    with rasterio.open(path) as file:
-        offset = int(file.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
-    data = bytearray(path.read_bytes())
-    data[offset + 8 : offset + 60] = bytes(52)
-    path.write_bytes(data)
 
 
 def set_label(path, values, rows, columns):
@@ -101,8 +93,8 @@ def test_a_window_listed_twice_is_named(call, scenes):
 
 
 def test_a_damaged_tile_is_named_once_and_the_other_windows_are_read(call, scenes):
-    damage(scenes / "s0.tif", 1, 2)
-    damage(scenes / "s1_label.tif", 0, 0)
+    damage_tile(scenes / "s0.tif", 1, 2)
+    damage_tile(scenes / "s1_label.tif", 0, 0)
     windows = [(0, 128, 64), (0, 100, 40), (0, 0, 0), (1, 0, 0), (1, 10, 10), (1, 128, 128)]
     outcome, issues = check(call, listed(scenes, "a.odgt", *windows))
     assert outcome.code == 1
