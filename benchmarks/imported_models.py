@@ -1,16 +1,14 @@
-"""Forward passes of imported models beside the originals, and the import of a large file.
+"""Forward passes of imported models beside the originals. (benchmarks/import_time.py measures the import.)
 
 It needs the packages that the models come from, see docs/models.md. The original and the imported model run
 in turns, and the processor's time counts, so that other load on the machine affects both alike.
 
-    python benchmarks/imported_models.py [--threads N] [--rounds N] [--side N] [--large]
+    python benchmarks/imported_models.py [--threads N] [--rounds N] [--side N]
 """
 
 import argparse
 import datetime
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,18 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/models/foreign"))
 
 from originals import build_mmseg, randomize, save_like_mmengine, save_like_transformers
-from safetensors.torch import load_file
 from test_mmsegmentation import BN, DILATED, auxiliary, head, hrnet, model
 
 from mit_semseg.models.foreign import convert, read_source
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
-CONVNEXT_XLARGE = {"hidden_sizes": [256, 512, 1024, 2048], "depths": [3, 3, 27, 3]}
 
 
 def huggingface() -> dict[str, Any]:
@@ -55,6 +52,26 @@ def huggingface() -> dict[str, Any]:
             upernet(backbone_config=swin, **more)
         ),
     }
+
+
+def eomt(side: int) -> dict[str, Any]:
+    """Two models on small vision transformers, for images of that side, a multiple of 16."""
+    import transformers
+
+    small = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "num_labels": 150}
+    v2 = transformers.EomtConfig(image_size=side, patch_size=16, **small)
+    v3 = transformers.EomtDinov3Config(image_size=side, intermediate_size=1536, **small)
+    return {
+        "EoMT-S on DINOv2": transformers.EomtForUniversalSegmentation(v2),
+        "EoMT-S on DINOv3": transformers.EomtDinov3ForUniversalSegmentation(v3),
+    }
+
+
+def scores_of_pixels(net: Any, x: Tensor) -> Tensor:
+    """Of transformers' EoMT: the sum over queries of the probabilities of mask and class."""
+    found = net(x)
+    masks = F.interpolate(found.masks_queries_logits, x.shape[-2:], mode="bilinear").sigmoid()
+    return torch.einsum("bqhw,bqc->bchw", masks, found.class_queries_logits.softmax(-1)[..., :-1])
 
 
 def mmsegmentation() -> dict[str, dict[str, Any]]:
@@ -102,13 +119,19 @@ def mmsegmentation() -> dict[str, dict[str, Any]]:
     }
 
 
-def pairs() -> Any:
+def pairs(side: int) -> Any:
     """The name of each model, and the original and the imported one as functions of an image."""
     for name, net in huggingface().items():
         randomize(net)
         with tempfile.TemporaryDirectory() as folder:
             found = convert(read_source(save_like_transformers(net, Path(folder))))
         yield name, lambda x, net=net: net(x).logits, ours(found)
+    for name, net in eomt(side).items():
+        randomize(net)
+        net.attn_mask_probs.zero_()
+        with tempfile.TemporaryDirectory() as folder:
+            found = convert(read_source(save_like_transformers(net, Path(folder))))
+        yield name, partial(scores_of_pixels, net), ours(found)
     for name, config in mmsegmentation().items():
         net = build_mmseg(config)
         with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +148,7 @@ def ours(found: Any) -> Callable[[Tensor], Tensor]:
     upsamples = found.family.startswith("UPerNet")
 
     def run(x: Tensor) -> Tensor:
-        scores = decoder.logits(encoder(x, return_feature_maps=True))
+        scores = decoder.logits(decoder.features(encoder, x))
         return decoder.resize(scores, x.shape[-2:]) if upsamples else scores
 
     return run
@@ -147,7 +170,7 @@ def compare(rounds: int, side: int) -> None:
     x = torch.randn(1, 3, side, side)
     write("| model | original, ms | imported, ms | imported / original | largest relative difference |")
     write("|---|---|---|---|---|")
-    for name, original, imported in pairs():
+    for name, original, imported in pairs(side):
         a, b = original(x), imported(x)
         difference = float((a - b).abs().max() / a.abs().max())
         times = []
@@ -158,29 +181,6 @@ def compare(rounds: int, side: int) -> None:
         write(f"| {name} | {theirs:.0f} | {own:.0f} | {ratio:.2f} | {difference:.1e} |")
 
 
-def large() -> None:
-    """The import of a model of 390 million parameters: its time beside that of reading, and its memory."""
-    import transformers
-
-    backbone = transformers.ConvNextConfig(**CONVNEXT_XLARGE, out_features=STAGES)
-    config = transformers.UperNetConfig(backbone_config=backbone, num_labels=150, auxiliary_in_channels=1024)
-    with tempfile.TemporaryDirectory() as folder:
-        source, out = Path(folder, "in"), Path(folder, "out")
-        transformers.UperNetForSemanticSegmentation(config).save_pretrained(source)
-        file = source / "model.safetensors"
-        start = time.perf_counter()
-        copied = sum(float(value.double().sum()) for value in load_file(file).values())
-        reading = time.perf_counter() - start
-        assert copied == copied
-        start = time.perf_counter()
-        command = [sys.executable, "-m", "mit_semseg", "import", str(source), "--out", str(out)]
-        subprocess.run(command, check=True)
-        duration = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        size = file.stat().st_size / 1e9
-    write(f"{size:.2f} GB: {reading:.1f} s to read, {duration:.1f} s for the command, peak {peak:.2f} GB")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -188,14 +188,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--side", type=int, default=256, help="side of the image in pixels")
-    parser.add_argument("--large", action="store_true", help="only the import of a large file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    if args.large:
-        large()
-    else:
-        compare(args.rounds, args.side)
+    compare(args.rounds, args.side)
     write(f"\ntorch {torch.__version__}, {args.threads} threads, {datetime.date.today()}")
 
 

@@ -34,9 +34,11 @@ class QueryScores:
         do not sum to 1 over the classes.
         """
         masks = resize(in_float32(self.masks[-1]), self.padded)
-        # Not a slice: torch.export would specialize it to cropped or to uncropped images.
         (height, width), (padded_height, padded_width) = self.size, self.padded
-        masks = F.pad(masks, (0, width - padded_width, 0, height - padded_height))
+        if in_graph():  # torch.export would specialize a slice to cropped or to uncropped images
+            masks = F.pad(masks, (0, width - padded_width, 0, height - padded_height))
+        else:
+            masks = masks[..., :height, :width]
         return _summed(masks, self.classes[-1])
 
     @torch.no_grad()
