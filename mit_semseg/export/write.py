@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from ..data.bands import RGB
 from ..errors import UserError
@@ -244,8 +245,13 @@ def _no_least_size() -> AbstractContextManager[Any]:
 
 
 def _write_torch(graph: ExportGraph, metadata: Metadata, path: Path, opset: int) -> None:
+    program = _program(graph)
+    # torch derives least sides from maps whose layout is another if they have one pixel, such as those of
+    # Swin. The values are the same, which the comparison shows at such sizes.
+    for side, values in program.range_constraints.items():
+        program.range_constraints[side] = ValueRanges(1, values.upper)
     content = io.BytesIO()  # in a file on a full disk, torch would end the process
-    torch.export.save(_program(graph), content, extra_files={EXTRA_FILE: json.dumps(metadata.as_texts())})
+    torch.export.save(program, content, extra_files={EXTRA_FILE: json.dumps(metadata.as_texts())})
     path.write_bytes(content.getbuffer())
 
 
