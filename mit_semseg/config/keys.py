@@ -329,7 +329,7 @@ KEYS = (
     Key(
         "DATASET.cache_gb",
         20.0,
-        Number(at_least=0, at_most=1e6),
+        Number(at_least=0),
         "Size of these copies together, in GB (10^9 bytes). Those not read for the longest time are removed. "
         "0: none are kept.",
         since="2.1",

@@ -21,9 +21,8 @@ from ..errors import UserError
 
 DEFAULT_GB = 20.0
 
-_LEFT = (
-    0.9  # share of the bound to which the folder shrinks when it is full; each time, all copies are listed
-)
+# The share of the limit to which a full folder shrinks. Each time, all copies are listed.
+_LEFT = 0.9
 _POLL_S = 0.002  # filelock waits 50 ms by default, but writing a photo takes less than one
 _END = struct.Struct("<IQ")  # of each copy: CRC-32 and length of the content
 _NAME_LENGTH = 64  # SHA-256 in hex, of which two characters are the name of a subfolder

@@ -96,7 +96,7 @@ def fetched(name: Address, part: tuple[Address, int, int] | None = None) -> byte
     Args:
         part: if the name stands for a part of a file, that file, the first byte and the number of bytes.
 
-    Raises: ContentError if it cannot be fetched; UserError if a package is missing, or if no copy can be kept.
+    Raises: ContentError if it cannot be fetched; UserError if a package is missing or the cache fails.
     """
     content = name.cache.get(name)
     if content is None:

@@ -2,7 +2,7 @@
 
 import os
 from functools import lru_cache
-from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ _OPEN = 16  # pairs that a process keeps open
 _ALIKE = 1e-3  # of a pixel; transforms that differ by less are equal
 
 
-Name = str | PathLike[str]  # of a file
+Name = str | Path  # of a file
 
 
 class ScenePair(NamedTuple):

@@ -75,8 +75,8 @@ def located(root: str | PathLike[str], listed: str, cache: FileCache | None = No
     if base is None or Path(listed).is_absolute():
         return Path(root, listed)
     if member := member_of(listed):
-        shard, *place = member
-        return Address(member_path(base.joined(fspath(shard)), *place), base.cache)
+        shard = base.joined(fspath(member.shard))
+        return Address(member_path(shard, member.offset, member.size, member.name), base.cache)
     return base.joined(listed)
 
 

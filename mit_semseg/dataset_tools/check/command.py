@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root",
         type=argument("--root"),
         metavar="DIR",
-        help="folder or address that paths are relative to (default: the config's, or else the list's folder)",
+        help="folder or address of the files (default: the config's, or else the list's folder)",
     )
     parser.add_argument(
         "--cfg",
