@@ -62,7 +62,7 @@ def test_two_processes_keep_the_folder_within_its_limit(tmp_path):
     context = multiprocessing.get_context("fork")
     limit = 20 * (1000 + END)
     most = context.Queue()
-    both = [context.Process(target=put_many, args=(tmp_path, limit, 300 * k, 300, most)) for k in (0, 1)]
+    both = [context.Process(target=put_many, args=(tmp_path, limit, 80 * k, 80, most)) for k in (0, 1)]
     for process in both:
         process.start()
     largest = [most.get(timeout=60) for _ in both]
