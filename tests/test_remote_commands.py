@@ -21,6 +21,12 @@ def sharded(tiny, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """The default cache of a test, also in the processes that it starts."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+
+
 @pytest.fixture
 def server(sharded, monkeypatch):
     """A server with the shards, of whose requests each tenth fails."""
@@ -92,36 +98,18 @@ def test_a_file_that_is_missing_is_named_with_its_address_and_line(tiny, server,
     assert "does not exist. See line" in done.err
 
 
-def test_data_check_reads_addresses(tiny, server, words, call, tmp_path):
-    done = call(
-        "data",
-        "check",
-        "--cfg",
-        tiny.config,
-        "--root",
-        server.address,
-        *_lists(server.folder),
-        "--workers",
-        1,
-    )
+def test_data_check_reads_addresses(tiny, server, call, tmp_path):
+    lists = [server.folder / f"{name}.odgt" for name in ("training", "validation")]
+    done = call("data", "check", "--cfg", tiny.config, "--root", server.address, *lists, "--workers", 1)
     assert done.code == 0, done.out
     assert f"Root folder: {server.address}" in done.out
-    (path,) = _with(tmp_path, tiny, fpath_img=f"{server.address}/gone.jpg")
+    records = tiny.records("validation")
+    records[0]["fpath_img"] = f"{server.address}/gone.jpg"
+    path = tmp_path / "changed.odgt"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
     done = call("data", "check", path, "--root", tiny.folder, "--workers", 0)
     assert done.code == 1
-    assert f"{server.address}/gone.jpg" in done.out
-
-
-def _lists(folder):
-    return [folder / "training.odgt", folder / "validation.odgt"]
-
-
-def _with(folder, tiny, **keys):
-    records = tiny.records("validation")
-    records[0] |= keys
-    path = folder / "changed.odgt"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return [path]
+    assert f"{server.address}/gone.jpg does not exist." in done.out
 
 
 def test_data_shards_copies_from_addresses(tiny, sharded, call, tmp_path):
