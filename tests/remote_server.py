@@ -43,6 +43,7 @@ class FileServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: FileServer
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # header and body in one packet: two would wait 40 ms for an acknowledgement
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range", "")

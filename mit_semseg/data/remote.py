@@ -123,7 +123,7 @@ def forgetting(name: str | PathLike[str]) -> Iterator[None]:
 
 
 class _FinalError(Exception):
-    """Another attempt would fail, too. Its arguments are those of ContentError."""
+    """Another attempt would fail, too. Its arguments are those of ContentError, without the address."""
 
 
 def _fetch(address: Address, start: int | None, size: int | None) -> bytes:
@@ -138,7 +138,8 @@ def _fetch(address: Address, start: int | None, size: int | None) -> bytes:
                 return content
             kind, reason = "truncated", f"{len(content):,} bytes came instead of {size:,}"
         except _FinalError as error:
-            raise ContentError(*error.args) from None
+            kind, reason = error.args
+            raise ContentError(kind, f"{address} {reason}") from None
         except FileNotFoundError:
             raise ContentError("missing", f"{address} does not exist.") from None
         except PermissionError as error:
@@ -173,7 +174,7 @@ def _file_system(address: Address) -> tuple[Any, str]:
     try:
         system, path = core.url_to_fs(str(address), **options)
     except ImportError as error:
-        raise UserError(f"{address}: {_words(error)}, as with: pip install s3fs") from None
+        raise UserError(f"{address} needs another package, by pip: {_words(error)}.") from None
     except ValueError as error:
         raise UserError(f"{address} cannot be fetched: {_words(error)}.") from None
     return system, path
@@ -181,14 +182,14 @@ def _file_system(address: Address) -> tuple[Any, str]:
 
 async def _check(response: Any) -> None:
     """Looks at the status of an answer before its body is read."""
-    status, url = response.status, response.url
+    status = response.status
     what = f"the server answered {status} {response.reason or ''}".rstrip()
     if status in _GONE:
         raise FileNotFoundError
     if status == _BEYOND_END:
-        raise _FinalError("truncated", f"{url} is shorter than the list says: {what}.")
+        raise _FinalError("truncated", f"is shorter than the list says: {what}.")
     if 400 <= status < 500 and status not in _TEMPORARY:
-        raise _FinalError("unreadable", f"{url} may not be read: {what}.")
+        raise _FinalError("unreadable", f"may not be read: {what}.")
     if status >= 400:
         raise OSError(what)
     asked = response.request_info.headers.get("Range", "").removeprefix("bytes=")
@@ -197,8 +198,8 @@ async def _check(response: Any) -> None:
     if status != 206:  # the body would be the whole shard, for each image
         raise _FinalError(
             "unreadable",
-            f"{url}: the server sends only whole files, not the parts that images in shards are read by (it "
-            "ignores the header Range). Use another server, or copy the shards to the disk.",
+            "cannot be read in parts, as images in shards are: the server sends only whole files (it ignores "
+            "the header Range). Use another server, or copy the shards to the disk.",
         )
     sent = response.headers.get("Content-Range", "")
     if not sent.startswith(f"bytes {asked.partition('-')[0]}-"):

@@ -7,6 +7,7 @@ import random
 import re
 import sys
 import tarfile
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,7 +205,7 @@ def test_refusals_are_reported_at_once(server, request, which, fault, kind, what
 
 def test_a_server_without_parts_is_refused_before_it_sends_a_shard(server, member):
     server.fault = lambda number: "whole"
-    with pytest.raises(ContentError, match=r"the server sends only whole files, .* ignores the header Range"):
+    with pytest.raises(ContentError, match=r"s\.tar cannot be read in parts, .* ignores the header Range"):
         content_of(member)
     assert len(server.requests) == 1
 
@@ -259,12 +260,15 @@ def test_a_missing_package_is_named_with_the_command(whole, monkeypatch):
 
 @pytest.mark.parametrize(
     ("address", "what"),
-    [("s3://bucket/a.jpg", "Install s3fs"), ("nothing://a.jpg", "cannot be fetched: Protocol not known")],
+    [
+        ("s3://bucket/a.jpg", "needs another package, by pip: .*s3fs"),
+        ("nothing://a.jpg", "cannot be fetched: Protocol not known"),
+    ],
 )
 def test_a_store_that_fsspec_does_not_reach_is_named(address, what, cache):
-    if address.startswith("s3") and "s3fs" in sys.modules:
+    if address.startswith("s3") and find_spec("s3fs"):
         pytest.skip("s3fs is installed")
-    with pytest.raises(UserError, match=re.escape(address) + ".*" + what):
+    with pytest.raises(UserError, match=re.escape(address) + " " + what):
         content_of(Address(address, cache))
 
 
