@@ -8,6 +8,9 @@ import pytest
 import torch
 from remote_server import serving
 
+# The server is a thread, and Python 3.12 warns of loader processes that are forked beside threads.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 
 @pytest.fixture(scope="module")
 def sharded(tiny, tmp_path_factory):

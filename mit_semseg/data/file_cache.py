@@ -66,7 +66,7 @@ class FileCache:
         if data[len(content) :] != _END.pack(zlib.crc32(content), len(content)):
             return None
         with contextlib.suppress(OSError):  # another process has removed it, or the folder is read-only
-            os.utime(path)  # file systems that note each reading themselves are rare
+            os.utime(path)  # most file systems do not note each reading themselves
         return content
 
     def put(self, name: str, content: bytes) -> None:

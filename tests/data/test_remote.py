@@ -28,6 +28,9 @@ from mit_semseg.data.scenes import Raster, SceneError
 from mit_semseg.data.shards import content_of, file_on_disk, located, member_of, opened, state_of_content
 from mit_semseg.errors import ContentError, UserError
 
+# The server is a thread, and Python 3.12 warns of loader processes that are forked beside threads.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 CONTENT = bytes(range(256)) * 40
 
 
