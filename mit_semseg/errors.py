@@ -9,6 +9,21 @@ class UserError(Exception):
     """
 
 
+class ContentError(UserError):
+    """A file or a part of one without content to decode.
+
+    Args:
+        kind: "missing", "truncated" or "unreadable".
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)  # these are pickled
+        self.kind, self.text = kind, text
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class ProcessError(Exception):
     """A process of a run failed; the message is the error of that process. Exit code 1."""
 

@@ -129,7 +129,7 @@ KEYS = (
         "DATASET.root_dataset",
         "./data/",
         Text("a folder"),
-        "Folder that the paths in the lists are relative to.",
+        "Folder, or address (`https://...`, `s3://...`), that the paths in the lists are relative to.",
         is_path=True,
     ),
     Key(
@@ -316,6 +316,23 @@ KEYS = (
         Choice("raise", "skip"),
         "What training does with a file that cannot be used: `raise` ends it with an error, `skip` replaces "
         "the file, up to 1 % of the list, and at least one file, in each process.",
+    ),
+    Key(
+        "DATASET.cache",
+        "",
+        Text("a folder, or empty"),
+        "Folder for copies of remote images and labels. Empty: `mit_semseg_data` in torch's cache, which "
+        "follows `TORCH_HOME`. Commands may share it.",
+        is_path=True,
+        since="2.1",
+    ),
+    Key(
+        "DATASET.cache_gb",
+        20.0,
+        Number(at_least=0),
+        "Size of these copies together, in GB (10^9 bytes). Those not read for the longest time are removed. "
+        "0: none are kept.",
+        since="2.1",
     ),
     Key(
         "MODEL.arch_encoder",

@@ -17,13 +17,16 @@ from ..runtime.distributed import one_thread
 from .band_images import BandImage, read_image, read_pair, scaled_bands
 from .bands import Bands
 from .base_dataset import BaseDataset, select
+from .file_cache import FileCache
 from .images import normalize, open_image, open_pair, pages_of
 from .label_values import LabelCoding
 from .labels import read_with_nodata, standard_values
 from .records import Record, Records, read_records
+from .remote import Address, address_of
 from .resize import fit_size, pick_nearest, resize, round_up, scored_sizes
 from .scene_pairs import label_values, read_region, region_of
 from .schedule import Schedule
+from .shards import located
 
 if TYPE_CHECKING:  # torchvision takes a second to import, and most runs do not need it
     from .augment import Transform
@@ -41,7 +44,7 @@ class _Listed(BaseDataset):
         odgt: path of the list, or a list of records (dicts).
         opt: as for `BaseDataset`. Optional: ``num_class``, to check labels against it; ``label_offset`` and
             ``ignore_label``, see `LabelCoding`; ``channels``, ``bands`` and so on, see docs/bands.md;
-            ``window``, see `scored_sizes`.
+            ``window``, see `scored_sizes`; ``cache`` and ``cache_gb``, see `FileCache`.
         max_sample, start_idx, end_idx: see `BaseDataset.parse_input_list`.
 
     Attributes:
@@ -65,6 +68,7 @@ class _Listed(BaseDataset):
         )
         self.bands = Bands.of(opt)
         self.window: int = getattr(opt, "window", 0)
+        self._cache = FileCache.of(opt)
 
     def parse_input_list(
         self, odgt: Any, max_sample: int = -1, start_idx: int = -1, end_idx: int = -1
@@ -98,10 +102,17 @@ class _Listed(BaseDataset):
         """The arguments of `scored_sizes` besides the size of an image."""
         return self.imgSizes, self.imgMaxSize, self.padding_constant, self.window
 
-    def _files(self, record: Record) -> tuple[Path, Path]:
+    def _root(self, root: str | PathLike[str]) -> Path | Address:
+        return address_of(root, self._cache) or Path(root)
+
+    def files(self, index: int) -> tuple[Path | Address, Path | Address]:
+        """The image and the label of a record."""
+        return self._files(self.records[index])
+
+    def _files(self, record: Record) -> tuple[Path | Address, Path | Address]:
         """The image and the label of a record, in the folder of the dataset."""
-        root = Path(getattr(self, "root_dataset", ""))
-        return root / record.fpath_img, root / record.fpath_segm
+        root = getattr(self, "root_dataset", "")
+        return located(root, record.fpath_img, self._cache), located(root, record.fpath_segm, self._cache)
 
     def _read_pair(self, record: Record, at_least: int | None = None) -> tuple[BandImage, np.ndarray]:
         """The pixels of a record, which are uint8 RGB without bands, and its label.
@@ -172,7 +183,7 @@ class TrainDataset(_Listed):
     paths of the B images.
 
     Args:
-        root_dataset: folder that the paths in the list are relative to.
+        root_dataset: folder, or address, that the paths in the list are relative to.
         opt: as for BaseDataset, and ``segm_downsampling_rate``, the stride at which labels are compared with
             scores. Optional, see docs/config.md: ``random_flip``, ``augment`` and its options, ``on_error``.
         batch_per_gpu: images in a sub-batch.
@@ -199,7 +210,7 @@ class TrainDataset(_Listed):
         transform: "Transform | None" = None,
     ) -> None:
         super().__init__(odgt, opt, max_sample, start_idx, end_idx)
-        self.root_dataset = Path(root_dataset)
+        self.root_dataset = self._root(root_dataset)
         self.segm_downsampling_rate: int = opt.segm_downsampling_rate
         self.random_flip: bool = getattr(opt, "random_flip", True)
         self.skips_errors: bool = getattr(opt, "on_error", "raise") == "skip"
@@ -289,7 +300,7 @@ class TrainDataset(_Listed):
         return {
             "img_data": pixels,
             "seg_label": seg_label,
-            "info": [str(self.root_dataset / self.records[example.row].fpath_img) for example in examples],
+            "info": [str(self.files(example.row)[0]) for example in examples],
             "sizes": [(image.size(2), image.size(1)) for image in images],
             "skipped": [message for example in examples for message in example.skipped],
         }
@@ -355,7 +366,7 @@ class ValDataset(_Listed):
         end_idx: int = -1,
     ) -> None:
         super().__init__(odgt, opt, max_sample, start_idx, end_idx)
-        self.root_dataset = Path(root_dataset)
+        self.root_dataset = self._root(root_dataset)
 
     def only(self, rows: Sequence[int]) -> "ValDataset":
         """A dataset of only these records, in this order. Everything else is shared with this dataset."""
@@ -364,10 +375,6 @@ class ValDataset(_Listed):
         chosen.num_sample = len(chosen.records)
         chosen.__dict__.pop("list_sample", None)
         return chosen
-
-    def files(self, index: int) -> tuple[Path, Path]:
-        """The image and the label of a record."""
-        return self._files(self.records[index])
 
     def __len__(self) -> int:
         return self.num_sample
@@ -421,18 +428,19 @@ class TestDataset(_Listed):
         Its ``pages`` is the number of pages, or frames, in the file. The first one is in the item. With
         bands, ``without_data`` marks the pixels without data, (H, W) bool; it is None if there are none.
         """
-        record = self.records[index]
+        name = self.records[index].fpath_img
+        file = address_of(name, self._cache) or name
         if self.bands is not None:
             with self._placing(index):
-                found = read_image(record.fpath_img, self.bands)
+                found = read_image(file, self.bands)
             item = self._of_bands(found)
-            return {**item, "info": record.fpath_img, "pages": 1, "without_data": found.without_data}
+            return {**item, "info": name, "pages": 1, "without_data": found.without_data}
         with self._placing(index):
-            image = open_image(record.fpath_img, upright=True)
+            image = open_image(file, upright=True)
         return {
             "img_ori": np.array(image),
             "img_data": self._scales(image),
-            "info": record.fpath_img,
+            "info": name,
             "pages": pages_of(image),
         }
 

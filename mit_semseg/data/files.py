@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import UserError
 from ..runtime.near_names import did_you_mean
 from .folders import search
+from .remote import forgetting
 
 _HEIF = (".heic", ".heif", ".hif")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -109,9 +110,10 @@ def too_large(path: str | PathLike[str], most: int) -> str:
 
 @contextmanager
 def naming(path: str | PathLike[str]) -> Iterator[None]:
-    """Inside the block, any error becomes a UserError that names the file."""
+    """Inside the block, any error becomes a UserError that names the file. A remote file is fetched again."""
     try:
-        yield
+        with forgetting(path):
+            yield
     except UserError:
         raise
     except FileNotFoundError:

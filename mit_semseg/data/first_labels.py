@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -79,12 +78,12 @@ def _diagnose(dataset: TrainDataset | ValDataset, rows: list[int]) -> tuple[Diag
             label = dataset.label_values(row)
         except UserError:
             continue
-        values, pixels = count_classes(label, str(_label(dataset, row)))
+        values, pixels = count_classes(label, str(dataset.files(row)[1]))
         if not len(values):  # a label without data
             continue
         read += 1
         if not first and dataset.coding.beyond(values) is not None:
-            first = ", ".join(filter(None, (str(_label(dataset, row)), dataset.records.line(row))))
+            first = ", ".join(filter(None, (str(dataset.files(row)[1]), dataset.records.line(row))))
         counts[values] += pixels
         values = np.flatnonzero(counts)
         found = diagnose(values, counts[values], dataset.coding)
@@ -101,13 +100,13 @@ def _check_orientation(dataset: TrainDataset | ValDataset, rows: list[int]) -> N
     """
     undecided = []
     for row in rows:
-        path = dataset.root_dataset / dataset.records[row].fpath_img
+        path, label_path = dataset.files(row)
         try:
             with Image.open(opened(path)) as image:
                 orientation = orientation_of(image)
                 if orientation == 1:
                     continue
-                with Image.open(opened(_label(dataset, row))) as label:
+                with Image.open(opened(label_path)) as label:
                     view = fit(image.size, label.size, orientation)
         except Exception:  # decoders raise errors of many kinds; the code that needs the file reports it
             continue
@@ -121,7 +120,3 @@ def _check_orientation(dataset: TrainDataset | ValDataset, rows: list[int]) -> N
             "show whether the label fits the upright view. %s",
             *(len(undecided), len(rows), dataset.records.name, undecided[0], UNDECIDED_FIX),
         )
-
-
-def _label(dataset: TrainDataset | ValDataset, row: int) -> Path:
-    return dataset.root_dataset / dataset.records[row].fpath_segm

@@ -14,6 +14,7 @@ import torch
 from ..errors import UserError
 from .record_index import Columns, Index, has_index, indexed
 from .record_lines import Record, UnusableError, lines, lines_with_bar, parse, refuse_other_form, to_record
+from .remote import address_of
 
 _SHOWN = 3  # problems spelled out in a message; the rest are counted
 
@@ -125,6 +126,11 @@ def read_records(
     )
     if isinstance(odgt, str | PathLike):
         name, path = fspath(odgt), Path(odgt)
+        if address_of(name):
+            raise UserError(
+                f"{name} is an address, but a list is a file on the disk. Download it; its lines may name "
+                "addresses."
+            )
         if not name:
             raise UserError(
                 "The path of a list is empty. Set DATASET.list_train and DATASET.list_val to your lists, or "

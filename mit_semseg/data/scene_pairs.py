@@ -19,6 +19,9 @@ _OPEN = 16  # pairs that a process keeps open
 _ALIKE = 1e-3  # of a pixel; transforms that differ by less are equal
 
 
+Name = str | Path  # of a file
+
+
 class ScenePair(NamedTuple):
     """A scene and its label, open, with the same pixels."""
 
@@ -39,7 +42,7 @@ def region_of(record: Record) -> Region:
 
 
 def read_region(
-    image: Path, label: Path, region: Region, coding: LabelCoding, bands: Bands | None
+    image: Name, label: Name, region: Region, coding: LabelCoding, bands: Bands | None
 ) -> tuple[BandImage, np.ndarray]:
     """A window of a scene, without bands (h, w, 3) uint8, and its label, (h, w).
 
@@ -55,7 +58,7 @@ def read_region(
     return BandImage(pixels, None if valid.all() else ~valid), values
 
 
-def read_bands_region(image: Path, region: Region, selection: BandSelection) -> Pixels:
+def read_bands_region(image: Name, region: Region, selection: BandSelection) -> Pixels:
     """The selected bands of a scene's window, as `BandSelection.read` gives those of a file.
 
     Raises: UserError if the file cannot be used, or does not have the bands or the window.
@@ -65,7 +68,7 @@ def read_bands_region(image: Path, region: Region, selection: BandSelection) -> 
     return scene.select(region.rows, region.columns, selection)[0]
 
 
-def label_values(label: Path, region: Region) -> np.ndarray:
+def label_values(label: Name, region: Region) -> np.ndarray:
     """A label's window as the file has it, (h, w); if some pixels have no data, the others, (1, n)."""
     scene = _open_label(label, os.getpid())
     check_inside(region, scene)
@@ -73,7 +76,7 @@ def label_values(label: Path, region: Region) -> np.ndarray:
     return values if valid.all() else values[valid][None]
 
 
-def open_scenes(image: Path, label: Path) -> ScenePair:
+def open_scenes(image: Name, label: Name) -> ScenePair:
     """A scene, whatever its bands, and its label.
 
     Raises: UserError if a file cannot be used, or if they differ in size, transform or reference system.
@@ -84,7 +87,7 @@ def open_scenes(image: Path, label: Path) -> ScenePair:
     return pair
 
 
-def kept_scene(image: Path, *, rgb: bool) -> Raster:
+def kept_scene(image: Name, *, rgb: bool) -> Raster:
     """A scene that stays open in this process; with ``rgb`` a `Scene` of 8-bit RGB, else whatever its bands.
 
     Raises: UserError if it cannot be used.
@@ -92,7 +95,7 @@ def kept_scene(image: Path, *, rgb: bool) -> Raster:
     return _open_rgb(image, os.getpid()) if rgb else _open_raster(image, os.getpid())
 
 
-def kept_label(label: Path) -> LabelScene:
+def kept_label(label: Name) -> LabelScene:
     """A label that stays open in this process. Raises: UserError if it cannot be used."""
     return _open_label(label, os.getpid())
 
@@ -102,23 +105,23 @@ def kept_label(label: Path) -> LabelScene:
 
 
 @lru_cache(maxsize=_OPEN)
-def _open_pair(image: Path, label: Path, bands: Bands | None, process: int) -> tuple[Scene, LabelScene]:
+def _open_pair(image: Name, label: Name, bands: Bands | None, process: int) -> tuple[Scene, LabelScene]:
     open_scenes(image, label)
     return Scene(image, bands), _open_label(label, process)
 
 
 @lru_cache(maxsize=_OPEN)
-def _open_rgb(image: Path, process: int) -> Scene:
+def _open_rgb(image: Name, process: int) -> Scene:
     return Scene(image)
 
 
 @lru_cache(maxsize=_OPEN)
-def _open_raster(image: Path, process: int) -> Raster:
+def _open_raster(image: Name, process: int) -> Raster:
     return Raster(image)
 
 
 @lru_cache(maxsize=_OPEN)
-def _open_label(label: Path, process: int) -> LabelScene:
+def _open_label(label: Name, process: int) -> LabelScene:
     return LabelScene(label)
 
 

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..runtime.packages import require
 from .bands import Bands, BandSelection, Pixels
 from .files import naming
+from .remote import address_of
 
 T = TypeVar("T")
 
@@ -32,6 +33,10 @@ _CACHE_BYTES = 48 * 2**20  # of decoded tiles. GDAL's default is a share of the 
 _LARGEST_BLOCK = 256 * 2**20  # bytes, of a decoded tile or strip
 _SHOWN = 3  # damaged tiles that a message names
 _RGB = ("red", "green", "blue")
+
+
+LOCAL_ONLY = "Windows of scenes are read from files on the disk: copy the scene there."
+"""What to do about the address of a scene, whose windows would need thousands of requests."""
 
 
 class SceneError(UserError):
@@ -122,6 +127,8 @@ class Raster:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
+        if address_of(path):
+            raise SceneError(f"{path} is an address. {LOCAL_ONLY}")
         self.path = str(path)
         self._lock = threading.Lock()
         self._rasterio = rasterio = require("rasterio", f"{path}, a GeoTIFF or a very large TIFF,", INSTALL)

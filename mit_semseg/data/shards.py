@@ -12,8 +12,11 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..errors import ContentError
+from ..runtime.files import state_of
+from .file_cache import FileCache
 from .files import missing, regular
+from .remote import Address, address_of, fetched, forget
 
 _MEMBER = re.compile(r"(?P<shard>.*\.tar)#(?P<offset>[0-9]+)\+(?P<size>[0-9]+)[/\\](?P<name>.+)", re.DOTALL)
 _BLOCK = tarfile.BLOCKSIZE
@@ -24,25 +27,14 @@ _AGAIN = "Write the shards again, or fetch this one again, with its list."
 class Member(NamedTuple):
     """A file in a shard. Offset and size of its content are in bytes."""
 
-    shard: Path
+    shard: Path | Address
     offset: int
     size: int
     name: str
 
 
-class ShardError(UserError):
-    """A shard that is missing or does not hold a member at its place.
-
-    Args:
-        kind: "missing", "truncated" or "unreadable".
-    """
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(kind, text)  # these are pickled
-        self.kind, self.text = kind, text
-
-    def __str__(self) -> str:
-        return self.text
+class ShardError(ContentError):
+    """A shard that is missing or does not hold a member at its place."""
 
 
 def member_path(shard: str, offset: int, size: int, name: str) -> str:
@@ -64,28 +56,70 @@ def member_of(path: str | PathLike[str]) -> Member | None:
     found = _MEMBER.fullmatch(text) if ".tar#" in text else None
     if found is None:
         return None
-    return Member(Path(found["shard"]), int(found["offset"]), int(found["size"]), found["name"])
+    cache = path.cache if isinstance(path, Address) else None
+    shard = address_of(found["shard"], cache) or Path(found["shard"])
+    return Member(shard, int(found["offset"]), int(found["size"]), found["name"])
 
 
-def file_on_disk(path: str | PathLike[str]) -> Path:
-    """The shard of a member; the path itself for a file."""
+def located(root: str | PathLike[str], listed: str, cache: FileCache | None = None) -> Path | Address:
+    """The file, member or address that a list names.
+
+    Args:
+        root: folder or address that names in the list are relative to.
+        listed: a path, which may be absolute, or an address.
+        cache: of addresses; None for the default one.
+    """
+    if address := address_of(listed, cache):
+        return address
+    base = address_of(root, cache)
+    if base is None or Path(listed).is_absolute():
+        return Path(root, listed)
+    if member := member_of(listed):
+        shard = base.joined(fspath(member.shard))
+        return Address(member_path(shard, member.offset, member.size, member.name), base.cache)
+    return base.joined(listed)
+
+
+def file_on_disk(path: str | PathLike[str]) -> Path | None:
+    """The shard of a member; the path itself for a file; None for an address."""
     member = member_of(path)
-    return Path(path) if member is None else member.shard
+    file = path if member is None else member.shard
+    return None if address_of(file) else Path(file)
+
+
+def state_of_content(path: str | PathLike[str]) -> list[int] | None:
+    """As `state_of`, for the file or the shard that is read.
+
+    At an address, content counts as unchanging, and asking for its state would cost a request for each file.
+    """
+    file = file_on_disk(path)
+    return [0, 0] if file is None else state_of(file)
 
 
 def opened(path: str | PathLike[str]) -> Path | BytesIO:
-    """What decoders open: the path of a file, or the content of a member.
+    """What decoders open: the path of a file, or the content of a member or an address.
 
-    Raises: UserError for a pipe or a device; otherwise as `read_member`.
+    Raises: UserError for a pipe or a device; otherwise as `content_of`.
     """
-    member = member_of(path)
-    return regular(path) if member is None else BytesIO(read_member(member))
+    content = _content(path)
+    return regular(path) if content is None else BytesIO(content)
 
 
 def content_of(path: str | PathLike[str]) -> bytes:
-    """The bytes of a file or of a member. Raises: OSError for a file; otherwise as `opened`."""
-    member = member_of(path)
-    return regular(path).read_bytes() if member is None else read_member(member)
+    """The bytes of a file, a member or an address.
+
+    Raises: OSError for a file; ContentError for an address; otherwise as `opened` and `read_member`.
+    """
+    content = _content(path)
+    return regular(path).read_bytes() if content is None else content
+
+
+def _content(path: str | PathLike[str]) -> bytes | None:
+    """The bytes of a member or an address; None for a file."""
+    if member := member_of(path):
+        return read_member(member)
+    address = address_of(path)
+    return None if address is None else fetched(address)
 
 
 def read_member(member: Member) -> bytes:
@@ -93,6 +127,33 @@ def read_member(member: Member) -> bytes:
 
     Raises: ShardError for a shard that is missing, cut off, or has changed.
     """
+    shard, offset, size, name = member
+    data = _read_remote(member) if isinstance(shard, Address) else _read_local(member)
+    if not _is_header_of(member, data[:_BLOCK]):
+        raise ShardError(
+            "unreadable",
+            f"{shard} has changed: its member {name} of {size:,} bytes is not at byte {offset:,}. {_AGAIN}",
+        )
+    return data[_BLOCK:]
+
+
+def _read_remote(member: Member) -> bytes:
+    """A member and its header. Only these bytes are fetched and kept.
+
+    A whole shard would be a thousand images for one: batches are drawn from all shards, so most of a shard
+    would be removed from a bounded cache before it is read.
+    """
+    shard, offset, size, name = member
+    assert isinstance(shard, Address)
+    key = Address(member_path(shard, offset, size, name), shard.cache)
+    data = fetched(key, (shard, max(0, offset - _BLOCK), _BLOCK + size))
+    if not _is_header_of(member, data[:_BLOCK]):
+        forget(key)
+    return data
+
+
+def _read_local(member: Member) -> bytes:
+    """A member and its header. Raises: ShardError for a shard that is missing or cut off."""
     shard, offset, size, name = member
     try:
         # Not kept open: a process may use thousands of shards, and a fork must not share their positions.
@@ -104,18 +165,13 @@ def read_member(member: Member) -> bytes:
     except OSError as error:
         raise ShardError("unreadable", f"{shard} cannot be read: {error.strerror}.") from None
     if len(data) < _BLOCK + size:
-        held = shard.stat().st_size
+        held = Path(shard).stat().st_size
         raise ShardError(
             "truncated",
             f"{shard} is truncated: it has {held:,} bytes, but its member {name} ends at byte "
             f"{offset + size:,}. {_AGAIN}",
         )
-    if not _is_header_of(member, data[:_BLOCK]):
-        raise ShardError(
-            "unreadable",
-            f"{shard} has changed: its member {name} of {size:,} bytes is not at byte {offset:,}. {_AGAIN}",
-        )
-    return data[_BLOCK:]
+    return data
 
 
 def _read(file: RawIOBase, count: int) -> bytes:

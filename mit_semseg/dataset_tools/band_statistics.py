@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,11 @@ import torch
 from tqdm import tqdm
 
 from ..data.bands import BandSelection
+from ..data.file_cache import FileCache
 from ..data.loader import loading
 from ..data.records import Records, read_records
 from ..data.scene_pairs import read_bands_region, region_of
+from ..data.shards import located
 from ..errors import UserError
 from ..runtime.machine import cpu_count
 from .file_problems import FileProblems
@@ -55,15 +56,17 @@ class BandStatistics:
 class _Sampler:
     """Reads images, and returns pixels of them. It is sent to worker processes."""
 
-    def __init__(self, root: str, records: Records, selection: BandSelection) -> None:
-        self._root, self._records, self._selection = root, records, selection
+    def __init__(
+        self, root: str, records: Records, selection: BandSelection, cache: FileCache | None
+    ) -> None:
+        self._root, self._records, self._selection, self._cache = root, records, selection, cache
         self._pixels = max(_LEAST_PIXELS, _MOST_VALUES // (len(records) * selection.channels))
 
     def __call__(self, row: int) -> dict[str, Any]:
         """What is known of an image: a sample of values (n, C) with NaN for missing ones, and its "
         "extremes."""
         record = self._records[row]
-        image = Path(self._root, record.fpath_img)
+        image = located(self._root, record.fpath_img, self._cache)
         if record.is_window:
             values, absent = read_bands_region(image, region_of(record), self._selection)
         else:
@@ -95,6 +98,7 @@ def compute_statistics(
     percentiles: tuple[float, float],
     *,
     workers: int | None = None,
+    cache: FileCache | None = None,
 ) -> BandStatistics:
     """The statistics of the images of a list.
 
@@ -103,11 +107,12 @@ def compute_statistics(
         path: of the list.
         percentiles: to clip at, from 0 to 100.
         workers: loader processes; None for one a CPU.
+        cache: of remote files; None for the default one.
 
     Raises: UserError with all images that cannot be read, and for a band without values or with a single one.
     """
     records = read_records(path, required=("fpath_img",), inside_root=True)
-    read = _Sampler(root, records, selection)
+    read = _Sampler(root, records, selection, cache)
     rows = range(len(records))
     count = cpu_count() if workers is None else workers
     found: list[dict[str, Any]] = []

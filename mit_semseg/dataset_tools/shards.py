@@ -9,16 +9,24 @@ import os
 import shutil
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from io import BytesIO
+from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import UserError
 from ..runtime.claim import claimed
 from ..runtime.files import replacing, unwritable
 from ..runtime.paths import argument
+
+if TYPE_CHECKING:
+    from ..data.file_cache import FileCache
+
+Locate = Callable[[str], str | PathLike[str]]
+"""The file that a path in the list names."""
 
 _DEFAULT_MB = 512
 _PATHS = ("fpath_img", "fpath_segm")  # in the order in a shard
@@ -46,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("list", type=argument("LIST"), metavar="LIST", help="an .odgt file")
     add("out", type=argument("OUT"), metavar="OUT", help="folder to write to; created if it does not exist")
     add("--root", type=argument("--root"), metavar="DIR",
-        help="folder of the files (default: the config's, or else the list's folder)")  # fmt: skip
+        help="folder or address of the files (default: the config's, or else the list's folder)")  # fmt: skip
     add("--cfg", metavar="FILE", help="a config that names this folder as DATASET.root_dataset")
     add("--size", type=_megabytes, default=_DEFAULT_MB, metavar="MB",
         help=f"size of a shard, above which the next one begins (default: {_DEFAULT_MB})")  # fmt: skip
@@ -57,12 +65,16 @@ def run(args: argparse.Namespace) -> int:
 
     Raises: UserError for anything that the user has to fix.
     """
-    root = args.root
-    if root is None and args.cfg:
+    from ..data.file_cache import FileCache
+
+    root, dataset = args.root, None
+    if args.cfg:
         from ..config import load_config
 
-        root = load_config(args.cfg).DATASET.root_dataset
-    shards = write_shards(args.list, args.out, root or str(Path(args.list).parent), args.size * 10**6)
+        dataset = load_config(args.cfg).DATASET
+        root = dataset.root_dataset if root is None else root
+    root, cache = root or str(Path(args.list).parent), FileCache.of(dataset)
+    shards = write_shards(args.list, args.out, root, args.size * 10**6, cache)
     new = Path(args.out, Path(args.list).name)
     sys.stdout.write(
         f"{new}: {len(shards)} shard{'s' * (len(shards) > 1)}, {sum(shards) / 1e6:,.1f} MB.\n"
@@ -71,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_shards(path: str, out: str, root: str, size: int) -> list[int]:
+def write_shards(path: str, out: str, root: str, size: int, cache: "FileCache | None" = None) -> list[int]:
     """Write ``out/NAME-000000.tar``, ... and ``out/NAME.odgt`` for the list ``NAME.odgt``.
 
     The bytes of the files are copied, and the order of the list is kept. All shards are written into a hidden
@@ -80,12 +92,14 @@ def write_shards(path: str, out: str, root: str, size: int) -> list[int]:
     Args:
         root: folder that the paths in the list are relative to.
         size: bytes of a shard; it ends with the image that exceeds them.
+        cache: of remote files; None for the default one.
 
     Returns: the size of each shard in bytes.
     Raises: UserError for a list or a file that cannot be used, or if ``out`` has a list or shards of this
         name, which another list may use.
     """
     from ..data.records import read_records
+    from ..data.shards import located
     from ..runtime.progress import ProgressCounter
 
     source, folder = Path(path), Path(out)
@@ -98,7 +112,7 @@ def write_shards(path: str, out: str, root: str, size: int) -> list[int]:
         shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
         cleanup.callback(shutil.rmtree, staged, ignore_errors=True)
         with ProgressCounter(len(records), "images", what="Writing shards") as counter:
-            sizes = _write(source, staged, Path(root), size, counter.add)
+            sizes = _write(source, staged, partial(located, root, cache=cache), size, counter.add)
         names = [_shard_name(source, number) for number in range(len(sizes))]
         for name in (*names, source.name):
             try:
@@ -121,7 +135,7 @@ def _shard_name(source: Path, number: int) -> str:
     return f"{source.stem}-{number:06}.tar"
 
 
-def _write(source: Path, folder: Path, root: Path, size: int, count: Any) -> list[int]:
+def _write(source: Path, folder: Path, locate: Locate, size: int, count: Any) -> list[int]:
     """Write all shards and the list into a folder. Returns the size of each shard in bytes."""
     sizes: list[int] = []
     entries = _entries(source)
@@ -134,7 +148,7 @@ def _write(source: Path, folder: Path, root: Path, size: int, count: Any) -> lis
                 while pending is not None and shard.size < size:
                     number, entry = pending
                     try:
-                        line = shard.add(entry, root)
+                        line = shard.add(entry, locate)
                     except UserError as error:
                         raise UserError(f"{error} See line {number} of {source}.") from error
                     new_list.write(line)
@@ -166,7 +180,7 @@ class _Shard:
         """In bytes, up to now."""
         return self._tar.offset
 
-    def add(self, entry: dict[str, Any], root: Path) -> bytes:
+    def add(self, entry: dict[str, Any], locate: Locate) -> bytes:
         """Copy the files of a line. Returns the line that names their places.
 
         Raises: UserError for a file that cannot be read.
@@ -174,14 +188,14 @@ class _Shard:
         paths = [entry[key] for key in _PATHS if entry.get(key)]
         placed = {}
         for key, path, name in zip(_PATHS, paths, self._names(paths), strict=False):
-            placed[key] = self._copy(root / path, name)
+            placed[key] = self._copy(locate(path), name)
         text = json.dumps({**entry, **placed}, ensure_ascii=False)
         return text.encode("utf-8", "surrogatepass") + b"\n"
 
     def close(self) -> None:
         self._tar.close()
 
-    def _copy(self, path: Path, name: str) -> str:
+    def _copy(self, path: str | PathLike[str], name: str) -> str:
         from ..data.files import is_empty, naming
         from ..data.shards import content_of, member_path
 
@@ -197,10 +211,12 @@ class _Shard:
 
     def _names(self, paths: Sequence[str]) -> list[str]:
         """The names of an image and its label: one key, without dots, and the extensions of the files."""
+        from ..data.remote import as_path
         from ..data.shards import member_of
 
         member = member_of(paths[0])
-        image = PurePosixPath(os.path.normpath(member.name if member else paths[0]).replace(os.sep, "/"))
+        name = member.name if member else as_path(paths[0])
+        image = PurePosixPath(os.path.normpath(name).replace(os.sep, "/"))
         parts = [part for part in image.with_suffix("").parts if part not in ("/", "..")]
         wanted = key = "/".join(parts).replace(".", "_").replace(":", "_")
         number = 1

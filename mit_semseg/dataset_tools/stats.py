@@ -61,11 +61,17 @@ def run(args: argparse.Namespace) -> int:
     if not args.out and not target.is_file():
         raise UserError(f"{target} is not a file that can be changed. Name another file with --out.")
     from ..data.bands import BandSelection
+    from ..data.file_cache import FileCache
     from .band_statistics import compute_statistics
 
     selection = BandSelection.of(dataset) or BandSelection(dataset.channels)
     found = compute_statistics(
-        dataset.root_dataset, dataset.list_train, selection, (low, high), workers=args.workers
+        dataset.root_dataset,
+        dataset.list_train,
+        selection,
+        (low, high),
+        workers=args.workers,
+        cache=FileCache.of(dataset),
     )
     lines = _as_lines(found)
     before = target.read_text(encoding="utf-8") if target.is_file() and not args.out else ""

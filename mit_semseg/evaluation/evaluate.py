@@ -16,7 +16,8 @@ from ..config.keys import KEYS, value_of
 from ..data.classes import ClassTable
 from ..data.datasets import ValDataset
 from ..data.first_labels import check_validation_labels
-from ..data.shards import file_on_disk
+from ..data.remote import as_path
+from ..data.shards import state_of_content
 from ..inference.fingerprint import evaluation_fingerprint
 from ..inference.load import (
     Weights,
@@ -33,7 +34,6 @@ from ..metrics.confusion import ConfusionMatrix
 from ..models import ModelSpec
 from ..runtime.claim import claimed
 from ..runtime.distributed import ProcessInfo, require_equal
-from ..runtime.files import state_of
 from ..runtime.launch import is_first_process, run_processes
 from ..runtime.log import setup_logger
 from ..runtime.output_paths import output_paths
@@ -88,10 +88,7 @@ def evaluate(cfg: CfgNode, devices: Sequence[torch.device]) -> ConfusionMatrix:
     journal = Journal(
         folder / "scored",
         evaluation_fingerprint(cfg, options.weights, options.table, devices[0]),
-        [
-            [state_of(file_on_disk(file)) for file in options.dataset.files(k)]
-            for k in range(len(options.dataset))
-        ],
+        [[state_of_content(file) for file in options.dataset.files(k)] for k in range(len(options.dataset))],
     )
     with claimed(folder, "written into", "VAL.result", enabled=is_first_process()):
         tally = _run(cfg, devices, options, journal, folder)
@@ -163,7 +160,7 @@ def _options(cfg: CfgNode, folder: Path) -> EvaluationOptions:
 
 def _picture_paths(dataset: ValDataset, folder: Path) -> list[Path]:
     """The path of each image's picture, in the image's subfolder. All are inside ``folder``."""
-    parts = [Path(record.fpath_img).parts for record in dataset.records]
+    parts = [Path(as_path(record.fpath_img)).parts for record in dataset.records]
     names = ["/".join(part for part in path if part not in ("/", "..")) or "image" for path in parts]
     return output_paths([f"./{name}" for name in names], ["."], folder)
 

@@ -60,7 +60,8 @@ def find_lists(cfg: CfgNode, calibrate: str | None) -> Lists:
     for dataset in filter(None, (calibration, validation)):
         for k in range(len(dataset)):
             for file in dataset.files(k):
-                if not file_on_disk(file).is_file():
+                local = file_on_disk(file)
+                if local is not None and not local.is_file():
                     raise UserError(
                         f"{file} does not exist. See {dataset.records.line(k) or 'the list'}, or set "
                         "DATASET.root_dataset to the folder of the dataset."

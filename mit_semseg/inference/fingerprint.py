@@ -19,6 +19,7 @@ _FOR_LISTS = {  # of evaluations, which also read labels
     "DATASET": (
         *("list_train", "list_val", "classes", "segm_downsampling_rate", "random_flip", "augment"),
         *("augment_strength", "augment_parts", "crop_size", "crop_max_share", "scale_range", "on_error"),
+        *("cache", "cache_gb"),
     ),
     "MODEL": ("pretrained", "weights_encoder", "weights_decoder", "exported", "packed"),
     "VAL": ("checkpoint", "result", "resume"),

@@ -20,6 +20,7 @@ from ..data.files import (
     missing,
 )
 from ..data.folders import is_left_by_system, leads_up, search
+from ..data.remote import address_of
 from ..data.scenes import is_scene
 from ..errors import UserError
 from ..runtime.paths import PathError, Resolver, expand, expand_argument
@@ -96,7 +97,8 @@ def find_inputs(words: Sequence[str], standard_input: TextIO | None, more: tuple
     Args:
         more: further extensions of images, in lower case.
 
-    Raises: UserError if a path does not exist or cannot be expanded, or if a word names no input.
+    Raises: UserError if a path does not exist or cannot be expanded, or if a word is an address or names no
+        input.
     """
     named = Found()
     for word in words:
@@ -141,7 +143,17 @@ def _pillow_opens(extension: str) -> bool:
     return Image.registered_extensions().get(extension) in Image.OPEN
 
 
+def _is_address(word: str) -> str:
+    """The error message for an address. Outputs such as LabelMe's name the files that they belong to."""
+    return (
+        f"{word} is an address, but the inputs are files on this machine. Download it first. (Lists for "
+        "training and evaluation may name addresses.)"
+    )
+
+
 def _named(word: str, more: tuple[str, ...]) -> Found:
+    if address_of(word):
+        raise UserError(_is_address(word))
     path = Path(word)
     if os.path.isdir(word):  # noqa: PTH112 - those of Path raise an error in a folder that cannot be read
         found = _searched(path, more)
@@ -263,7 +275,9 @@ def _listed(file: TextIO | None, more: tuple[str, ...]) -> Found:
     lines = data.split(b"\0") if b"\0" in data else [line.rstrip(b"\r") for line in data.split(b"\n")]
     found = Found()
     for path in [_home_and_variables(os.fsdecode(line)) for line in lines if line]:
-        if os.path.isdir(path):  # noqa: PTH112
+        if address_of(path):
+            found.problems.append(_is_address(path))
+        elif os.path.isdir(path):  # noqa: PTH112
             below = _searched(Path(path), more)
             found.add(below)
             if not below.inputs:

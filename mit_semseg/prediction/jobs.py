@@ -8,11 +8,10 @@ from pathlib import Path
 import PIL.Image
 
 from ..data.files import is_video, naming
-from ..data.shards import file_on_disk
+from ..data.shards import state_of_content
 from ..errors import UserError
 from ..inference.fingerprint import Fingerprint, difference
 from ..inference.pictures import is_own_picture
-from ..runtime.files import state_of
 from ..runtime.output_paths import unique_paths
 from ..runtime.paths import Resolver
 from .collected import COLLECTED, PAGE, known_parts
@@ -121,7 +120,7 @@ def find_jobs(
     real = Resolver()
     jobs, done, again = [], set(), Counter[str]()
     for k, (each, new) in enumerate(zip(inputs, paths, strict=True)):
-        state = state_of(file_on_disk(each.path)) if each.kind != "camera" else None
+        state = state_of_content(each.path) if each.kind != "camera" else None
         old = recorded.get(each.identity_by(real), {})
         own_paths = {
             name: made.path for name, made in old.items() if made.path and not _is_of_others(made.path)

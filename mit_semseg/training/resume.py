@@ -32,7 +32,7 @@ from .state import NAME, TrainState, check_state, flat_config, list_digest, read
 
 _OR_NEW = "or set DIR to another folder to start a new run"
 # Keys whose values may differ between the machines of a run: paths, and settings of a single process.
-_OF_A_MACHINE = ("TRAIN.workers", *(key.name for key in KEYS if key.is_path))
+_OF_A_MACHINE = ("TRAIN.workers", "DATASET.cache_gb", *(key.name for key in KEYS if key.is_path))
 
 
 @dataclass(frozen=True)

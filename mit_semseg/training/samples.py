@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from ..data.remote import as_path
 from ..inference.pictures import Image, save_picture
 
 FOLDER = "samples"
@@ -14,6 +15,6 @@ def write_samples(folder: Path, samples: Mapping[str, Image]) -> None:
     Raises: UserError if the disk refuses.
     """
     for name, picture in samples.items():
-        parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..")]
+        parts = [part for part in PurePosixPath(as_path(name)).parts if part not in ("/", "..")]
         path = folder.joinpath(FOLDER, *parts)
         save_picture(picture, path.with_name(f"{path.name}.png"))

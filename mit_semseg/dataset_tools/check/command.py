@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root",
         type=argument("--root"),
         metavar="DIR",
-        help="folder that paths are relative to (default: the config's, or else the list's folder)",
+        help="folder or address of the files (default: the config's, or else the list's folder)",
     )
     parser.add_argument(
         "--cfg",
@@ -186,6 +186,7 @@ def _read_list(
     dataset: dict[str, Any],
     unusable: "Findings",
 ) -> "CheckedList":
+    from ...data.file_cache import FileCache
     from ...data.records import read_records
     from .findings import LINE, CheckedList
 
@@ -203,7 +204,7 @@ def _read_list(
 
         require("rasterio", f"{path}, which names windows of scenes,", INSTALL)
     folder = _first(root, dataset.get("root_dataset"), str(Path(path).parent))
-    return CheckedList(path, folder, records, role)
+    return CheckedList(path, folder, records, role, FileCache.of(dataset or None))
 
 
 def _first(*values: Any) -> Any:

@@ -16,7 +16,10 @@ from ...data.images import hidden_bands, unit_range
 from ...data.label_files import LabelError, nodata_of, unread_lossy_format, values_of
 from ...data.label_values import count_classes
 from ...data.orientation import orientation_of
-from ...data.shards import ShardError, member_of, read_member
+from ...data.remote import address_of, fetched
+from ...data.scenes import LOCAL_ONLY
+from ...data.shards import member_of, read_member
+from ...errors import ContentError
 from ...runtime.near_names import did_you_mean
 from .alignment import LONG_EDGE, small_borders, small_gray
 
@@ -144,6 +147,8 @@ class _ProblemError(Exception):
 
 def _size_of(path: str) -> int:
     """The bytes of a regular file, at least 1; reading a pipe or a device may never end."""
+    if address_of(path):
+        raise _ProblemError("unreadable", LOCAL_ONLY)
     try:
         status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -160,11 +165,15 @@ def _size_of(path: str) -> int:
 
 
 def _bytes(path: str) -> bytes:
-    """The content of a regular file that may be an image, or of a member of a shard."""
+    """The content of a regular file that may be an image, of a member of a shard, or of an address."""
     try:
-        member = member_of(path)
-        data = _file_bytes(path) if member is None else read_member(member)
-    except ShardError as error:
+        if member := member_of(path):
+            data = read_member(member)
+        elif address := address_of(path):
+            data = fetched(address)
+        else:
+            data = _file_bytes(path)
+    except ContentError as error:
         raise _ProblemError(error.kind, error.text) from None
     except OSError as error:
         raise _ProblemError("unreadable", error.strerror or str(error)) from None

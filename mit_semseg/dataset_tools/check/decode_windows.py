@@ -1,6 +1,5 @@
 """A window of a scene or of its label, described as a file of its own. Only its tiles are read."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ def read_image_window(path: str, region: Region, selection: BandSelection | None
     if unusable := why_unreadable(path):
         return unusable
     try:
-        raster = kept_scene(Path(path), rgb=selection is None)
+        raster = kept_scene(path, rgb=selection is None)
     except UserError as error:
         kind = "needs_bands" if "DATASET.bands" in str(error) else kind_of(str(error))
         return FileFacts(kind, _without_path(error, path))
@@ -53,7 +52,7 @@ def read_label_window(path: str, region: Region) -> FileFacts:
     if unusable := why_unreadable(path):
         return unusable
     try:
-        raster = kept_label(Path(path))
+        raster = kept_label(path)
     except UserError as error:
         kind = "label_mode" if "but a label has one band" in str(error) else kind_of(str(error))
         return FileFacts(kind, _without_path(error, path))
@@ -78,7 +77,7 @@ def read_label_window(path: str, region: Region) -> FileFacts:
 
 def compare_scenes(image: str, label: str, selection: BandSelection | None) -> tuple[str, str]:
     """How a label differs from its scene, whose windows were both read: a kind of problem and a clause."""
-    scene, of_label = kept_scene(Path(image), rgb=selection is None), kept_label(Path(label))
+    scene, of_label = kept_scene(image, rgb=selection is None), kept_label(label)
     if what := difference(scene, of_label):
         sizes = (scene.width, scene.height), (of_label.width, of_label.height)
         return "misplaced" if sizes[0] == sizes[1] else "size_mismatch", what
@@ -87,7 +86,7 @@ def compare_scenes(image: str, label: str, selection: BandSelection | None) -> t
 
 def ground_of_window(image: str, region: Region, selection: BandSelection | None) -> Ground:
     """The ground that a window shows which could be read."""
-    return ground_of(kept_scene(Path(image), rgb=selection is None), region)
+    return ground_of(kept_scene(image, rgb=selection is None), region)
 
 
 def _outside(raster: Raster, region: Region) -> FileFacts | None:

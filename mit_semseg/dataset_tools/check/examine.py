@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ...data.bands import BandSelection
 from ...data.orientation import Fit, fit, upright_size
 from ...data.raster import is_raster
+from ...data.remote import forget
 from ...data.scene_pairs import Region
 from .alignment import LONG_EDGE, Agreement, agreement
 from .decode import FileFacts, read_image, read_label
@@ -57,6 +58,9 @@ def examine(pair: Pair, mark: Callable[[int], None], selection: BandSelection | 
     image = _read_image(pair, selection)
     mark(LABEL)
     label = read_label(pair.label) if pair.region is None else read_label_window(pair.label, pair.region)
+    for path, facts in ((pair.image, image), (pair.label, label)):
+        if facts.problem:  # the copy of a remote file, which somebody will replace
+            forget(path)
     ground = None
     if pair.region is not None and image.width:
         ground = ground_of_window(pair.image, pair.region, selection)

@@ -3,11 +3,13 @@
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from ...data.file_cache import FileCache
 from ...data.records import Record, Records
+from ...data.remote import Address
+from ...data.shards import located
 from .examine import LABEL
 
 LINE = 2
@@ -23,10 +25,13 @@ class CheckedList:
     records: Records
     role: str = ""
     """"training" or "validation" if a config says so."""
+    cache: FileCache | None = None
+    """Of remote files; None for the default one."""
 
     def path(self, listed: str) -> str:
-        """The file that a path in the list names."""
-        return str(Path(self.root, listed))
+        """The file that a path in the list names: a path, or an `Address`."""
+        place = located(self.root, listed, self.cache)
+        return place if isinstance(place, Address) else str(place)
 
 
 @dataclass(frozen=True, slots=True)

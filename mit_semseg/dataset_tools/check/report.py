@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...data.remote import address_of
 from ...runtime.files import replacing
 from .findings import LINE, CheckedList, Finding, Findings
 from .summary import Issue, ListSummary, Summary
@@ -140,8 +141,9 @@ def _lists(summary: Summary, names: list[str]) -> Iterator[str]:
         ],
     )
     yield ""
-    roots = list(dict.fromkeys(about.checked.root for about in summary.lists))
-    yield f"Root folder: {printable(', '.join(str(Path(root).absolute()) for root in roots))}"
+    roots = dict.fromkeys(about.checked.root for about in summary.lists)
+    names = [address_of(root) or str(Path(root).absolute()) for root in roots]
+    yield f"Root folder: {printable(', '.join(names))}"
     coding = summary.coding
     if summary.inferred and not summary.pixels.any():
         yield "Classes: unknown, because no label could be read."
