@@ -18,7 +18,7 @@ from .tiles import Network, Pixels, ScoreMap, Span, TiledMap, WholeMap, spans
 STEP = 512
 """Strips of a scene begin at multiples of this number of columns."""
 TILE = 512
-"""Side of a tile of a scene in pixels, unless the settings name one. docs/geo.md has the memory of larger ones."""
+"""Side of a tile of a scene in pixels, unless the settings name one. docs/geo.md has the memory."""
 
 _BUDGET = 64 * 2**20  # bytes of scores that are held at a time
 _BUFFERS = 3  # of scores, while a row of tiles is added: the old, the new, and one that blocks still read

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ...data.classes import ClassTable, write_classes
+from ...data.classes import ClassTable, classes_csv
 from ...data.orientation import Fit
 from ...errors import UserError
 from ...runtime.claim import claimed
@@ -100,7 +99,7 @@ def prepare(source: str, out: str, options: PrepareOptions, *, workers: int | No
         classes = naming.classes(int(np.flatnonzero(pixels)[-1]))
         require_two(classes, folder.path, hint=_more_classes(options, outcome.values))
         _write_lists(staged, outcome.records)
-        _write_classes(staged, classes)
+        staged.write("classes.csv", classes_csv(classes))
         staged.write("config.yaml", _config(out_path, len(classes.names), options).encode())
         staged.write(_MARK, _mark(source, options))
         lists = {f"{split}.odgt": bool(records) for split, records in outcome.records.items()}
@@ -303,13 +302,6 @@ def _write_lists(staged: Staging, records: dict[str, list[dict[str, Any]]]) -> N
     for split, of_split in records.items():
         if of_split:
             staged.write(f"{split}.odgt", "".join(json.dumps(record) + "\n" for record in of_split).encode())
-
-
-def _write_classes(staged: Staging, classes: ClassTable) -> None:
-    with tempfile.TemporaryDirectory(prefix="semseg_") as folder:
-        new = Path(folder, "classes.csv")
-        write_classes(new, classes)
-        staged.write("classes.csv", new.read_bytes())
 
 
 def _config(out: Path, num_class: int, options: PrepareOptions) -> str:
