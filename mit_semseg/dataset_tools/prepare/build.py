@@ -82,7 +82,8 @@ def prepare(source: str, out: str, options: PrepareOptions, *, workers: int | No
         problems = missing + outcome.failures
         if problems and (len(problems) == len(missing) + len(pairs) or not options.skip_bad):
             advice = _advice(problems, outcome, naming, options, source, out)
-            raise UserError(_refusal(folder.path, problems, len(missing) + len(pairs), advice, options))
+            total = len(missing) + len(pairs)
+            raise UserError(_refusal(folder.path, problems, total, advice, release.notes, options))
         if not done:
             raise UserError(
                 " ".join([f"{folder.path} has no image that trains or validates.", *release.notes])
@@ -203,15 +204,21 @@ def _add(total: np.ndarray, counts: Counts) -> None:
 
 
 def _refusal(
-    source: Path, problems: Sequence[Failure], total: int, advice: Sequence[str], options: PrepareOptions
+    source: Path,
+    problems: Sequence[Failure],
+    total: int,
+    advice: Sequence[str],
+    notes: Sequence[str],
+    options: PrepareOptions,
 ) -> str:
-    """The message for files that cannot be used."""
+    """The message for files that cannot be used, with what was noted about the others."""
     lines = [f"{source}: {len(problems)} of {total} images or labels cannot be used:"]
     lines += [problem.text for problem in problems[:_SHOWN]]
     lines += [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     lines += advice
     if not options.skip_bad and len(problems) < total:
         lines.append("Fix them, or omit them with --skip-bad.")
+    lines += notes
     return "\n".join(lines)
 
 
