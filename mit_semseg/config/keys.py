@@ -901,7 +901,7 @@ KEYS = (
         0,
         Integer(0),
         "Side in pixels of the tiles that larger images are cut into. 0: chosen for images beyond 3 "
-        "megapixels.",
+        "megapixels; 512 for scenes.",
         formerly="VAL.tile",
     ),
     Key(

@@ -85,13 +85,19 @@ def numbered_classes(num_class: int) -> ClassTable:
     return ClassTable(tuple(f"class {k}" for k in range(1, num_class + 1)), palette(num_class))
 
 
+def classes_csv(table: ClassTable) -> bytes:
+    """A table as the content of a CSV file that `load_classes` reads."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for index, (name, color) in enumerate(zip(table.names, table.colors.tolist(), strict=True), start=1):
+        writer.writerow((index, name, *color))
+    return text.getvalue().encode()
+
+
 def write_classes(path: str | PathLike[str], table: ClassTable) -> None:
     """Write a table as a CSV file that `load_classes` reads."""
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for index, (name, color) in enumerate(zip(table.names, table.colors.tolist(), strict=True), start=1):
-            writer.writerow((index, name, *color))
+    Path(path).write_bytes(classes_csv(table))
 
 
 def palette(num_class: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from .resize import resize
 from .resized_windows import read_resized
 from .scenes import Scene, Span
 
-_HELD = 2**25  # pixels; a scene that is resized from or to more is not held in memory
+_HELD = 2**24  # bytes; a scene that is resized from or to more is not held in memory
 
 
 class ScenePixels:
@@ -16,9 +16,9 @@ class ScenePixels:
 
     With bands, they are (1, C, h, w) float32 and normalized.
 
-    A scene of up to 32 megapixels is resized as a whole, so its values are exactly those of an image. For
-    larger ones, some of 8 bits may differ by 1: recent versions of Pillow choose by the size which side they
-    resize first.
+    A scene of up to 16 MiB is resized as a whole, so its values are exactly those of an image. For larger
+    ones, some of 8 bits may differ by 1, because recent versions of Pillow choose by the size which side they
+    resize first, and those of bands by rounding.
 
     Args:
         size: (height, width).
@@ -29,7 +29,9 @@ class ScenePixels:
         self._scene = scene
         self._source = (scene.height, scene.width)
         self._whole: torch.Tensor | None = None
-        if self._source != size and max(scene.height * scene.width, size[0] * size[1]) <= _HELD:
+        bytes_of_pixel = 3 if scene.bands is None else 4 * scene.bands.channels
+        largest = max(scene.height * scene.width, size[0] * size[1]) * bytes_of_pixel
+        if self._source != size and largest <= _HELD:
             pixels = self._pixels((0, scene.height), (0, scene.width))
             if scene.bands is None:
                 image = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)

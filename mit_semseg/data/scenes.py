@@ -31,6 +31,7 @@ _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, GeoKeys
 _CACHE_BYTES = 48 * 2**20  # of decoded tiles. GDAL's default is a share of the machine's memory
 _LARGEST_BLOCK = 256 * 2**20  # bytes, of a decoded tile or strip
+_READ = 1024  # side in pixels of the windows that an overview is read in
 _SHOWN = 3  # damaged tiles that a message names
 _RGB = ("red", "green", "blue")
 
@@ -271,9 +272,19 @@ class Scene(Raster):
 
         Raises: as `read`.
         """
-        shape = -(-self.height // step), -(-self.width // step)
-        found = self._read((0, self.height), (0, self.width), shape)
-        return found.pixels if self.bands is None else self.bands.picture(found.pixels, ~found.valid)
+        height, width = -(-self.height // step), -(-self.width // step)
+        picture = np.empty((height, width, 3), np.uint8)
+        side = max(1, _READ // step)  # small windows, because a row of tiles may not fit into memory
+        for top in range(0, height, side):
+            for left in range(0, width, side):
+                bottom, right = min(top + side, height), min(left + side, width)
+                rows = top * step, min(bottom * step, self.height)
+                columns = left * step, min(right * step, self.width)
+                found = self._read(rows, columns, (bottom - top, right - left))
+                bands = self.bands
+                shown = found.pixels if bands is None else bands.picture(found.pixels, ~found.valid)
+                picture[top:bottom, left:right] = shown
+        return picture
 
     def _read(self, rows: Span, columns: Span, shape: tuple[int, int] | None) -> Window:
         if self.bands is not None:

@@ -102,7 +102,7 @@ def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
     Raises: UserError for files that do not match each other, for scenes of several reference systems, and for
         labels without classes. All of them are named in one message.
     """
-    from ..data.classes import write_classes
+    from ..data.classes import classes_csv
 
     files = _paired(Path(images), Path(labels))
     pairs = _opened(files)
@@ -124,13 +124,13 @@ def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
     count = int(np.flatnonzero(pixels)[-1]) - plan.label_offset + 1
     gap = _gap(pixels, plan)
     table = _class_table(pairs, count)
-    contents = {
+    lists = {
         folder / f"{name}.odgt": "".join(_line(each, plan.window) for each in of_part).encode()
         for name, of_part in parts.items()
     }
-    contents[folder / "config.yaml"] = _config(folder, count, plan).encode()
-    write_together(contents)
-    write_classes(folder / "classes.csv", table)
+    others = {"classes.csv": classes_csv(table), "config.yaml": _config(folder, count, plan).encode()}
+    # In this order: a process that is killed in between leaves no list without what it needs.
+    write_together({**{folder / name: content for name, content in others.items()}, **lists})
     areas = len({each.area for each in labelled})
     report = [
         f"{folder}: {len(parts['training'])} training and {len(parts['validation'])} validation windows of "

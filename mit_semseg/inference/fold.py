@@ -107,6 +107,11 @@ class _Reads(TorchDispatchMode):
         self._read += tensors
         return func(*args, **kwargs)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here. PyTorch's default imports its compiler: 150 MB, and seconds."""
+        return False
+
 
 def _observed(net: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[list[_Pair], Tensor]:
     """The pairs of a network, and the result of the run that found them."""

@@ -15,8 +15,6 @@ from .exported import AnyNetwork
 from .tiles import Held, Network, ScoreMap, Span, TiledMap, WholeMap
 
 PIXEL_BUDGET = 3_000_000  # largest image to score whole; 2048 x 1024 is below it
-SCENE_TILE = 512
-"""The automatic side of a tile of a scene, in pixels. Memory stays below 1 GB, see docs/geo.md."""
 _TILE = 1280  # side in pixels
 
 
@@ -31,7 +29,6 @@ class Settings:
         tile: side of a tile in pixels. At each scale, an image with a longer side is cut into tiles. 0 cuts
             only images of more than `PIXEL_BUDGET` pixels, into tiles of an automatic size.
         overlap: smallest number of pixels that neighbouring tiles share; 0 is a fifth of a tile.
-        automatic_tile: side of a tile if ``tile`` is 0.
     """
 
     amp: str = "none"
@@ -39,7 +36,6 @@ class Settings:
     tile: int = 0
     overlap: int = 0
     threshold: float = 0.5
-    automatic_tile: int = _TILE
 
     def __post_init__(self) -> None:
         if self.tile < 0 or self.overlap < 0 or 0 < self.tile <= self.overlap:
@@ -50,7 +46,7 @@ class Settings:
 
     def tile_and_overlap(self, height: int, width: int) -> tuple[int, int] | None:
         """The tile and overlap for an image, in pixels; None if it is scored whole."""
-        tile = self.tile or self.automatic_tile
+        tile = self.tile or _TILE
         if self.tile and max(height, width) <= tile:
             return None
         if not self.tile and height * width <= PIXEL_BUDGET:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,10 @@ from .tiles import Network, Pixels, ScoreMap, Span, TiledMap, WholeMap, spans
 
 STEP = 512
 """Strips of a scene begin at multiples of this number of columns."""
+TILE = 512
+"""Side of a tile of a scene in pixels, unless the settings name one. docs/geo.md has the memory."""
 
-_BUDGET = 128 * 2**20  # bytes of scores that are held at a time
+_BUDGET = 64 * 2**20  # bytes of scores that are held at a time
 _BUFFERS = 3  # of scores, while a row of tiles is added: the old, the new, and one that blocks still read
 
 Use = Callable[[slice, slice, NDArray[np.integer]], None]
@@ -41,6 +44,8 @@ class _Scale(NamedTuple):
 class SceneScorer:
     """Scores a scene with the results of `predict_labels`, in memory that does not grow with the scene.
 
+    It is cut into tiles of `TILE` pixels, unless the settings name another side.
+
     The scene is divided into strips of columns, each scored from top to bottom, whose scores fit into a
     budget. Tiles are those of the whole image. The few that two strips share are scored for each.
 
@@ -62,6 +67,7 @@ class SceneScorer:
         name: str,
         budget: int = _BUDGET,
     ) -> None:
+        settings = replace(settings, tile=settings.tile or TILE)
         self._network, self._images, self._size, self._settings = network, images, size, settings
         self._num_class = num_class
         self._sums = Sums([name], settings)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from ..data.bands import Bands
 from ..data.resize import scored_sizes
 from ..data.scene_pixels import ScenePixels
 from ..data.scenes import INSTALL, DamagedSceneError, Scene, SceneError
-from ..inference.predict import SCENE_TILE
 from ..inference.scene import SceneScorer
 from ..runtime.files import replacing
 from ..runtime.log import get_logger
@@ -110,7 +108,7 @@ def _score(
         predictor.network,
         [ScenePixels(scene, (height, width)) for width, height in sizes],
         (scene.height, scene.width),
-        replace(predictor.settings, automatic_tile=SCENE_TILE),
+        predictor.settings,
         len(predictor.table.names),
         scene.path,
     )

@@ -1,7 +1,10 @@
 """Windows of scenes: their values, their resizing, and the pairs that training reads."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scene_files import UTM, landscape, transform_of, write_scene
 
@@ -13,6 +16,7 @@ from mit_semseg.errors import UserError
 rasterio = pytest.importorskip("rasterio")
 
 from mit_semseg.data.scene_pairs import Region, open_scenes, read_region  # noqa: E402
+from mit_semseg.data.scene_pixels import ScenePixels  # noqa: E402
 from mit_semseg.data.scenes import Scene, SceneError, is_scene  # noqa: E402
 
 RNG = np.random.Generator(np.random.Philox(3))
@@ -90,6 +94,50 @@ def test_bands_are_selected_and_missing_values_are_no_data(tmp_path, dtype):
     assert window.valid[5:].all()
     with pytest.raises(SceneError, match="but the model takes 8-bit RGB"):
         Scene(tmp_path / "a.tif")
+
+
+def peak_of(action):
+    """The most bytes that NumPy has held at a time."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_scene_with_bands_is_never_held_as_a_whole(tmp_path):
+    values = noise(1001, 1003, 12, dtype=np.uint16)
+    numbers = ((0.0,) * 12, (255.0,) * 12)
+    bands = Bands(12, (), (), (100.0,) * 12, (50.0,) * 12, *numbers, (0, 1, 2))
+    whole = values.size * 4  # bytes, as the float32 that the network takes
+    profile = {"blockxsize": 256, "blockysize": 256}
+    with Scene(write_scene(tmp_path / "a.tif", values, **profile), bands) as scene:
+        pixels = ScenePixels(scene, (1008, 1008))
+        assert peak_of(lambda: pixels.read((0, 256), (0, 256))) < whole / 2
+        assert peak_of(lambda: ScenePixels(scene, (1008, 1008))) < whole / 4
+        part = pixels.read((300, 400), (500, 620))
+        pictures = []
+        scene_peak = peak_of(lambda: pictures.append(scene.overview(3)))
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(values / np.float32(255)).permute(2, 0, 1)[None], (1008, 1008), mode="bilinear"
+    )
+    expected = bands.normalize(expected[0, :, 300:400, 500:620])[None]
+    torch.testing.assert_close(part, expected, atol=1e-3, rtol=0)
+    assert scene_peak < whole / 4
+    assert pictures[0].shape == (334, 335, 3)
+
+
+def test_an_overview_has_pixels_of_each_step_across_the_windows_it_is_read_in(tmp_path, monkeypatch):
+    rows, columns = np.mgrid[:210, :190]
+    pixels = np.stack([rows, columns, rows], -1).astype(np.uint8)
+    monkeypatch.setattr("mit_semseg.data.scenes._READ", 64)
+    with Scene(write_scene(tmp_path / "a.tif", pixels)) as scene:
+        found = scene.overview(4).astype(int)
+    assert found.shape == (53, 48, 3)
+    away = found[..., :2] - np.stack(np.mgrid[:53, :48] * 4, -1)
+    assert away.min() >= 0
+    assert away.max() < 4
 
 
 def pair(folder, *, label_crs=UTM, label_transform=None, size=(70, 90)):

@@ -1,6 +1,7 @@
 """mit-semseg data scenes: windows of GeoTIFFs, split by area, and a training on them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,3 +224,23 @@ def test_windows_of_scenes_with_bands_have_statistics_train_and_segment_a_scene(
     assert call("test", "--imgs", sources / "plain.npy", "--gpu", "cpu", *words).code == 0
     with Image.open(sources / "made" / "plain_labels.png") as expected:
         np.testing.assert_array_equal(made, np.asarray(expected))
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_a_killed_command_leaves_no_list_without_classes_and_config(call, sources, monkeypatch, written):
+    class Killed(BaseException):
+        pass
+
+    replace, done = Path.replace, []
+
+    def limited(self, target):
+        if len(done) == written:
+            raise Killed
+        done.append(target.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", limited)
+    with pytest.raises(Killed):
+        call("data", "scenes", sources / "images", sources / "labels", sources / "out", "--window", 32)
+    found = sorted(path.name for path in (sources / "out").iterdir())
+    assert found == ["classes.csv", "config.yaml", "training.odgt"][:written]

@@ -1,5 +1,9 @@
+import subprocess
+import sys
+
 import pytest
 import torch
+from commands import ROOT
 from torch import nn
 
 from mit_semseg.inference.fold import folded
@@ -228,3 +232,15 @@ def test_our_networks_are_folded_and_give_the_same(encoder_name, decoder_name, l
     with torch.no_grad():
         expected = scores(net)
         torch.testing.assert_close(scores(new), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+def test_folding_does_not_import_the_compiler_of_pytorch():
+    code = """
+import sys
+from torch import nn, ones
+from mit_semseg.inference.fold import folded
+folded(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval(), lambda net: net(ones(1, 3, 8, 8)))
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"  # it would take 150 MB and seconds

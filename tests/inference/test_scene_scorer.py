@@ -37,7 +37,7 @@ def labels_of(scorer, size):
         ([(136, 1600)], 2, Settings(tile=96, threshold=0.3), True),
         ([(72, 808), (144, 1608)], 5, Settings(tile=96, flip=True), True),
         ([(40, 64), (144, 1608)], 7, Settings(tile=96), True),
-        ([(136, 1600)], 5, Settings(), True),
+        ([(136, 1600)], 5, Settings(tile=2000), True),
         ([(72, 808), (144, 1608)], 5, Settings(tile=96), False),
         ([(136, 1600)], 2, Settings(tile=96, threshold=0.4), False),
     ],
@@ -58,6 +58,15 @@ def test_labels_are_those_of_the_whole_image(sizes, num_class, settings, softmax
     scorer = SceneScorer(net, [Held(image) for image in scales], size, settings, num_class, "a.tif", budget)
     expected = predict_labels(net, scales, size, settings)[0].numpy()
     np.testing.assert_array_equal(labels_of(scorer, size), expected)
+
+
+def test_without_a_tile_in_the_settings_the_tiles_have_their_own_size():
+    net, image = local(3), images((136, 1600))
+    counts = [
+        SceneScorer(net, [Held(image[0])], (136, 1600), settings, 3, "a.tif", 2**40).tiles()
+        for settings in (Settings(), Settings(tile=512), Settings(tile=1600))
+    ]
+    assert counts == [4, 4, 1]
 
 
 def test_scores_that_are_not_finite_name_the_scene():

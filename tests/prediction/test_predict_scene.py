@@ -54,14 +54,11 @@ def test_labels_are_those_of_the_whole_image_pixel_by_pixel(segment, scene, tmp_
     assert len(np.unique(made)) > 1
 
 
-def test_without_a_tile_a_scene_beyond_the_size_of_whole_images_has_its_own_tile(
-    segment, scene, tmp_path, monkeypatch
-):
+def test_without_a_tile_a_scene_has_the_tiles_that_keep_the_memory_low(segment, scene, tmp_path, monkeypatch):
     made = {}
     for tile in (64, 0):
         if not tile:
-            monkeypatch.setattr("mit_semseg.inference.predict.PIXEL_BUDGET", 170 * 130 - 1)
-            monkeypatch.setattr("mit_semseg.prediction.predict_scene.SCENE_TILE", 64)
+            monkeypatch.setattr("mit_semseg.inference.scene.TILE", 64)
         outcome = segment(
             scene, TEST__output="labels", TEST__result=tmp_path / str(tile), INFERENCE__tile=tile
         )

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ...data.classes import ClassTable, write_classes
+from ...data.classes import ClassTable, classes_csv
 from ...data.orientation import Fit
 from ...errors import UserError
 from ...runtime.claim import claimed
@@ -83,7 +82,8 @@ def prepare(source: str, out: str, options: PrepareOptions, *, workers: int | No
         problems = missing + outcome.failures
         if problems and (len(problems) == len(missing) + len(pairs) or not options.skip_bad):
             advice = _advice(problems, outcome, naming, options, source, out)
-            raise UserError(_refusal(folder.path, problems, len(missing) + len(pairs), advice, options))
+            total = len(missing) + len(pairs)
+            raise UserError(_refusal(folder.path, problems, total, advice, release.notes, options))
         if not done:
             raise UserError(
                 " ".join([f"{folder.path} has no image that trains or validates.", *release.notes])
@@ -100,7 +100,7 @@ def prepare(source: str, out: str, options: PrepareOptions, *, workers: int | No
         classes = naming.classes(int(np.flatnonzero(pixels)[-1]))
         require_two(classes, folder.path, hint=_more_classes(options, outcome.values))
         _write_lists(staged, outcome.records)
-        _write_classes(staged, classes)
+        staged.write("classes.csv", classes_csv(classes))
         staged.write("config.yaml", _config(out_path, len(classes.names), options).encode())
         staged.write(_MARK, _mark(source, options))
         lists = {f"{split}.odgt": bool(records) for split, records in outcome.records.items()}
@@ -204,15 +204,21 @@ def _add(total: np.ndarray, counts: Counts) -> None:
 
 
 def _refusal(
-    source: Path, problems: Sequence[Failure], total: int, advice: Sequence[str], options: PrepareOptions
+    source: Path,
+    problems: Sequence[Failure],
+    total: int,
+    advice: Sequence[str],
+    notes: Sequence[str],
+    options: PrepareOptions,
 ) -> str:
-    """The message for files that cannot be used."""
+    """The message for files that cannot be used, with what was noted about the others."""
     lines = [f"{source}: {len(problems)} of {total} images or labels cannot be used:"]
     lines += [problem.text for problem in problems[:_SHOWN]]
     lines += [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     lines += advice
     if not options.skip_bad and len(problems) < total:
         lines.append("Fix them, or omit them with --skip-bad.")
+    lines += notes
     return "\n".join(lines)
 
 
@@ -303,13 +309,6 @@ def _write_lists(staged: Staging, records: dict[str, list[dict[str, Any]]]) -> N
     for split, of_split in records.items():
         if of_split:
             staged.write(f"{split}.odgt", "".join(json.dumps(record) + "\n" for record in of_split).encode())
-
-
-def _write_classes(staged: Staging, classes: ClassTable) -> None:
-    with tempfile.TemporaryDirectory(prefix="semseg_") as folder:
-        new = Path(folder, "classes.csv")
-        write_classes(new, classes)
-        staged.write("classes.csv", new.read_bytes())
 
 
 def _config(out: Path, num_class: int, options: PrepareOptions) -> str:

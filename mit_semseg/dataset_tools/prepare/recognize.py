@@ -58,7 +58,7 @@ def recognize(path: str, options: PrepareOptions) -> tuple[str, str]:
     if not found:
         raise UserError(
             f"{path} has none of the formats {', '.join(FORMATS)}. It holds: "
-            f"{counted(source.members)}. If it is "
+            f"{counted(source.members) or 'nothing'}. If it is "
             f"one of them, name it: mit-semseg data prepare FORMAT."
         )
     if len(found) > 1:

@@ -116,8 +116,8 @@ def names_of(
     if all(isinstance(one, int) for one in ids) and ids != list(range(ids[0], ids[0] + len(ids))):
         absent = some([str(k) for k in range(ids[0], ids[-1]) if k not in names], 10)
         classes.notes.append(
-            f"{where}: category ids go from {ids[0]} to {ids[-1]} with gaps ({absent}); the {len(ids)} "
-            f"classes are numbered without gaps, in their order."
+            f"{where}: category ids go from {ids[0]} to {ids[-1]} with gaps ({absent}); classes are "
+            f"numbered without gaps, in their order."
         )
     return names
 

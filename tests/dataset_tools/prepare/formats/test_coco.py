@@ -70,7 +70,7 @@ def test_polygons_masks_and_crowds_become_one_label(prepare, write):
     out = prepare("coco", source)
     assert out.classes.names == ("road", "car")
     assert rows(out.label("a")) == ["111122", "120111", "100111", "110000"]
-    assert "category ids go from 1 to 3 with gaps (2); the 2 classes are numbered without gaps" in out.said
+    assert "category ids go from 1 to 3 with gaps (2); classes are numbered without gaps" in out.said
     assert "so training ignores them; --background makes them a class." in out.said
     out = prepare("coco", source, "--background", "--overlap", "smaller")
     assert out.classes.names == ("background", "road", "car")
@@ -164,6 +164,28 @@ def test_what_is_cut_off_or_crosses_itself_is_counted(prepare, write):
     assert f"is outside (even-odd rule): 1 ({file}: shape 2 of images/b.jpg)." in out.said
     assert "Without an area, and so omitted: 1 of the kind box without segmentation." in out.said
     assert rows(out.label("a"))[:2] == ["221111", "221111"]
+
+
+def test_what_is_cut_off_or_crosses_itself_is_also_named_beside_problems(prepare, write):
+    bow_tie = [[0, 0, 4, 4, 4, 0, 0, 4]]
+    source = write(
+        [
+            annotation(polygon(0, 0, 9, 4)),
+            annotation(bow_tie),
+            annotation({"size": [9, 9], "counts": [81]}, image=2),
+        ]
+    )
+    with pytest.raises(UserError) as caught:
+        prepare("coco", source, "--background")
+    text = str(caught.value)
+    assert "annotation 12 has run lengths of 9 x 9 pixels, but its image has 6 x 4" in text
+    assert "Shapes that reach outside of their images, and are cut off there: 1 (" in text
+    assert "shape 1 of images/a.jpg)" in text
+    assert (
+        "Shapes that cross themselves; what an outline surrounds twice is outside (even-odd rule): 1 ("
+        in text
+    )
+    assert "shape 2 of images/a.jpg)" in text
 
 
 def test_two_files_about_one_image_are_refused_and_can_be_chosen(prepare, write, make):
