@@ -1,9 +1,9 @@
 """How much memory does test.py need for a million images, and how long does it take to start?
 
-It makes hard links to small files, in folders of a thousand, and does what test.py does before the first image:
-it finds the inputs and the jobs, and lists the images for the loader. Nothing is segmented. Rank 0, which finds
-the jobs, rank 1, which receives them, and a resumed run, whose inputs are done except for the first, are
-processes of their own. Their memory counts beyond that of the libraries.
+It makes hard links to small files, in folders of a thousand, and does what test.py does with two processes
+before the first image: it finds the inputs and the jobs, and lists the images for the loader. Nothing is
+segmented. Rank 0, which finds the jobs, rank 1, which receives them, and a resumed run, whose inputs are done
+except for the first, are processes of their own. Their memory counts beyond that of the libraries.
 
     python benchmarks/many_inputs.py [--inputs 1000 1000000] [--folder FOLDER] [--flat] [--extension .png]
 """
@@ -18,10 +18,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from mit_semseg.config import cfg
+from mit_semseg.data.datasets import TestDataset
+from mit_semseg.inference.pictures import save_picture
+from mit_semseg.prediction.inputs import Inputs, find_inputs
+from mit_semseg.prediction.jobs import find_jobs, plain_name, source_state
+from mit_semseg.prediction.manifest import Manifest
+from mit_semseg.runtime.paths import Resolver
 
 OUTPUTS = ("overlay", "labels")
 LINKS = 50_000  # to one file; ext4 allows 65,000
@@ -33,28 +42,20 @@ def memory(name: str) -> float:
     return int(found[1]) * 1024 / 1e6 if found else float("nan")
 
 
-def jobs_of(folder: Path, *, resume: bool):
-    from mit_semseg.prediction.inputs import find_inputs
-    from mit_semseg.prediction.jobs import find_jobs
-
-    start = time.perf_counter()
-    inputs = find_inputs([str(folder / "images")], None).inputs
-    listed = time.perf_counter() - start
-    return find_jobs(inputs, OUTPUTS, folder / "out", {}, resume=resume), listed
+def inputs_of(folder: Path) -> Inputs:
+    return find_inputs([str(folder / "images")], None).inputs
 
 
 def measure(run: str, folder: Path) -> None:
-    from mit_semseg.config import cfg
-    from mit_semseg.data.datasets import TestDataset
-    from mit_semseg.prediction import jobs as _  # before the memory of the libraries is taken
-
     sent = folder / "jobs.pkl"
     libraries = memory("VmRSS")
     start, busy, listed = time.perf_counter(), time.process_time(), 0.0
     if run == "rank 1":
         jobs = pickle.loads(sent.read_bytes())
     else:
-        jobs, listed = jobs_of(folder, resume=run == "resumed")
+        inputs = inputs_of(folder)
+        listed = time.perf_counter() - start
+        jobs = find_jobs(inputs, OUTPUTS, folder / "out", {}, resume=run == "resumed")
         sent.write_bytes(pickle.dumps(jobs))
     share = jobs.share("image", int(run == "rank 1"), 2)
     TestDataset((jobs.inputs.paths[k] for k in share), cfg.DATASET)
@@ -66,48 +67,61 @@ def measure(run: str, folder: Path) -> None:
     )
 
 
-def linked(path: Path, number: int, to: Path) -> None:
-    """Make ``path`` one of the links to a few copies of a file."""
-    copy = to.with_stem(f"{to.stem}{number // LINKS}")
-    if not copy.exists():
-        shutil.copyfile(to, copy)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.link(copy, path)
+class Links:
+    """Hard links to a few copies of a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._count, self._copy = file, 0, file
+
+    def make(self, path: str) -> Path:
+        """Make one, and return the copy."""
+        if self._count % LINKS == 0:
+            self._copy = self._file.with_stem(f"{self._file.stem}{self._count // LINKS}")
+            shutil.copyfile(self._file, self._copy)
+        self._count += 1
+        os.link(self._copy, path)
+        return self._copy
 
 
 def make_images(folder: Path, count: int, extension: str, *, flat: bool) -> None:
     image = folder / f"image{extension}"
     Image.new("RGB", (8, 8), (90, 120, 60)).save(image)
+    links = Links(image)
     for k in range(count):
-        below = "" if flat else f"part{k // 1000:04}"
-        linked(folder / "images" / below / f"photo_{k:08}{extension}", k, image)
+        part = folder / "images" / ("" if flat else f"part{k // 1000:04}")
+        if k == 0 or (k % 1000 == 0 and not flat):
+            part.mkdir(parents=True)
+        links.make(f"{part}/photo_{k:08}{extension}")
 
 
 def make_outputs(folder: Path) -> None:
     """The outputs of all images but the first, and the manifest that records them."""
-    from mit_semseg.inference.pictures import save_picture
-    from mit_semseg.prediction.jobs import source_state
-    from mit_semseg.prediction.manifest import Manifest
-
-    jobs, _ = jobs_of(folder, resume=False)
-    picture, out = folder / "output.png", folder / "out"
+    inputs, out = inputs_of(folder), folder / "out"
+    picture = folder / "output.png"
     save_picture(np.zeros((8, 8, 3), np.uint8), picture)
-    line: dict = {}
-    added = bytearray()
-    for k in range(1, len(jobs)):
-        job = jobs[k]
-        for number, path in enumerate(job.targets.values()):
-            linked(path, 2 * k + number, picture)
-        if k == 1:
-            Manifest(out).add(job.input, None, {}, job.targets)
-            line = json.loads((out / ".manifest.jsonl").read_text().splitlines()[-1])
-        line["input"], line["state"] = job.input.identity, source_state(job.input.path)
-        for output, path in job.targets.items():
-            line["outputs"][output] = path.relative_to(out).as_posix()
-            line["files"][output][0] = source_state(str(path))
-        added += f"\n{json.dumps(line)}\n".encode()
-    with (out / ".manifest.jsonl").open("ab") as file:
-        file.write(added)
+    links = Links(picture)
+    Manifest(out).add(inputs[0], None, {}, {})
+    key = json.loads((out / ".manifest.jsonl").read_text().splitlines()[-1])["fingerprint"]
+    states = cache(source_state)
+    real, parts = Resolver(), set()
+    with (out / ".manifest.jsonl").open("a") as file:
+        for k in range(1, len(inputs)):
+            names = {output: plain_name(inputs.relative(k), f"_{output}.png") for output in OUTPUTS}
+            part = names["labels"].rpartition("/")[0]
+            if part not in parts:
+                parts.add(part)
+                (out / part).mkdir(parents=True, exist_ok=True)
+            copies = {output: links.make(f"{out}/{name}") for output, name in names.items()}
+            line = {
+                "input": inputs.identity(k, real),
+                "state": source_state(inputs.paths[k]),
+                "fingerprint": key,
+                "outputs": names,
+                "files": {output: [states(copy), "0" * 64] for output, copy in copies.items()},
+                "cards": [],
+                "problem": "",
+            }
+            file.write(f"\n{json.dumps(line)}\n")
 
 
 def main() -> None:
@@ -128,8 +142,8 @@ def main() -> None:
         make_outputs(Path(args.outputs))
         return
     sys.stdout.write(
-        "| inputs | run | images | listed after, s | ready after, s | of processor time, s | MB | MB at the peak "
-        "| MB sent |\n|---|---|---|---|---|---|---|---|---|\n"
+        "| inputs | run | images | listed after, s | ready after, s | of processor time, s | MB "
+        "| MB at the peak | MB sent |\n|---|---|---|---|---|---|---|---|---|\n"
     )
     for count in args.inputs:
         folder = Path(tempfile.mkdtemp(dir=args.folder))

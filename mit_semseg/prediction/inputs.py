@@ -25,7 +25,7 @@ from ..data.files import (
 from ..data.folders import is_left_by_system, leads_up, search
 from ..data.scenes import is_scene
 from ..errors import UserError
-from ..runtime.paths import PathError, Resolver, expand, expand_argument
+from ..runtime.paths import PathError, Resolver, expand, expand_argument, length_before
 from ..runtime.texts import Texts, first_equals
 
 _STANDARD_INPUT = "-"
@@ -263,18 +263,13 @@ def _add_searched(found: Found, folder: Path, more: tuple[str, ...], root: Path 
     before = len(found.inputs), len(found.unread)
     found.above += tree.above
     found.problems += tree.problems
-    start = _length(root or folder)
+    start = length_before(root or folder)
     for file in tree.files:
         _add(found, file, start, is_input=extension(file) in extensions)
     if len(found.inputs) > before[0]:
         return ""
     problems = [*tree.problems, *(missing(file) for file in tree.files if is_broken_link(file))]
     return _no_image(Found(unread=found.unread[before[1] :], above=tree.above, problems=problems), folder)
-
-
-def _length(folder: Path) -> int:
-    """Of the part of a path that is before its part relative to a folder."""
-    return len(str(folder / "_")) - 1
 
 
 def _no_image(found: Found, folder: Path) -> str:
@@ -291,7 +286,7 @@ def _no_image(found: Found, folder: Path) -> str:
 def _add_matching(found: Found, pattern: str, more: tuple[str, ...]) -> None:
     root = Path(*_fixed_parts(Path(pattern)))
     own = Found()
-    extensions, start = {*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS, *more}, _length(root)
+    extensions, start = {*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS, *more}, length_before(root)
     matches = sorted({str(Path(match)) for match in _expanded(pattern, own)})
     matches = [match for match in matches if not is_left_by_system(Path(match).name)]
     # Files first: a folder among the matches may lead to them by a link, under another path.

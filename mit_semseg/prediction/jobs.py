@@ -18,7 +18,7 @@ from ..inference.fingerprint import Fingerprint, difference
 from ..inference.pictures import is_own_picture
 from ..runtime.files import state_of
 from ..runtime.output_paths import Wanted, other_names, plain_name
-from ..runtime.paths import Resolver
+from ..runtime.paths import Resolver, length_before
 from ..runtime.texts import NumberedTexts, first_equals
 from .collected import COLLECTED, PAGE, Parts
 from .inputs import Input, Inputs, Kind
@@ -219,8 +219,10 @@ def find_jobs(
             for output, suffix in jobs.files(k):
                 yield Wanted(slots.number(k, output), relative, suffix)
 
+    length = length_before(folder)
+
     def is_taken(path: str) -> bool:
-        return recorded.has(_inside(folder, path).replace(os.sep, "/")) or _is_foreign(Path(path))
+        return recorded.has(path[length:].replace(os.sep, "/")) or _is_foreign(Path(path))
 
     with Manifest(folder).recorded() if resume else Recorded(folder) as recorded:
         if resume or "labelme" in outputs:
@@ -245,7 +247,7 @@ def _look_up(
         settled: by the number of an output, whether it keeps its earlier file; to be set.
     """
     parts = {name: Parts(jobs.folder, name, earlier=True) for name in collected}
-    real = Resolver()
+    real, length = Resolver(), length_before(jobs.folder)
     for k in range(len(jobs)):
         kind = jobs.inputs.kind(k)
         old = recorded.of(jobs.inputs.identity(k, real)) if kind != "camera" else {}
@@ -256,7 +258,7 @@ def _look_up(
         for output, suffix in files.items():
             earlier = old.get(output)
             if earlier is not None and earlier.path is not None and not _is_of_others(earlier, earlier.path):
-                number, name = jobs.slots.number(k, output), _inside(jobs.folder, str(earlier.path))
+                number, name = jobs.slots.number(k, output), str(earlier.path)[length:]
                 settled[number] = 1
                 if name != plain_name(jobs.relative(k), suffix):
                     jobs.earlier.add(number, name)
@@ -278,11 +280,6 @@ def _look_up(
                     jobs.problems[k] = made.problem
 
 
-def _inside(folder: Path, path: str) -> str:
-    """The part of a path below a folder."""
-    return path[len(str(folder / "_")) - 1 :]
-
-
 def _reason_to_repeat(
     old: Mapping[str, Made], outputs: Sequence[str], state: State, fingerprint: Fingerprint
 ) -> str:
@@ -296,7 +293,7 @@ def _reason_to_repeat(
     for each in made:
         if each.fingerprint is None or each.source is None:
             return "an earlier release has made their outputs, without a record of how"
-        if change := difference(each.fingerprint, fingerprint):
+        if each.fingerprint != fingerprint and (change := difference(each.fingerprint, fingerprint)):
             return f"their outputs were made in another way ({change})"
     if any(each.source != state for each in made):
         return "they have changed since"

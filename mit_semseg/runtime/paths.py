@@ -58,6 +58,15 @@ def resolved(path: str | PathLike[str]) -> Path:
     return Path(os.path.realpath(path))
 
 
+def length_before(folder: Path) -> int:
+    """How many characters of a path are before its part relative to a folder.
+
+    >>> "photos/sub/a.jpg"[length_before(Path("photos")) :]
+    'sub/a.jpg'
+    """
+    return len(str(folder / "_")) - 1
+
+
 class Resolver:
     """Real paths of many files, for a time in which no link changes: the links of a folder are followed once.
 
