@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--folder", help="for the links (default: one for temporary files)")
     parser.add_argument("--flat", action="store_true", help="all images in one folder")
     parser.add_argument("--extension", default=".jpg")
+    parser.add_argument("--runs", nargs="+", default=["rank 0", "rank 1", "resumed"])
     parser.add_argument("--measure", nargs=2, metavar=("RUN", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--outputs", metavar="FOLDER", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -149,7 +150,7 @@ def main() -> None:
         folder = Path(tempfile.mkdtemp(dir=args.folder))
         try:
             make_images(folder, count, args.extension, flat=args.flat)
-            for run in ("rank 0", "rank 1", "resumed"):
+            for run in args.runs:
                 if run == "resumed":
                     subprocess.run([sys.executable, __file__, "--outputs", str(folder)], check=True)
                 sys.stdout.flush()
