@@ -53,7 +53,7 @@ class Run:
         self.log = folder / "log.txt"
         with self.log.open("w") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=environment)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self._seen, self._at = 0, 0
 
     def done(self) -> int:
@@ -70,7 +70,7 @@ class Run:
         memory = resident(self.process.pid)
         while self.done() < count:
             if self.process.poll() is not None:
-                raise SystemExit(f"test.py ended early:\n{self.log.read_text()}")
+                raise SystemExit(f"test.py ended early:\n{self.log.read_text()[-2000:]}")
             memory = resident(self.process.pid) or memory
             time.sleep(POLL_S)
         return resident(self.process.pid) or memory
@@ -99,11 +99,11 @@ def stop(folder: Path, count: int, processes: int, side: int, name: str) -> None
     done = run.done()
     resumed = Run(folder, "out", processes, side, "--resume")
     resumed.process.wait()
-    said = next(line for line in resumed.log.read_text().splitlines() if "Skipped" in line)
+    said = re.search(r"Skipped \d+ of \d+", resumed.log.read_text())
     outputs = len(list((folder / "out").rglob("*_labels.png")))
     sys.stdout.write(
         f"{name}: exit code {code} after {done} images; resumed with exit code {resumed.process.returncode}: "
-        f"{said.partition('Skipped')[2].strip()}; {outputs} outputs, {resumed.done()} records\n"
+        f"{said and said[0]}; {outputs} outputs, {resumed.done()} records\n"
     )
     sys.stdout.flush()
     shutil.rmtree(folder / "out")

@@ -3,7 +3,7 @@
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -226,7 +226,12 @@ def find_jobs(
 
     with Manifest(folder).recorded() if resume else Recorded(folder) as recorded:
         if resume or "labelme" in outputs:
-            _look_up(jobs, recorded, [name for name in outputs if name in COLLECTED], fingerprint, settled)
+            parts: dict[str, Container[str]] = {
+                name: Parts(folder, name, earlier=True) if resume else ()
+                for name in outputs
+                if name in COLLECTED
+            }
+            _look_up(jobs, recorded, parts, fingerprint, settled)
         jobs.others = other_names(
             inputs.paths, wanted, folder, is_taken, lambda number: bool(settled[number])
         )
@@ -236,17 +241,16 @@ def find_jobs(
 def _look_up(
     jobs: Jobs,
     recorded: Recorded,
-    collected: Sequence[str],
+    parts: Mapping[str, Container[str]],
     fingerprint: Fingerprint,
     settled: bytearray,
 ) -> None:
     """Set what jobs have from earlier runs.
 
     Args:
-        collected: the outputs with a file for all inputs.
+        parts: the keys of the parts that exist, by the outputs with a file for all inputs.
         settled: by the number of an output, whether it keeps its earlier file; to be set.
     """
-    parts = {name: Parts(jobs.folder, name, earlier=True) for name in collected}
     real, length = Resolver(), length_before(jobs.folder)
     for k in range(len(jobs)):
         kind = jobs.inputs.kind(k)
@@ -264,14 +268,14 @@ def _look_up(
                     jobs.earlier.add(number, name)
         if k in jobs.problems:
             continue
-        if not files and not collected:
+        if not files and not parts:
             jobs.done[k] = True
         elif old:
-            for output in collected:
-                if output in old and jobs.key(output, k) not in parts[output]:
+            for output, keys in parts.items():
+                if output in old and jobs.key(output, k) not in keys:
                     del old[output]
             state = source_state(jobs.inputs.paths[k])
-            if reason := _reason_to_repeat(old, [*files, *collected], state, fingerprint):
+            if reason := _reason_to_repeat(old, [*files, *parts], state, fingerprint):
                 jobs.again[reason] += 1
                 continue
             jobs.done[k] = True

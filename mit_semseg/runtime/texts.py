@@ -1,6 +1,6 @@
 """Texts by the million, such as paths, in little memory."""
 
-import os
+import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +8,8 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+_CODING = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
 class Texts(Sequence[str]):
@@ -23,7 +25,7 @@ class Texts(Sequence[str]):
 
     def append(self, text: str) -> None:
         """Add a text. Any path that the system gives can be one."""
-        self._bytes += os.fsencode(text)
+        self._bytes += text.encode(*_CODING)
         self._ends.append(len(self._bytes))
 
     def __len__(self) -> int:
@@ -38,7 +40,7 @@ class Texts(Sequence[str]):
             return Texts(self[k] for k in range(*index.indices(len(self))))
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return os.fsdecode(bytes(self._bytes[self._ends[index] : self._ends[index + 1]]))
+        return self._bytes[self._ends[index] : self._ends[index + 1]].decode(*_CODING)
 
 
 class NumberedTexts:
