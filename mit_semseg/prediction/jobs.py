@@ -3,7 +3,7 @@
 import os
 from array import array
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -226,8 +226,8 @@ def find_jobs(
 
     with Manifest(folder).recorded() if resume else Recorded(folder) as recorded:
         if resume or "labelme" in outputs:
-            parts: dict[str, Container[str]] = {
-                name: Parts(folder, name, earlier=True) if resume else ()
+            parts: dict[str, Parts | set[str]] = {
+                name: Parts(folder, name, earlier=True) if resume else set[str]()
                 for name in outputs
                 if name in COLLECTED
             }
@@ -241,7 +241,7 @@ def find_jobs(
 def _look_up(
     jobs: Jobs,
     recorded: Recorded,
-    parts: Mapping[str, Container[str]],
+    parts: Mapping[str, Parts | set[str]],
     fingerprint: Fingerprint,
     settled: bytearray,
 ) -> None:
