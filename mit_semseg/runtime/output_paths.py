@@ -97,7 +97,12 @@ def other_names(
     names = NumberedTexts()
     if not unlike.any():
         return names
-    wanted = Counter(_stem(each.relative) + each.suffix for each in compress(outputs(), unlike))
+    wanted: Counter[str] = Counter()  # without most of the settled ones, which may be millions
+    for settled in (False, True):
+        for number, relative, suffix in compress(outputs(), unlike):
+            text = _stem(relative) + suffix
+            if is_settled(number) == settled and (not settled or text in wanted):
+                wanted[text] += 1
     given: set[int] = set()
 
     def is_free(name: str) -> bool:
