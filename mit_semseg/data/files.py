@@ -50,12 +50,17 @@ VIDEO_EXTENSIONS = (
 
 def is_image(path: str | PathLike[str]) -> bool:
     """Whether a file has the extension of an image, in any case."""
-    return Path(path).suffix.lower() in IMAGE_EXTENSIONS
+    return extension(path) in IMAGE_EXTENSIONS
 
 
 def is_video(path: str | PathLike[str]) -> bool:
     """Whether a file has the extension of a video, in any case."""
-    return Path(path).suffix.lower() in VIDEO_EXTENSIONS
+    return extension(path) in VIDEO_EXTENSIONS
+
+
+def extension(path: str | PathLike[str]) -> str:
+    """The extension of a path in lower case, with its dot; "" if it has none."""
+    return os.path.splitext(path)[1].lower().rstrip(".")  # noqa: PTH122 - Path takes five times as long
 
 
 def find_recursive(root_dir: str | PathLike[str], ext: str = ".jpg") -> list[str]:
@@ -74,7 +79,7 @@ def counted(
     Args:
         hint: returns what to do about a number of files with an extension, in lower case; "" for nothing.
     """
-    kinds = Counter(Path(file).suffix.lower() for file in files)
+    kinds = Counter(map(extension, files))
     words = []
     for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0])):
         said = _GET_HEIF if kind in _HEIF and kind not in IMAGE_EXTENSIONS else hint(kind, count)

@@ -14,7 +14,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from ..errors import UserError
 from ..runtime.packages import require
 from .bands import Bands, BandSelection, Pixels
-from .files import naming
+from .files import extension, naming
 from .remote import address_of
 
 T = TypeVar("T")
@@ -103,9 +103,9 @@ def is_scene(path: str | PathLike[str]) -> bool:
 
     False for a file that cannot be read. Needs no package.
     """
-    file = Path(path)
-    if file.suffix.lower() not in _EXTENSIONS:
+    if extension(path) not in _EXTENSIONS:
         return False
+    file = Path(path)
     try:
         tags = _tags(file)
         pixels = int(tags.get(_WIDTH, 0)) * int(tags.get(_HEIGHT, 0))

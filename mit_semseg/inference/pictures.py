@@ -22,6 +22,8 @@ SMALLEST_SHARE = 0.001
 """Share of an image; classes with a smaller share are not worth mentioning."""
 
 _SOFTWARE = 305  # tag of TIFF
+_PNG = b"\x89PNG"
+_START = 512  # bytes in which a PNG without large metadata begins its pixels
 _TEXT, _BACKGROUND, _RIM = (28, 35, 48), (255, 255, 255), (140, 140, 140)
 _SIZES = (12, 160)  # of the text, in pixels: the smallest legible size, the largest
 _LINES_PER_PICTURE = 28  # lines of text that would fill its shorter side
@@ -108,6 +110,10 @@ def save_picture(picture: NDArray[np.uint8] | NDArray[np.uint16], path: Path) ->
 def is_own_picture(path: Path) -> bool:
     """Whether a file is a PNG that `save_picture` has written, or a TIFF with the same mark."""
     try:
+        with path.open("rb") as file:
+            start = file.read(_START)
+        if start.startswith(_PNG) and b"IDAT" in start and MARK.encode() not in start:
+            return False  # without a decoder, which would take ten times as long
         with PIL.Image.open(path, formats=["PNG", "TIFF"]) as image:
             of_tiff = getattr(image, "tag_v2", {})
             return (of_tiff.get(_SOFTWARE) or image.info.get("Software")) == MARK

@@ -4,12 +4,15 @@ There may be more parts than fit into memory. So each part is one line that is f
 file of its process and in the end in the whole file, where a resumed run finds it again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from types import TracebackType
+from typing import NamedTuple
 
 from ..report import predictions
 from ..runtime.files import replacing, unwritable
+from ..runtime.lines import Lines, numbered_lines
+from ..runtime.texts import Index
 from .tools import coco, cvat
 
 PAGE = "html"
@@ -43,19 +46,49 @@ COLLECTED = {
 }
 """By the name of the output."""
 
-Lines = Callable[[], Iterable[bytes]]
+Content = Callable[[], Iterable[bytes]]
 """The parts, once more with each call."""
 
 
-class _Position(NamedTuple):
-    file: Path
-    start: int
-    length: int
+class Parts:
+    """The parts of an output in the files of all processes. A part is read when it is needed.
 
+    As a context manager it closes the files at the end.
 
-def known_parts(folder: Path, output: str) -> set[str]:
-    """The keys of the parts of earlier runs, in their file or in the part files of an unfinished run."""
-    return set(_find(folder, output, earlier=True))
+    Args:
+        folder: of the outputs.
+        earlier: also those of earlier runs: in the whole file, or in the part files of an unfinished run.
+    """
+
+    def __init__(self, folder: Path, output: str, *, earlier: bool) -> None:
+        self._kind, self._lines, self._keys = COLLECTED[output], Lines(), Index()
+        whole = [folder / self._kind.file] if earlier else []
+        for file in (*whole, *sorted(folder.glob(self._kind.parts.format("*")))):
+            for start, line in numbered_lines(file):
+                key = self._kind.key_of(line)
+                if key is not None:
+                    self._keys.add(key, self._lines.add(file, start))
+
+    def __enter__(self) -> "Parts":
+        self._lines.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lines.__exit__(kind, error, trace)
+
+    def get(self, key: str) -> bytes | None:
+        """The latest part with a key."""
+        for number in reversed(self._keys.find(key)):
+            line = self._lines.read(number)
+            if self._kind.key_of(line) == key:
+                return line
+        return None
+
+    def __contains__(self, key: str) -> bool:
+        """Judges by the hash of the key, without reading the part."""
+        return bool(self._keys.find(key))
 
 
 def drop_parts(folder: Path, output: str) -> None:
@@ -81,66 +114,30 @@ class PartFile:
             raise unwritable(self._path, error) from error
 
 
-def read_parts(
-    folder: Path, output: str, keys: Sequence[str], *, earlier: bool
-) -> Iterator[tuple[str, bytes]]:
-    """The keys and parts of all processes, in the order of ``keys``. Arguments as for `write_whole`."""
-    found = _find(folder, output, earlier=earlier)
-    there = [key for key in keys if key in found]
-    return zip(there, _read([found[key] for key in there]), strict=True)
-
-
 def write_whole(
     folder: Path,
     output: str,
-    keys: Sequence[str],
-    pieces: Callable[[Lines, int], Iterator[bytes]],
+    keys: Callable[[], Iterable[str]],
+    pieces: Callable[[Content, int], Iterator[bytes]],
     *,
     earlier: bool,
 ) -> Path:
-    """Write a file from the parts of all processes, in the order of ``keys``, and delete the part files.
+    """Write a file from the parts of all processes, and delete the part files.
 
     Args:
+        keys: returns the keys of the parts in their order, once more with each call.
         pieces: the file in pieces, from its parts and their number.
         earlier: take parts that this run does not have from the file of an earlier run.
 
     Raises: UserError if the file cannot be written.
     """
-    found = _find(folder, output, earlier=earlier)
-    positions = [found[key] for key in keys if key in found]
     path = folder / COLLECTED[output].file
-    with replacing(path) as file:
-        for piece in pieces(lambda: _read(positions), len(positions)):
+    with Parts(folder, output, earlier=earlier) as parts, replacing(path) as file:
+
+        def lines() -> Iterator[bytes]:
+            return (line for key in keys() if (line := parts.get(key)) is not None)
+
+        for piece in pieces(lines, sum(key in parts for key in keys())):
             file.write(piece)
     drop_parts(folder, output)
     return path
-
-
-def _find(folder: Path, output: str, *, earlier: bool) -> dict[str, _Position]:
-    kind = COLLECTED[output]
-    found = {}
-    whole = [folder / kind.file] if earlier else []
-    for path in (*whole, *sorted(folder.glob(kind.parts.format("*")))):
-        if not path.is_file():
-            continue
-        with path.open("rb") as file:
-            start = 0
-            for line in file:
-                key = kind.key_of(line)
-                if key is not None:
-                    found[key] = _Position(path, start, len(line))
-                start += len(line)
-    return found
-
-
-def _read(positions: Sequence[_Position]) -> Iterator[bytes]:
-    files: dict[Path, BinaryIO] = {}
-    try:
-        for file, start, length in positions:
-            if file not in files:
-                files[file] = file.open("rb")
-            files[file].seek(start)
-            yield files[file].read(length)
-    finally:
-        for stream in files.values():
-            stream.close()

@@ -2,20 +2,23 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal, TextIO, get_args, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.files import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
     counted,
+    extension,
     is_broken_link,
-    is_image,
     is_video,
     missing,
 )
@@ -23,9 +26,14 @@ from ..data.folders import is_left_by_system, leads_up, search
 from ..data.remote import address_of
 from ..data.scenes import is_scene
 from ..errors import UserError
-from ..runtime.paths import PathError, Resolver, expand, expand_argument
+from ..runtime.paths import PathError, Resolver, expand, expand_argument, length_before
+from ..runtime.texts import Texts, first_equals
 
 _STANDARD_INPUT = "-"
+
+
+Kind = Literal["image", "scene", "video", "camera"]
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class Input:
     """
 
     path: str
-    kind: Literal["image", "scene", "video", "camera"]
+    kind: Kind
     relative: Path
 
     @property
@@ -48,14 +56,75 @@ class Input:
 
         A link to a file is an input of its own, because its outputs have its name.
         """
-        return self.identity_by(Resolver())
+        return "" if self.kind == "camera" else _identity(self.path, Resolver())
 
-    def identity_by(self, real: Resolver) -> str:
-        """`identity`, for many inputs."""
-        if self.kind == "camera":
-            return ""
-        path = Path(self.path)
-        return str(Path(real.folder(str(path.parent)), path.name))
+
+class Inputs(Sequence[Input]):
+    """Inputs in columns. Each needs 13 bytes besides the characters of its path.
+
+    Attributes:
+        paths: `Input.path` of each.
+    """
+
+    def __init__(self) -> None:
+        self.paths = Texts()
+        self._kinds, self._starts = bytearray(), array("i")
+
+    def add(self, path: str, kind: Kind, start: int = 0) -> None:
+        """Add an input.
+
+        Args:
+            start: where `Input.relative` begins in the path of a file.
+        """
+        self.paths.append(path)
+        self._kinds.append(_KINDS.index(kind))
+        self._starts.append(start)
+
+    def add_file(self, path: str, start: int) -> None:
+        """Add an image, a scene or a video."""
+        self.add(path, "video" if is_video(path) else "scene" if is_scene(path) else "image", start)
+
+    def add_named(self, path: str) -> None:
+        """Add a file whose outputs have its name alone."""
+        self.add_file(path, path.rindex(Path(path).name))
+
+    def add_all(self, other: "Inputs", numbers: Iterable[int] | None = None) -> None:
+        """Add inputs of another sequence; by default all of them."""
+        for k in range(len(other)) if numbers is None else numbers:
+            self.add(other.paths[k], other.kind(k), other._starts[k])
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    @overload
+    def __getitem__(self, index: int) -> Input: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Input]: ...
+    def __getitem__(self, index: int | slice) -> Input | Sequence[Input]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        return Input(self.paths[index], self.kind(index), Path(self.relative(index)))
+
+    def kind(self, index: int) -> Kind:
+        """`Input.kind`."""
+        return _KINDS[self._kinds[index]]
+
+    def relative(self, index: int) -> str:
+        """`Input.relative`."""
+        path = self.paths[index]
+        return f"camera_{path}" if self.kind(index) == "camera" else path[self._starts[index] :]
+
+    def identity(self, index: int, real: Resolver) -> str:
+        """`Input.identity`."""
+        return "" if self.kind(index) == "camera" else _identity(self.paths[index], real)
+
+    def kinds(self) -> set[Kind]:
+        """All kinds that occur."""
+        return {_KINDS[k] for k in set(self._kinds)}
+
+    def of_kind(self, *kinds: Kind) -> NDArray[np.bool_]:
+        """Whether each input is of one of these kinds."""
+        return np.isin(np.frombuffer(bytes(self._kinds), np.uint8), [_KINDS.index(kind) for kind in kinds])
 
 
 @dataclass
@@ -69,16 +138,10 @@ class Found:
         problems: a sentence for each folder that cannot be searched.
     """
 
-    inputs: list[Input] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
+    inputs: Inputs = field(default_factory=Inputs)
+    unread: Texts = field(default_factory=Texts)
     above: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-
-    def add(self, other: "Found") -> None:
-        self.inputs += other.inputs
-        self.unread += other.unread
-        self.above += other.above
-        self.problems += other.problems
 
 
 def find_inputs(words: Sequence[str], standard_input: TextIO | None, more: tuple[str, ...] = ()) -> Found:
@@ -100,27 +163,49 @@ def find_inputs(words: Sequence[str], standard_input: TextIO | None, more: tuple
     Raises: UserError if a path does not exist or cannot be expanded, or if a word is an address or names no
         input.
     """
-    named = Found()
+    found = Found()
     for word in words:
-        listed = word == _STANDARD_INPUT
-        named.add(_listed(standard_input, more) if listed else _named(expand_argument(word, "--imgs"), more))
-    if not named.inputs:
-        if named.problems:
-            raise UserError("\n".join(named.problems))
+        if word == _STANDARD_INPUT:
+            _add_listed(found, standard_input, more)
+        else:
+            _add_named(found, expand_argument(word, "--imgs"), more)
+    if not found.inputs:
+        if found.problems:
+            raise UserError("\n".join(found.problems))
         raise UserError("The list on standard input is empty. It has to name at least one image.")
-    inputs: dict[str, Input] = {}
-    real = Resolver()
-    for each in named.inputs:
-        inputs.setdefault(each.identity_by(real) or each.path, each)
-    unread: dict[str, str] = {}
-    for path in named.unread:
-        unread.setdefault(_file(path, Path()).identity_by(real), path)
-    return Found(
-        list(inputs.values()),
-        [path for identity, path in unread.items() if identity not in inputs],
-        list(dict.fromkeys(named.above)),
-        list(dict.fromkeys(named.problems)),
+    return _without_repeats(found)
+
+
+def _without_repeats(found: Found) -> Found:
+    inputs, unread, real = found.inputs, found.unread, Resolver()
+    count = len(inputs)
+
+    def identity(k: int) -> str:
+        return (
+            inputs.identity(k, real) or inputs.paths[k] if k < count else _identity(unread[k - count], real)
+        )
+
+    first = first_equals(count + len(unread), identity)
+    is_first = first == np.arange(len(first))
+    others = np.flatnonzero(is_first[count:])
+    result = Found(
+        inputs,
+        unread if len(others) == len(unread) else Texts(unread[k] for k in others.tolist()),
+        list(dict.fromkeys(found.above)),
+        list(dict.fromkeys(found.problems)),
     )
+    if not is_first[:count].all():
+        result.inputs = Inputs()
+        result.inputs.add_all(inputs, np.flatnonzero(is_first[:count]).tolist())
+    return result
+
+
+def _identity(path: str, real: Resolver) -> str:
+    """`Input.identity` of a file."""
+    folder, name = os.path.split(path)
+    if name in ("", os.curdir, os.pardir):
+        folder, name = str(Path(path).parent), Path(path).name
+    return os.path.join(real.folder(folder), name)  # noqa: PTH118 - Path takes five times as long
 
 
 def describe_unread(found: Found) -> str:
@@ -132,15 +217,15 @@ def describe_unread(found: Found) -> str:
     return ", ".join(words)
 
 
-def _hint(extension: str, count: int) -> str:
-    if extension and extension not in VIDEO_EXTENSIONS and not _pillow_opens(extension):
+def _hint(kind: str, count: int) -> str:
+    if kind and kind not in VIDEO_EXTENSIONS and not _pillow_opens(kind):
         return ""
     return "name it to segment it" if count == 1 else "name them to segment them"
 
 
-def _pillow_opens(extension: str) -> bool:
+def _pillow_opens(kind: str) -> bool:
     """Whether Pillow reads files with an extension, which are rarely photos if they are not searched for."""
-    return Image.registered_extensions().get(extension) in Image.OPEN
+    return Image.registered_extensions().get(kind) in Image.OPEN
 
 
 def _is_address(word: str) -> str:
@@ -151,46 +236,52 @@ def _is_address(word: str) -> str:
     )
 
 
-def _named(word: str, more: tuple[str, ...]) -> Found:
+def _add_named(found: Found, word: str, more: tuple[str, ...]) -> None:
     if address_of(word):
         raise UserError(_is_address(word))
     path = Path(word)
     if os.path.isdir(word):  # noqa: PTH112 - those of Path raise an error in a folder that cannot be read
-        found = _searched(path, more)
-        if not found.inputs:
-            raise UserError(_no_image(found, path))
-        return found
-    if os.path.exists(path):  # noqa: PTH110
-        return Found([_file(word, Path(path.name))])
-    if word.isascii() and word.isdecimal():
-        return Found([Input(str(int(word)), "camera", Path(f"camera_{int(word)}"))])
-    if glob.has_magic(word):
-        return _matching(word, more)
-    with suppress(FileNotFoundError, NotADirectoryError):
-        path.stat()  # raises another error for a name that is too long, or in a folder that cannot be read
-    raise UserError(f"{missing(word)} Name an image or a folder of images.")
+        if problem := _add_searched(found, path, more):
+            raise UserError(problem)
+    elif os.path.exists(path):  # noqa: PTH110
+        found.inputs.add_named(word)
+    elif word.isascii() and word.isdecimal():
+        found.inputs.add(str(int(word)), "camera")
+    elif glob.has_magic(word):
+        _add_matching(found, word, more)
+    else:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()  # raises another error for a name that is too long, or a folder that cannot be read
+        raise UserError(f"{missing(word)} Name an image or a folder of images.")
 
 
-def _is_image(path: str | Path, more: tuple[str, ...]) -> bool:
-    return is_image(path) or Path(path).suffix.lower() in more
+def _add(found: Found, file: str, start: int, *, is_input: bool) -> None:
+    """Add a file that a search has found."""
+    if is_input:
+        found.inputs.add_file(file, start)
+    elif is_broken_link(file):  # such as to a folder on a drive that is not connected
+        found.problems.append(missing(file))
+    else:
+        found.unread.append(file)
 
 
-def _file(path: str, relative: Path) -> Input:
-    return Input(path, "video" if is_video(path) else "scene" if is_scene(path) else "image", relative)
+def _add_searched(found: Found, folder: Path, more: tuple[str, ...], root: Path | None = None) -> str:
+    """Add the images in a folder, and all else in it. Returns an error message if it has no image.
 
-
-def _searched(folder: Path, more: tuple[str, ...], relative_to: Path | None = None) -> Found:
-    """The images in a folder, and all else in it."""
-    tree = search(folder)
-    found = Found(above=tree.above, problems=tree.problems)
+    Args:
+        root: the folder to which the outputs' paths are relative; by default the folder itself.
+    """
+    tree, extensions = search(folder), {*IMAGE_EXTENSIONS, *more}
+    before = len(found.inputs), len(found.unread)
+    found.above += tree.above
+    found.problems += tree.problems
+    start = length_before(root or folder)
     for file in tree.files:
-        if _is_image(file, more):
-            found.inputs.append(_file(file, Path(file).relative_to(relative_to or folder)))
-        elif is_broken_link(file):  # such as to a folder on a drive that is not connected
-            found.problems.append(missing(file))
-        else:
-            found.unread.append(file)
-    return found
+        _add(found, file, start, is_input=extension(file) in extensions)
+    if len(found.inputs) > before[0]:
+        return ""
+    problems = [*tree.problems, *(missing(file) for file in tree.files if is_broken_link(file))]
+    return _no_image(Found(unread=found.unread[before[1] :], above=tree.above, problems=problems), folder)
 
 
 def _no_image(found: Found, folder: Path) -> str:
@@ -204,38 +295,36 @@ def _no_image(found: Found, folder: Path) -> str:
     return " ".join(sentences)
 
 
-def _matching(pattern: str, more: tuple[str, ...]) -> Found:
+def _add_matching(found: Found, pattern: str, more: tuple[str, ...]) -> None:
     root = Path(*_fixed_parts(Path(pattern)))
-    found = Found()
-    searched: set[Path] = set()
-    matches = [Path(match) for match in sorted(set(_expanded(pattern, found)))]
+    own = Found()
+    extensions, start = {*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS, *more}, length_before(root)
+    matches = sorted({str(Path(match)) for match in _expanded(pattern, own)})
+    matches = [match for match in matches if not is_left_by_system(Path(match).name)]
     # Files first: a folder among the matches may lead to them by a link, under another path.
-    for match in sorted(matches, key=Path.is_dir):
-        if is_left_by_system(match.name):
-            continue
-        if match.is_dir():
-            if searched.isdisjoint(match.parents):
-                found.add(Found(above=[str(match)]) if leads_up(match) else _searched(match, more, root))
-                searched.add(match)
-        elif _is_image(match, more) or is_video(match):
-            found.inputs.append(_file(str(match), match.relative_to(root)))
-        elif is_broken_link(match):
-            found.problems.append(missing(match))
-        else:
-            found.unread.append(str(match))
-    if not found.inputs:
-        others = f", but {unread}" if (unread := describe_unread(found)) else ""
-        extensions = " ".join((*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS))
-        raise UserError(
-            " ".join(
-                [
-                    f"No image or video matches {pattern}{others}.",
-                    *found.problems,
-                    f"They have one of these extensions: {extensions}.",
-                ]
-            )
-        )
-    return found
+    folders = [match for match in matches if os.path.isdir(match)]  # noqa: PTH112
+    searched = set(folders)
+    for match in matches:
+        if match not in searched:
+            _add(own, match, start, is_input=extension(match) in extensions)
+    searched.clear()
+    for match in folders:
+        if searched.isdisjoint(map(str, Path(match).parents)):
+            if leads_up(match):
+                own.above.append(match)
+            else:
+                _add_searched(own, Path(match), more, root)
+            searched.add(match)
+    if not own.inputs:
+        others = f", but {unread}" if (unread := describe_unread(own)) else ""
+        known = " ".join((*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS))
+        problems = [f"No image or video matches {pattern}{others}.", *own.problems]
+        raise UserError(" ".join([*problems, f"They have one of these extensions: {known}."]))
+    found.inputs.add_all(own.inputs)
+    for file in own.unread:
+        found.unread.append(file)
+    found.above += own.above
+    found.problems += own.problems
 
 
 def _expanded(pattern: str, found: Found) -> Iterator[str]:
@@ -255,7 +344,8 @@ def _expanded(pattern: str, found: Found) -> Iterator[str]:
     for start in glob.glob(str(Path(*parts[:place]))) if place else ["."]:  # noqa: PTH207
         if Path(start).is_dir():
             tree = search(start)
-            found.add(Found(above=tree.above, problems=tree.problems))
+            found.above += tree.above
+            found.problems += tree.problems
             for folder in tree.folders:
                 yield from _expanded(str(Path(glob.escape(folder), *rest)), found)
 
@@ -268,23 +358,26 @@ def _fixed_parts(pattern: Path) -> Iterator[str]:
         yield part
 
 
-def _listed(file: TextIO | None, more: tuple[str, ...]) -> Found:
+def _add_listed(found: Found, file: TextIO | None, more: tuple[str, ...]) -> None:
     if file is None:
         raise UserError("'-' reads paths from standard input, but that is closed.")
     data = file.buffer.read()
-    lines = data.split(b"\0") if b"\0" in data else [line.rstrip(b"\r") for line in data.split(b"\n")]
-    found = Found()
-    for path in [_home_and_variables(os.fsdecode(line)) for line in lines if line]:
+    separator = b"\0" if b"\0" in data else b"\n"
+    start = 0
+    while start < len(data):  # not split: a million lines need less memory one by one
+        end = data.find(separator, start)
+        end = len(data) if end < 0 else end
+        line = data[start:end] if separator == b"\0" else data[start:end].rstrip(b"\r")
+        start = end + 1
+        if not line:
+            continue
+        path = _home_and_variables(os.fsdecode(line))
         if address_of(path):
             found.problems.append(_is_address(path))
-        elif os.path.isdir(path):  # noqa: PTH112
-            below = _searched(Path(path), more)
-            found.add(below)
-            if not below.inputs:
-                found.problems.append(_no_image(below, Path(path)))
-        else:
-            found.inputs.append(_file(path, Path(Path(path).name)))
-    return found
+        elif not os.path.isdir(path):  # noqa: PTH112
+            found.inputs.add_named(path)
+        elif problem := _add_searched(found, Path(path), more):
+            found.problems.append(problem)
 
 
 def _home_and_variables(path: str) -> str:

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from ..inference.fingerprint import Fingerprint
 from ..runtime.files import sha256_of, state_of, unwritable
+from ..runtime.lines import Lines, numbered_lines
 from ..runtime.paths import is_possible
+from ..runtime.texts import Index
 from .inputs import Input
 
 _NAME = ".manifest.jsonl"
@@ -102,46 +106,80 @@ class Manifest:
             raise unwritable(self._path, error) from error
         self._written = key
 
-    def made(self) -> dict[str, dict[str, Made]]:
-        """The outputs of each input that exist, by the input's identity and by their names.
+    def recorded(self) -> "Recorded":
+        """What the manifest says. It is read once from the start to the end."""
+        return Recorded(self._folder, [self._folder / _FORMER_NAME, self._path])
 
-        A file belongs to its latest input.
-        """
-        settings: dict[str, Fingerprint] = {}
-        owners: dict[tuple[str, str], tuple[str, str, Made]] = {}
-        for line in self._lines():
-            if "outputs" not in line:
-                settings[line["fingerprint"]] = line["settings"]
+
+class Recorded:
+    """What a manifest says, for a million inputs: where its lines are. A line is read when it is needed.
+
+    As a context manager it closes the files at the end.
+
+    Args:
+        folder: of the outputs.
+        files: of lines, the oldest first.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[Path] = ()) -> None:
+        self._folder, self._lines = folder, Lines()
+        self._settings: dict[str, Fingerprint] = {}
+        self._inputs, self._owners = Index(), Index()  # numbers of lines
+        for file in files:
+            for start, text in numbered_lines(file):
+                line = _parsed(text)
+                if line is None:
+                    continue
+                if "outputs" not in line:
+                    self._settings[line["fingerprint"]] = line["settings"]
+                    continue
+                number = self._lines.add(file, start)
+                self._inputs.add(line["input"], number)
+                for path in line["outputs"].values():
+                    self._owners.add(path, number)
+
+    def __enter__(self) -> "Recorded":
+        self._lines.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lines.__exit__(kind, error, trace)
+
+    def has(self, path: str) -> bool:
+        """Whether a path inside the folder is that of an output."""
+        return bool(self._owners.find(path))
+
+    def of(self, identity: str) -> dict[str, Made]:
+        """The outputs of an input that exist, by their names. A file belongs to its latest input."""
+        found: dict[str, Made] = {}
+        for number in self._inputs.find(identity):
+            line = json.loads(self._lines.read(number))
+            if line["input"] != identity:
                 continue
-            source = line["input"]
             card = Made(
                 None,
-                fingerprint=settings.get(line.get("fingerprint", "")),
+                fingerprint=self._settings.get(line.get("fingerprint", "")),
                 source=line.get("state"),
                 problem=line.get("problem", ""),
             )
             for output, path in line["outputs"].items():
-                state, sha256 = line.get("files", {}).get(output, (None, ""))
-                made = replace(card, path=self._folder / path, state=state, sha256=sha256)
-                owners[path, ""] = source, output, made
-            for output in line.get("cards", ()):
-                owners[source, output] = source, output, card
-        found: dict[str, dict[str, Made]] = {}
-        for source, output, made in owners.values():
-            if made.path is None or made.path.exists():
-                found.setdefault(source, {})[output] = made
+                file = self._folder / path
+                if self._owners.find(path)[-1] == number and file.exists():
+                    state, sha256 = line.get("files", {}).get(output, (None, ""))
+                    found[output] = replace(card, path=file, state=state, sha256=sha256)
+            found |= dict.fromkeys(line.get("cards", ()), card)
         return found
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """The oldest first."""
-        for path in (self._folder / _FORMER_NAME, self._path):
-            for text in path.read_bytes().splitlines() if path.is_file() else []:
-                try:
-                    line = json.loads(text)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(line, dict) and _is_line(line):
-                    yield line
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """The content of a line; None for another one, such as one that a killed process has torn."""
+    try:
+        line = json.loads(text) if text != b"\n" else None
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and _is_line(line) else None
 
 
 def _is_line(line: dict[str, Any]) -> bool:
@@ -167,9 +205,9 @@ def _is_inside(path: Any) -> bool:
     return (
         isinstance(path, str)
         and is_possible(path)
-        and not Path(path).is_absolute()
-        and path not in (".", "/")
-        and ".." not in Path(path).parts
+        and not os.path.isabs(path)  # noqa: PTH117 - a Path for each of millions would take most of the time
+        and path != "."
+        and (".." not in path or ".." not in Path(path).parts)
     )
 
 

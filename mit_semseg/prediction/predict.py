@@ -1,13 +1,17 @@
 """Prediction: the outputs of a trained model for images, videos and cameras."""
 
+import pickle
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import PIL.Image
 import torch
+from numpy.typing import NDArray
 from yacs.config import CfgNode
 
 from ..data.bands import Bands
@@ -15,6 +19,7 @@ from ..data.classes import ClassTable
 from ..data.datasets import TestDataset, scaled
 from ..data.loader import loading
 from ..data.raster import RASTER_EXTENSIONS
+from ..data.shards import state_of_content
 from ..errors import InputError, UserError
 from ..inference.fingerprint import Fingerprint, prediction_fingerprint
 from ..inference.load import (
@@ -30,13 +35,14 @@ from ..inference.predict import Settings
 from ..models import ModelSpec
 from ..report import predictions
 from ..runtime.claim import claimed
-from ..runtime.distributed import ProcessInfo, gather_from_processes, require_equal
+from ..runtime.distributed import ProcessInfo, broadcast_bytes, gather_from_processes, require_equal
 from ..runtime.launch import count_processes, is_first_process, run_processes
 from ..runtime.log import get_logger, setup_logger
 from ..runtime.progress import ProgressCounter, say
+from ..runtime.texts import Texts
 from ..runtime.threads import BackgroundWriter
-from .collected import COLLECTED, PAGE, Lines, drop_parts, write_whole
-from .inputs import Input, describe_unread, find_inputs
+from .collected import COLLECTED, PAGE, Content, drop_parts, write_whole
+from .inputs import Inputs, describe_unread, find_inputs
 from .jobs import Job, Jobs, find_jobs, is_result
 from .predict_scene import check_packages, predict_scene
 from .predict_video import predict_video
@@ -114,12 +120,12 @@ class Outcome:
 
     Attributes:
         problems: a sentence for each input with a problem, by the number of its job.
-        written: the numbers of the jobs whose outputs were written.
+        written: the numbers of the jobs whose outputs were written, in any order.
         costs: of the polygons, by labelling tool.
     """
 
     problems: dict[int, str] = field(default_factory=dict)
-    written: set[int] = field(default_factory=set)
+    written: "array[int]" = field(default_factory=lambda: array("q"))
     costs: dict[str, Cost] = field(default_factory=dict)
 
 
@@ -131,7 +137,7 @@ def predict(
     resume: bool = False,
     simplify: float | None = None,
     uncertain: int = 0,
-) -> list[Path]:
+) -> Iterator[Path]:
     """Write ``TEST.output`` for images and videos into ``TEST.result``, and print the classes of each input.
 
     Args:
@@ -143,7 +149,7 @@ def predict(
         uncertain: also write a list of as many images of which the model is least sure, and show them first
             in the page.
 
-    Returns: the files of all inputs.
+    Returns: the files of all inputs; nothing in a process that torchrun has started, but for rank 0.
     Raises: UserError for a config, a checkpoint or an output folder that cannot be used; InputError for
         inputs that cannot be used, after all others are done.
     """
@@ -159,7 +165,7 @@ def _run(
     resume: bool,
     simplify: float | None,
     uncertain: int,
-) -> list[Path]:
+) -> Iterator[Path]:
     outputs = check_outputs(cfg.TEST.output)
     if uncertain and PAGE not in outputs:
         outputs.append(PAGE)
@@ -185,7 +191,7 @@ def _run(
     if found is not None:
         jobs = find_jobs(found.inputs, outputs, folder, made_by, resume=resume)
         _check_camera(jobs, count_processes(devices))
-        if any(job.input.kind == "scene" for job in jobs.all):
+        if "scene" in jobs.inputs.kinds():
             check_packages(outputs)
         if uncertain:
             _check_images(jobs)
@@ -210,95 +216,104 @@ def _run(
             drop_parts(folder, output)
     outcome = run_processes(_predict, devices, options, jobs, timeout_s=_TIMEOUT_S)
     if jobs is None or found is None:
-        return []
-    finished = outcome.written | jobs.done
+        return iter(())
+    finished = jobs.done
+    finished[np.array(outcome.written, np.int64)] = True
+    count = int(finished.sum())
     problems = [*found.problems, *(outcome.problems[k] for k in sorted(outcome.problems))]
-    if finished:
-        done = [jobs.all[k] for k in sorted(finished)]
+    if count:
+        done = np.flatnonzero(finished)
         if uncertain:
-            ranked = rank(folder, done, earlier=resume)
-            say(write_ranking(folder, ranked, uncertain))
-            done = [one.job for one in ranked]
+            ranking = rank(folder, jobs, done.tolist(), earlier=resume)
+            say(write_ranking(folder, jobs, ranking, uncertain))
+            done = ranking.numbers
         for output in collected:
-            path = _write_whole(folder, output, done, table, problems, resume=resume, uncertain=uncertain)
+            path = _write_whole(jobs, output, done, table, problems, resume=resume, uncertain=uncertain)
             say(f"{'Page' if output == PAGE else output}: {path}\n")
     for tool, cost in outcome.costs.items():
         say(
             f"Polygons for {tool}: IoU {cost.iou():.4f} with the predicted masks (--simplify {simplify:g}).\n"
         )
-    others = [path for path in found.unread if not is_result(path)]
+    others = Texts(path for path in found.unread if not is_result(path))
     if unread := describe_unread(replace(found, unread=others)):
-        say(printable(f"{len(finished)} {_plural(jobs, len(finished))} done. Not read: {unread}.") + "\n")
+        say(printable(f"{count} {_plural(jobs, count)} done. Not read: {unread}.") + "\n")
     if problems:
         raise InputError(_summary(problems, len(outcome.problems), jobs))
-    return [path for job in jobs.all for path in job.targets.values()]
+    return (path for k in range(len(jobs)) for path in jobs.targets(k).values())
 
 
 def _write_whole(
-    folder: Path,
+    jobs: Jobs,
     output: str,
-    jobs: Sequence[Job],
+    numbers: NDArray[np.int64],
     table: ClassTable,
     problems: Sequence[str],
     *,
     resume: bool,
     uncertain: int,
 ) -> Path:
-    """Write the page, or the file of a labelling tool, for all jobs that are done."""
+    """Write the page, or the file of a labelling tool, for jobs that are done, by their numbers."""
 
-    def pieces(lines: Lines, count: int) -> Iterator[bytes]:
+    def keys() -> Iterator[str]:
+        return (jobs.key(output, k) for k in map(int, numbers))
+
+    def pieces(lines: Content, count: int) -> Iterator[bytes]:
         if output == PAGE:
             return predictions.page(lines(), count, problems, uncertain)
         return (coco if output == "coco" else cvat).whole(lines, table)
 
-    return write_whole(folder, output, [job.key(output) for job in jobs], pieces, earlier=resume)
+    return write_whole(jobs.folder, output, keys, pieces, earlier=resume)
 
 
 def _check_images(jobs: Jobs) -> None:
-    other = next((job.input.path for job in jobs.all if job.input.kind != "image"), None)
-    if other is not None:
+    others = np.flatnonzero(~jobs.inputs.of_kind("image"))
+    if len(others):
+        other = jobs.inputs.paths[int(others[0])]
         raise UserError(f"--uncertain ranks images, but {other} is a video or a scene. Name only images.")
 
 
-def _check_files(inputs: Sequence[Input], bands: Bands) -> None:
-    moving = [each.path for each in inputs if each.kind in ("video", "camera")]
-    if moving:
+def _check_files(inputs: Inputs, bands: Bands) -> None:
+    moving = np.flatnonzero(inputs.of_kind("video", "camera"))
+    if len(moving):
+        first = inputs.paths[int(moving[0])]
         raise UserError(
-            f"{moving[0]} is a video, whose images are 8-bit RGB, but the model takes {bands.channels} bands "
+            f"{first} is a video, whose images are 8-bit RGB, but the model takes {bands.channels} bands "
             "with statistics of their own. Save its images as files, and name these."
         )
 
 
 def _check_camera(jobs: Jobs, processes: int) -> None:
-    if processes > 1 and any(job.input.kind == "camera" for job in jobs.all):
+    if processes > 1 and "camera" in jobs.inputs.kinds():
         raise UserError("A camera is read by one process. Call test.py without torchrun and --procs.")
 
 
 def _announce(jobs: Jobs, *, resume: bool) -> None:
-    if jobs.kept:
+    kept = np.flatnonzero(jobs.kept)
+    if len(kept):
         get_logger().info(
             "Kept %d file%s of LabelMe that people have drawn or corrected, such as %s",
-            len(jobs.kept),
-            "s" * (len(jobs.kept) > 1),
-            jobs.kept[0],
+            len(kept),
+            "s" * (len(kept) > 1),
+            jobs.labelme_path(int(kept[0])),
         )
     if jobs.own_results:
         get_logger().info("Skipped %d inputs that test.py has made", jobs.own_results)
     if resume:
-        get_logger().info("Skipped %d of %d inputs, which are done", len(jobs.done), len(jobs.all))
+        get_logger().info("Skipped %d of %d inputs, which are done", jobs.done.sum(), len(jobs))
     for reason, count in jobs.again.items():
-        get_logger().info("Segmenting %d of %d inputs again: %s", count, len(jobs.all), reason)
+        get_logger().info("Segmenting %d of %d inputs again: %s", count, len(jobs), reason)
 
 
 def _predict(process: ProcessInfo, options: PredictionOptions, jobs: Jobs | None) -> Outcome:
     """Do this process's share of the jobs, which the first process has found. Returns the whole outcome."""
     require_equal(options.fingerprint, "predict with the same model")
-    jobs = gather_from_processes(jobs)[0]
+    if not all(gather_from_processes(jobs is not None)):  # torchrun has started the processes
+        jobs = pickle.loads(broadcast_bytes(pickle.dumps(jobs) if process.is_first else b""))
     assert jobs is not None
     outcome = Outcome()
     if process.is_first:
         outcome.problems |= jobs.problems
-    if jobs.pending():
+    if jobs.pending().any():
         network = load_network(options.model, options.weights, process.device, options.settings.amp)
         predictor = Predictor(
             network,
@@ -317,7 +332,7 @@ def _predict(process: ProcessInfo, options: PredictionOptions, jobs: Jobs | None
     total = Outcome()
     for share in gather_from_processes(outcome):
         total.problems |= share.problems
-        total.written |= share.written
+        total.written += share.written
         for tool, cost in share.costs.items():
             total.costs.setdefault(tool, Cost(len(options.table.names))).add(cost)
     return total
@@ -334,10 +349,10 @@ def _predict_images(
     numbers = jobs.share("image", process.rank, process.size)
     if not numbers:
         return
-    dataset = TestDataset([jobs.all[k].input.path for k in numbers], options.images)
-    rows, workers = range(len(dataset)), options.workers
+    files = _Files(TestDataset((jobs.inputs.paths[k] for k in numbers), options.images))
+    rows, workers = range(len(numbers)), options.workers
     with (
-        loading(dataset.as_bytes, rows, workers=workers, device=process.device) as items,
+        loading(files.read, rows, workers=workers, device=process.device) as items,
         ProgressCounter(len(numbers), "images", enabled=process.is_first) as counter,
         BackgroundWriter(_WRITE_DEPTH) as background,
     ):
@@ -345,7 +360,7 @@ def _predict_images(
             if isinstance(item, UserError):
                 outcome.problems[k] = str(item)
             else:
-                job = jobs.all[k]
+                job = replace(jobs[k], state=item["state"])
                 prediction = predictor.predict(
                     item["img_ori"],
                     item["img_data"],
@@ -353,8 +368,19 @@ def _predict_images(
                     without_data=item.get("without_data"),
                 )
                 background.submit(_finish, job, prediction, recorder, item["pages"])
-                outcome.written.add(k)
+                outcome.written.append(k)
             counter.add()
+
+
+class _Files:
+    """Images, each with the state of its file before it is read."""
+
+    def __init__(self, dataset: TestDataset) -> None:
+        self._dataset = dataset
+
+    def read(self, index: int) -> dict[str, Any]:
+        state = state_of_content(self._dataset.records[index].fpath_img)
+        return {**self._dataset.as_bytes(index), "state": state}
 
 
 def _finish(job: Job, prediction: Prediction, recorder: Recorder, pages: int) -> None:
@@ -372,11 +398,11 @@ def _predict_scenes(
 ) -> None:
     sizes, bands = options.images.sizes, Bands.of(options.images)
     for k in jobs.share("scene", process.rank, process.size):
-        problem = predict_scene(predictor, jobs.all[k], bands, sizes, recorder, shown=process.is_first)
+        problem = predict_scene(predictor, jobs.reached(k), bands, sizes, recorder, shown=process.is_first)
         if problem:
             outcome.problems[k] = problem
         else:
-            outcome.written.add(k)
+            outcome.written.append(k)
 
 
 def _predict_videos(
@@ -392,27 +418,27 @@ def _predict_videos(
 
     for kind in ("video", "camera"):
         for k in jobs.share(kind, process.rank, process.size):
-            job = jobs.all[k]
+            job = jobs.reached(k)
             is_written, problem = predict_video(predictor, job, scale, recorder, shown=process.is_first)
             if problem:
                 outcome.problems[k] = problem
             if is_written:
-                outcome.written.add(k)
+                outcome.written.append(k)
 
 
 def _summary(problems: Sequence[str], failed: int, jobs: Jobs) -> str:
     """The problems, and how many inputs could not be segmented."""
-    part = "" if {job.input.kind for job in jobs.all} <= {"image", "scene"} else ", or only in part"
+    part = "" if jobs.inputs.kinds() <= {"image", "scene"} else ", or only in part"
     lines = [*map(printable, problems)]
     if failed:
-        count = len(jobs.all)
+        count = len(jobs)
         lines.append(f"{failed} of {count} {_plural(jobs)} could not be segmented{part}.")
     return "\n".join(lines)
 
 
 def _plural(jobs: Jobs, count: int = 2) -> str:
     """The common name of the inputs."""
-    kinds = {job.input.kind for job in jobs.all}
+    kinds = jobs.inputs.kinds()
     return (kinds.pop() if len(kinds) == 1 and kinds <= {"image", "scene", "video"} else "input") + "s" * (
         count != 1
     )

@@ -141,7 +141,7 @@ def state_of(file: str | Path) -> list[int] | None:
     A file is taken for unchanged as long as both are the same.
     """
     try:
-        found = Path(file).stat()
+        found = os.stat(file)  # noqa: PTH116 - a Path takes longer than the call
     except (OSError, ValueError):
         return None
     return [found.st_size, found.st_mtime_ns]

@@ -58,6 +58,15 @@ def resolved(path: str | PathLike[str]) -> Path:
     return Path(os.path.realpath(path))
 
 
+def length_before(folder: Path) -> int:
+    """How many characters of a path are before its part relative to a folder.
+
+    >>> "photos/sub/a.jpg"[length_before(Path("photos")) :]
+    'sub/a.jpg'
+    """
+    return len(str(folder / "_")) - 1
+
+
 class Resolver:
     """Real paths of many files, for a time in which no link changes: the links of a folder are followed once.
 
@@ -66,6 +75,7 @@ class Resolver:
 
     def __init__(self) -> None:
         self._folders: dict[str, str] = {}
+        self._there: dict[str, bool] = {}
 
     def folder(self, path: str) -> str:
         """The real path of a folder."""
@@ -80,7 +90,20 @@ class Resolver:
         if name in ("", os.curdir, os.pardir):
             return os.path.realpath(path)
         real = os.path.join(self.folder(folder), name)  # noqa: PTH118 - Path takes five times as long
-        return os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
+        if not self._is_there(folder) or not os.path.islink(real):  # noqa: PTH114
+            return real
+        return os.path.realpath(real)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file, also if it is a broken link."""
+        return self._is_there(os.path.dirname(path)) and os.path.lexists(path)  # noqa: PTH120
+
+    def _is_there(self, folder: str) -> bool:
+        """Whether a folder exists. The system is asked once, not for each of the files in it."""
+        known = self._there.get(folder)
+        if known is None:
+            known = self._there[folder] = os.path.isdir(folder or os.curdir)  # noqa: PTH112
+        return known
 
 
 def argument(what: str) -> Callable[[str], str]:

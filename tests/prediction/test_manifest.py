@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -35,7 +36,13 @@ def record(tmp_path):
 
 
 def made(folder):
-    return Manifest(folder / "out").made()
+    """The outputs of each input that the manifest names."""
+    names = set()
+    for file in (folder / "out").glob(".m*.jsonl"):
+        names |= set(re.findall(r'"input": "([^"]*)"', file.read_text()))
+    with Manifest(folder / "out").recorded() as recorded:
+        outputs = {name: recorded.of(name) for name in names}
+    return {name: found for name, found in outputs.items() if found}
 
 
 def found(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from mit_semseg.runtime import output_paths as module
 from mit_semseg.runtime.files import replacing
-from mit_semseg.runtime.output_paths import output_paths, unique_paths
+from mit_semseg.runtime.output_paths import Wanted, other_names, output_paths, plain_name
 from mit_semseg.runtime.paths import Resolver
 
 OUT = Path("out")
@@ -76,9 +76,17 @@ def test_an_image_behind_a_link_is_known_too(tmp_path):
 
 
 def placed(inputs, *suffixes, folder=OUT, taken=()):
-    below = list(map(Path, inputs))
-    paths = unique_paths(inputs, below, [suffixes] * len(inputs), folder, lambda path: path in taken)
-    return [[path.as_posix() for path in each] for each in paths]
+    return placed_below(inputs, inputs, *suffixes, folder=folder, taken=taken)
+
+
+def placed_below(inputs, relative, *suffixes, folder=OUT, taken=()):
+    """The paths of the outputs of each input."""
+    pairs = [(path, suffix) for path in relative for suffix in suffixes]
+    wanted = [Wanted(k, *pair) for k, pair in enumerate(pairs)]
+    others = other_names(inputs, lambda: wanted, folder, lambda path: Path(path) in taken)
+    names = [others.get(k) or plain_name(*pair) for k, pair in enumerate(pairs)]
+    paths = [(folder / name).as_posix() for name in names]
+    return [paths[k : k + len(suffixes)] for k in range(0, len(paths), len(suffixes))]
 
 
 def test_every_output_of_an_image_has_its_own_name():
@@ -96,9 +104,20 @@ def test_the_output_of_one_image_does_not_take_the_place_of_anothers():
     ]
 
 
-def test_paths_that_are_taken_are_left_alone():
-    taken = [OUT / "a.png", OUT / "a_segmented.png"]
-    assert placed(["a.jpg"], ".png", taken=taken) == [["out/a_segmented_2.png"]]
+def test_paths_that_are_taken_are_left_alone(tmp_path):
+    taken = [tmp_path / "a.png", tmp_path / "a_segmented.png"]
+    for path in taken:
+        path.touch()
+    assert placed(["a.jpg"], ".png", folder=tmp_path, taken=taken) == [[f"{tmp_path}/a_segmented_2.png"]]
+
+
+def test_a_name_that_nobody_else_wants_does_not_depend_on_the_order():
+    """``a.jpg.png`` is the plain name for ``a.jpg.jpg``, and the second choice for ``a.jpg``."""
+    for inputs in (["a.jpg", "a.png", "a.jpg.jpg"], ["a.jpg.jpg", "a.png", "a.jpg"]):
+        found = dict(zip(inputs, (path for (path,) in placed(inputs, ".png")), strict=True))
+        assert found["a.jpg.jpg"] == "out/a.jpg.png"
+        assert found["a.png"] == "out/a.png.png"
+        assert found["a.jpg"] == "out/a.jpg_segmented.png"
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 250])
@@ -112,8 +131,8 @@ def test_the_work_grows_with_the_number_of_images_even_if_all_have_one_name(name
 
     monkeypatch.setattr(module, "Resolver", Counting)
     inputs = [f"{number}/{name}{number % 5}.jpg" for number in range(300)]
-    below = [Path(path).relative_to(Path(path).parent) for path in inputs]
-    paths = [path for (path,) in unique_paths(inputs, below, [(".png",)] * len(inputs), OUT)]
+    below = [path.split("/")[1] for path in inputs]
+    paths = [path for (path,) in placed_below(inputs, below, ".png")]
     assert len(set(paths)) == len(inputs)
     assert len(inputs) < len(asked) < 5 * len(inputs)
 
