@@ -7,7 +7,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -225,7 +225,7 @@ def _program(graph: ExportGraph) -> torch.export.ExportedProgram:
     example = torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
     example = example.to(dtype)
     free = torch.export.Dim.DYNAMIC
-    with torch.no_grad(), _export_settings():
+    with torch.no_grad(), _no_least_size():
         return torch.export.export(
             graph,
             (example,),
@@ -234,24 +234,13 @@ def _program(graph: ExportGraph) -> torch.export.ExportedProgram:
         )
 
 
-@contextmanager
-def _export_settings() -> Iterator[None]:
-    """Inside the block, torch.export does not assume that a free side is 2 or more, if torch can be told.
-
-    It keeps no cache of the shapes of results either. With free sides, a comparison with what is in the cache
-    can take longer than another computation: without it, Swin and MiT take a fifth to a third less time.
-    """
-    import torch._dynamo
+def _no_least_size() -> AbstractContextManager[Any]:
+    """Inside the block, torch.export does not assume that a free side is 2 or more, if torch can be told."""
     from torch.fx.experimental import _config
 
-    shapes: Any = _config
-    dynamo: Any = torch._dynamo.config
-    known = hasattr(shapes, "backed_size_oblivious")  # not in torch 2.6
-    with (
-        shapes.patch(backed_size_oblivious=True) if known else nullcontext(),
-        dynamo.patch(fake_tensor_cache_enabled=False),
-    ):
-        yield
+    config: Any = _config
+    known = hasattr(config, "backed_size_oblivious")  # not in torch 2.6
+    return config.patch(backed_size_oblivious=True) if known else nullcontext()
 
 
 def _write_torch(graph: ExportGraph, metadata: Metadata, path: Path, opset: int) -> None:

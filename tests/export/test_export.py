@@ -98,7 +98,7 @@ def test_convolutions_with_the_padding_of_tensorflow_have_graphs_for_every_size(
 
     free = torch.export.Dim.DYNAMIC
     sides = ({2: free, 3: free},)
-    with write_module._export_settings():
+    with write_module._no_least_size():
         graph = torch.export.export(
             _synchronized(chain()), (torch.randn(1, 3, 75, 107),), dynamic_shapes=sides
         )
