@@ -87,6 +87,24 @@ def write_dataset(folder):
     return Tiny(folder)
 
 
+# The longest tests. They start first, so that at the end no worker of pytest-xdist is busy alone with one.
+LONGEST = (
+    "training/test_elastic.py::",
+    "training/test_speed.py::test_a_compiled_module",
+    "importing/test_imported_export.py::",
+    "test_own_data.py::",
+    "export/test_eomt_export.py::",
+    "test_fuzz.py::test_a_few_damaged_inputs",
+    "test_cli.py::test_train_evaluate_and_predict_from_another_folder",
+    "serve/test_life.py::",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Networks this small lose more by waiting for threads than they gain."""

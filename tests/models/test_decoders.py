@@ -348,9 +348,9 @@ def test_a_traced_pair_answers_images_of_other_sizes(pair, encoder_name, decoder
 
 
 @torch.no_grad()
-def test_a_segmentation_module_exports_too(small_encoder):
-    decoder = ModelBuilder.build_decoder("c1", channels=small_encoder.channels, num_class=3, use_softmax=True)
-    module = SegmentationModule(small_encoder, decoder, None).eval()
+def test_a_segmentation_module_exports_too(pair):
+    pair = pair("four layers", "c1")
+    module = SegmentationModule(pair.encoder, pair.decoder, None).eval()
     program = torch.export.export(module, ({"img_data": EXAMPLE},), {"segSize": (40, 56)})
     torch.testing.assert_close(
         program.module()({"img_data": EXAMPLE}, segSize=(40, 56)),

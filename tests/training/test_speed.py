@@ -186,7 +186,10 @@ def test_an_encoder_without_stages_cannot_recompute(tiny):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # from torch itself
-def test_a_compiled_module_takes_the_same_steps_with_any_size_and_keeps_its_names(tiny):
+def test_a_compiled_module_takes_the_same_steps_with_any_size_and_keeps_its_names(tiny, monkeypatch):
+    # No trials of the compiler's instruction sets and no processes that compile, each of which imports torch.
+    monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", True)
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
     plain, compiled = small_module(), small_module()
     precision = set_up(settings(tiny, "TRAIN.compile", True), compiled)
     for height in (8, 12, 20):

@@ -174,14 +174,16 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """(N, H * W, C) -> the same shape."""
-        count, _, channels = x.shape
+        count, pixels, channels = x.shape
         others = x
         if self.reduction > 1:
             reduced = self.reduce(_at_least(_to_map(x, height, width), self.reduction))
             others = self.norm(_to_tokens(reduced))
         depth = channels // self.heads
-        q = self.q(x).view(count, -1, self.heads, depth).transpose(1, 2)
-        k, v = self.kv(others).view(count, -1, 2, self.heads, depth).permute(2, 0, 3, 1, 4).unbind()
+        # Not -1 for the pixels: an export would take longer to find out that they are all.
+        q = self.q(x).view(count, pixels, self.heads, depth).transpose(1, 2)
+        kv = self.kv(others).view(count, others.shape[1], 2, self.heads, depth)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind()
         result = F.scaled_dot_product_attention(q, k, v)
         return self.out(result.transpose(1, 2).reshape(x.shape))
 

@@ -159,7 +159,7 @@ class _Block(nn.Module):
         count, padded_height, padded_width, channels = x.shape
         rows, columns = padded_height // side, padded_width // side
         windows = x.view(count, rows, side, columns, side, channels).transpose(2, 3)
-        windows = self.attention(windows.reshape(-1, rows * columns, side * side, channels), mask)
+        windows = self.attention(windows.reshape(count, rows * columns, side * side, channels), mask)
         x = windows.view(count, rows, columns, side, side, channels).transpose(2, 3)
         x = x.reshape(count, padded_height, padded_width, channels)
         if shift:
@@ -213,6 +213,7 @@ def _mask(x: Tensor, side: Any, shift: Any) -> Tensor:
         at = torch.arange(length, device=x.device)
         regions.append((at >= length - side).long() + (at >= length - shift).long())
     region = regions[0][:, None] * 3 + regions[1]
-    region = region.view(height // side, side, width // side, side).transpose(1, 2).reshape(-1, side * side)
+    rows, columns = height // side, width // side
+    region = region.view(rows, side, columns, side).transpose(1, 2).reshape(rows * columns, side * side)
     apart = region[:, None] != region[:, :, None]
     return torch.zeros(apart.shape, dtype=x.dtype, device=x.device).masked_fill_(apart, _MASKED)
