@@ -13,11 +13,7 @@ pytest.importorskip("onnxscript")
 
 @pytest.mark.parametrize(
     ("name", "file"),
-    [
-        ("segformer", "model.onnx"),
-        ("upernet on swin", "model.onnx"),
-        ("mmseg pspnet", "model.pt2"),
-    ],
+    [("segformer", "model.onnx"), ("mmseg pspnet", "model.pt2")],
 )
 def test_an_imported_model_is_exported_and_gives_the_same_labels(name, file, tmp_path, call):
     source = write(name, tmp_path / "source")
