@@ -719,9 +719,9 @@ KEYS = (
         "TRAIN.parallel",
         "ddp",
         Choice("ddp", "fsdp", "dp"),
-        "How several devices are used: `ddp` (one process per device, each with the whole model), `fsdp` (the "
-        "same, but each keeps only its share of weights, gradients and optimizer state, for large models), or "
-        "`dp` (one process with a replica on each device).",
+        "How several devices are used: `ddp` (one process per device, each with the whole model), `fsdp` "
+        "(the same, but each keeps only its share of weights, gradients and optimizer state, for large "
+        "models), or `dp` (one process with a replica on each device).",
     ),
     Key(
         "TRAIN.timeout",

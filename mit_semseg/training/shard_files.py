@@ -9,7 +9,6 @@ Any number of processes can read such a state, also without sharding, and a shar
 
 import copy
 import pickle
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path

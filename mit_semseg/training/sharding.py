@@ -1,4 +1,4 @@
-"""``TRAIN.parallel fsdp``: each of n processes keeps a share of every parameter, gradient and optimizer state.
+"""``TRAIN.parallel fsdp``: each process keeps a share of all parameters, gradients and optimizer states.
 
 `torch.distributed.fsdp.fully_shard` makes the parameters DTensors, which are divided along their first
 dimension. A unit (`_units`) collects its whole parameters before its forward pass and before its backward

@@ -75,7 +75,7 @@ def _train(
 
 
 def _require_shared_folder(folder: Path, process: ProcessInfo, *, keeps: bool) -> None:
-    """Refuse machines with disks of their own: each would have only a part of the state. Raises: UserError."""
+    """Refuse machines with disks of their own: each would have a part of the state. Raises: UserError."""
     hosts = [host for host, own in gather_from_processes((socket.gethostname(), keeps)) if own]
     if len(hosts) > 1:
         raise UserError(
