@@ -7,7 +7,6 @@ in the sub-batches of ``TRAIN.accumulate``, because whole gradients would need t
 """
 
 import copy
-from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 
 import torch
@@ -104,7 +103,7 @@ def _outline(module: Module) -> Module:
     return copy.deepcopy(module, cast("dict[int, Any]", empty))
 
 
-def _units(module: nn.Module) -> Iterator[nn.Module]:
+def _units(module: nn.Module) -> list[nn.Module]:
     """The parts that are collected together, inner ones first, and the module itself for the rest.
 
     A unit is called as a whole. Therefore it is an element of a list or a sequence, such as a block, with at
@@ -113,13 +112,14 @@ def _units(module: nn.Module) -> Iterator[nn.Module]:
     elements = {
         child for part in module.modules() if isinstance(part, _CONTAINERS) for child in part.children()
     }
+    found: list[nn.Module] = []
     taken: set[nn.Parameter] = set()
     for part in reversed(list(module.modules())):  # which lists a part before its own parts
         own = [value for value in part.parameters() if value not in taken]
         if part in elements and not isinstance(part, _CONTAINERS) and sum(map(Tensor.numel, own)) >= _UNIT:
             taken.update(own)
-            yield part
-    yield module
+            found.append(part)
+    return [*found, module]
 
 
 def _take_buffers_of_rank_0(module: nn.Module, args: Any) -> None:

@@ -309,7 +309,7 @@ def test_units_are_large_elements_of_lists_and_the_module_itself():
     net = torch.nn.ModuleDict(
         {"blocks": torch.nn.ModuleList([block, torch.nn.Linear(5, 5)]), "head": torch.nn.Linear(1000, 1001)}
     )
-    assert list(sharding._units(net)) == [net["head"], block[0], net]
+    assert sharding._units(net) == [net["head"], block[0], net]
 
 
 def test_a_parameter_without_dimensions_is_refused():
