@@ -7,6 +7,8 @@ in the sub-batches of ``TRAIN.accumulate``, because whole gradients would need t
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -49,6 +51,23 @@ def shard(module: nn.Module, process: ProcessInfo) -> None:
     if drifts:  # as in `step.ProcessParallel`
         module.register_forward_pre_hook(_take_buffers_of_rank_0)
     setattr(module, _OUTLINE, (outline,))  # in a tuple, so that it is no part of the module
+
+
+@contextmanager
+def naming_use_of_shares() -> Iterator[None]:
+    """Inside the block, a network that cannot be divided ends with a UserError that says so.
+
+    It takes the weights of a part without calling the part, which then is not collected.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DTensor" not in str(error):
+            raise
+        raise UserError(
+            "TRAIN.parallel is fsdp, but this network uses weights of a block without calling the block "
+            f"({error}). Set it to ddp."
+        ) from error
 
 
 def is_sharded(module: nn.Module) -> bool:

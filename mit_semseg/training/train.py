@@ -32,6 +32,7 @@ from .resume import agree_on_start
 from .run import Run
 from .saving import saving
 from .setup import build_run, check_options
+from .sharding import naming_use_of_shares
 from .state import NAME, TrainState
 from .step import on_device, step
 from .validation import Validation, weights_to_score
@@ -314,6 +315,7 @@ def _save(run: Run, loggers: Loggers | None) -> None:
 
 def _try_out(run: Run) -> None:
     """Fail now rather than later if memory is too small or the validation raises an error."""
-    dry_run(run.net, run.dataset, run.process, run.devices, run.precision, run.state.sub_batches)
+    with naming_use_of_shares():
+        dry_run(run.net, run.dataset, run.process, run.devices, run.precision, run.state.sub_batches)
     if run.validation is not None:
         run.validation.try_out(run.module, run.process)

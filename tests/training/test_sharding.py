@@ -25,7 +25,7 @@ from mit_semseg.training.options import train_options
 from mit_semseg.training.precision import Precision
 from mit_semseg.training.setup import parallel
 from mit_semseg.training.shard_files import read_whole_state
-from mit_semseg.training.sharding import shard, whole_copy
+from mit_semseg.training.sharding import naming_use_of_shares, shard, whole_copy
 from mit_semseg.training.state import SHARDS, named_tensors, parts_of, read_state
 from mit_semseg.training.step import step
 
@@ -61,6 +61,7 @@ def compute(process, commands, folder):
             "AdamW": [steps_of_adamw(process, sharded) for sharded in (False, True)],
             "overflow": overflow(process),
             "copy": copy_is_whole(process),
+            "uncalled": message_of(use_without_a_call, process),
             "disks": message_of(train._require_shared_folder, folder, process, keeps=True),
             "saves": failing_saves(process, seen["run"]),
         }
@@ -143,6 +144,24 @@ def copy_is_whole(process):
     kinds = {type(value) for value in copied.state_dict().values()}
     same = not changed(expected, copied.state_dict()) and torch.equal(copied.encoder.constant, torch.ones(2))
     return same, kinds == {torch.Tensor}, type(net) is not type(copied)
+
+
+class Uncalled(torch.nn.Module):
+    """It takes the weights of a part that it does not call."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = torch.nn.ModuleList([torch.nn.Linear(200, 200)])
+
+    def forward(self, x):
+        return torch.nn.functional.linear(x, self.parts[0].weight)
+
+
+def use_without_a_call(process):
+    net = Uncalled()
+    shard(net, process)
+    with naming_use_of_shares():
+        net(torch.ones(1, 200))
 
 
 def failing_saves(process, run):
@@ -294,6 +313,14 @@ def test_all_processes_notice_an_overflow_in_one(found):
 
 def test_a_copy_is_whole_and_not_sharded(found):
     assert [rank["copy"] for rank in found] == [(True, True, True)] * 2
+
+
+def test_a_network_that_uses_weights_of_a_part_without_calling_it_is_refused(found):
+    for rank in found:
+        assert rank["uncalled"].startswith(
+            "UserError: TRAIN.parallel is fsdp, but this network uses weights of a block without calling the "
+        )
+        assert rank["uncalled"].endswith(" Set it to ddp.")
 
 
 def test_machines_without_a_shared_folder_are_refused(found, runs):
