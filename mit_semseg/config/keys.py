@@ -735,9 +735,10 @@ KEYS = (
     Key(
         "TRAIN.parallel",
         "ddp",
-        Choice("ddp", "dp"),
-        "How several devices are used: `ddp` (one process per device), or `dp` (one process with a replica "
-        "on each device).",
+        Choice("ddp", "fsdp", "dp"),
+        "How several devices are used: `ddp` (one process per device, each with the whole model), `fsdp` "
+        "(the same, but each keeps only its share of weights, gradients and optimizer state, for large "
+        "models), or `dp` (one process with a replica on each device).",
     ),
     Key(
         "TRAIN.timeout",

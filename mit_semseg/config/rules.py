@@ -6,6 +6,8 @@ from yacs.config import CfgNode
 
 from .allowed import parse_class_weights
 
+_SHARDED_OPTIMIZERS = ("SGD", "Adam", "AdamW")
+
 
 def contradictions(cfg: CfgNode) -> list[str]:
     """A sentence for each contradiction between keys whose values are all allowed."""
@@ -167,6 +169,23 @@ def _one_process_per_device(cfg: CfgNode) -> Iterator[str]:
             )
 
 
+def _sharded(cfg: CfgNode) -> Iterator[str]:
+    train = cfg.TRAIN
+    if train.parallel != "fsdp":
+        return
+    for key in ("autotune", "compile"):
+        if train[key]:
+            yield (
+                f"TRAIN.{key} is True, which needs whole weights, but TRAIN.parallel is fsdp. Set "
+                f"TRAIN.{key} False, or TRAIN.parallel ddp."
+            )
+    if train.optim not in _SHARDED_OPTIMIZERS:
+        yield (
+            f"TRAIN.optim is {train.optim}, but TRAIN.parallel is fsdp, which takes "
+            f"{', '.join(_SHARDED_OPTIMIZERS)}. Set TRAIN.optim to one of them, or TRAIN.parallel ddp."
+        )
+
+
 def _checkpoint_activations(cfg: CfgNode) -> Iterator[str]:
     train = cfg.TRAIN
     if not train.checkpoint_activations:
@@ -203,6 +222,7 @@ _RULES = (
     _validation,
     _autotune,
     _one_process_per_device,
+    _sharded,
     _checkpoint_activations,
     _tiles,
     _threshold,

@@ -14,7 +14,7 @@ Build = Callable[[Groups, float, float], torch.optim.Optimizer]
 
 # Each takes (parameter groups, lr, beta1). Fused optimizers make one pass over the weights, on CPU and GPU.
 OPTIMIZERS: dict[str, Build] = {
-    "SGD": lambda groups, lr, beta1: torch.optim.SGD(groups, lr=lr, momentum=beta1, fused=True),
+    "SGD": lambda groups, lr, beta1: torch.optim.SGD(groups, lr=lr, momentum=beta1, **_passes(groups)),
     "Adam": lambda groups, lr, beta1: torch.optim.Adam(groups, lr=lr, betas=(beta1, 0.999), fused=True),
     "AdamW": lambda groups, lr, beta1: torch.optim.AdamW(groups, lr=lr, betas=(beta1, 0.999), fused=True),
 }
@@ -27,6 +27,12 @@ _UNFIT = {
 # Parts of the names of weights that are not decayed: position embeddings, tokens and scales.
 _NOT_DECAYED = ("pos_embed", "position_embedding", "relative_position", "rel_pos", "_token", "logit_scale")
 _SPARED_LAYERS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding, nn.EmbeddingBag)
+
+
+def _passes(groups: Groups) -> dict[str, bool]:
+    """How SGD updates all weights at once. It has no fused way for DTensors, in which fsdp keeps weights."""
+    sharded = any(hasattr(weight, "to_local") for group in groups for weight in group["params"])
+    return {"foreach": True} if sharded else {"fused": True}
 
 
 def find_optimizer(name: str) -> Build:

@@ -138,11 +138,28 @@ def broadcast_bytes(data: bytes, source: int = 0) -> bytes | bytearray:
 
 
 @torch.no_grad()
-def broadcast_module(module: nn.Module) -> None:
-    """Give a module in all processes the parameters and buffers that it has in rank 0."""
+def broadcast_module(module: nn.Module, device: torch.device) -> None:
+    """Give a module in all processes the parameters and buffers that it has in rank 0.
+
+    Args:
+        device: that of the process. The module may be on the CPU; it then needs memory of the device for one
+            tensor at a time.
+    """
     if dist.is_available() and dist.is_initialized():
         for tensor in (*module.parameters(), *module.buffers()):
-            dist.broadcast(tensor.data, 0)
+            moved = tensor.data.to(device)
+            dist.broadcast(moved, 0)
+            tensor.data.copy_(moved)
+
+
+def whole_tensor(value: Tensor) -> Tensor:
+    """A DTensor as a tensor with all its elements; another tensor itself. All processes call it together."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def local_part(value: Tensor) -> Tensor:
+    """The elements of a DTensor that this process has; another tensor itself."""
+    return value.to_local() if hasattr(value, "to_local") else value
 
 
 @contextmanager

@@ -137,6 +137,7 @@ class TrainOptions:
         lr: the initial learning rates of encoder and decoder.
         schedule: the learning rates of all iterations, given the initial ones.
         validation: None without validations.
+        sharded: whether several processes divide the model among themselves, ``TRAIN.parallel fsdp``.
 
     The other attributes have the names and meanings of keys in the section TRAIN.
     """
@@ -158,6 +159,7 @@ class TrainOptions:
     schedule: LRSchedule
     ema_decay: float
     validation: ValidationOptions | None
+    sharded: bool
 
 
 def train_options(cfg: CfgNode) -> TrainOptions:
@@ -197,6 +199,7 @@ def train_options(cfg: CfgNode) -> TrainOptions:
         ),
         ema_decay=train.ema_decay,
         validation=_validation_options(cfg) if cfg.VAL.every else None,
+        sharded=train.parallel == "fsdp",
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DivergenceError
+from ..runtime.distributed import whole_tensor
 
 AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Number formats of convolutions and matrix products, by name."""
@@ -86,7 +87,7 @@ class Precision:
         """The norm of the whole gradient, 0-dim, on its device. Call it once before `update`."""
         self.scaler.unscale_(optimizer)
         gradients = [weight.grad for weight in _weights(optimizer) if weight.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
+        return whole_tensor(torch.nn.utils.get_total_norm(gradients))
 
     def update(self, optimizer: torch.optim.Optimizer, norm: Tensor, clip_grad_norm: float = 0.0) -> None:
         """Make a step of the optimizer.

@@ -28,6 +28,7 @@ from ..runtime.distributed import (
 from ..runtime.paths import resolved
 from .history import History
 from .options import RunOptions
+from .shard_files import read_whole_state
 from .state import NAME, TrainState, check_state, flat_config, list_digest, read_state, saved_position
 
 _OR_NEW = "or set DIR to another folder to start a new run"
@@ -84,10 +85,15 @@ def read_shared_state(process: ProcessInfo, start: Start) -> dict[str, Any]:
     file, is_source = start.state_file, process.rank == start.source
     assert file is not None
     if process.size == 1:
-        return read_state(file)
+        return read_whole_state(file)
     with failing_together():
-        content = read_state(file) if is_source else {}
-        data = file.read_bytes() if is_source else b""
+        content, data = read_whole_state(file) if is_source else {}, b""
+        if "shards" in content:
+            stream = io.BytesIO()
+            torch.save(content, stream)
+            data = stream.getvalue()
+        elif is_source:
+            data = file.read_bytes()
     received = io.BytesIO(broadcast_bytes(data, start.source))
     return content if is_source else torch.load(received, "cpu", weights_only=True)
 

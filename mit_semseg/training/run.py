@@ -19,6 +19,8 @@ from .history import History
 from .options import RunOptions
 from .precision import Precision
 from .saving import Saver
+from .shard_files import write_sharded_state
+from .sharding import gathered, is_sharded
 from .state import Stateful, TrainState, state_content, write_state
 from .validation import Validation
 
@@ -29,7 +31,7 @@ class Run:
 
     Attributes:
         devices: the devices of this process.
-        module: the bare module, whose weights are saved.
+        module: the bare module, whose weights are saved; with ``TRAIN.parallel fsdp``, see `sharding.shard`.
         net: ``module`` in its parallel wrapper, see `parallel`.
         average: the average of the weights; None without ``TRAIN.ema_decay``.
         extras: further objects with a state, by name. They are saved and resumed.
@@ -68,6 +70,8 @@ class Run:
     def save(self, *, epoch: "EpochFiles | None" = None, then: Callable[[], None] = lambda: None) -> None:
         """Copy the state, and write it in a thread where the run keeps it.
 
+        If the module is sharded, all processes write their shares, and it is on the disk afterwards.
+
         Args:
             epoch: the files to write before the state.
             then: is called after all files are on the disk, see `Saver`.
@@ -78,29 +82,42 @@ class Run:
             self.saved = iteration
             then()
 
+        def write_epoch() -> None:
+            if epoch is not None:
+                epoch.write(self.options.folder)
+
+        parts = (self.options, self.digest, self.state, self.module, self.optimizer, self.extras)
+        if is_sharded(self.module):
+            content = state_content(*parts)
+            write_sharded_state(self.options, content, first=self.process.is_first, before=write_epoch)
+            saved()
+            return
         if not self.keeps:
             saved()
             return
         self.saver.wait()
-        parts = (self.options, self.digest, self.state, self.module, self.optimizer, self.extras)
         content = self.saver.snapshot.of(state_content(*parts), "state")
 
         def write() -> None:
-            if epoch is not None:
-                epoch.write(self.options.folder)
+            write_epoch()
             write_state(self.options, content)
 
         self.saver.start(write, saved)
 
     def epoch_files(self, epoch: int, *, best: bool) -> "EpochFiles | None":
-        """The files of an epoch with a copy of the present weights; None where the run keeps none."""
+        """The files of an epoch with a copy of the present weights; None where the run keeps none.
+
+        If the module is sharded, all processes must call this together.
+        """
+        weights = {part: self.module.get_submodule(part).state_dict() for part in ("encoder", "decoder")}
+        if is_sharded(self.module):
+            weights = gathered(weights, keep=self.keeps)
         if not self.keeps:
             return None
-        self.saver.wait()
-        weights = {part: self.module.get_submodule(part).state_dict() for part in ("encoder", "decoder")}
-        return EpochFiles(
-            epoch, self.saver.snapshot.of(weights, "epoch"), copy.deepcopy(self.state.history), best
-        )
+        if not is_sharded(self.module):
+            self.saver.wait()
+            weights = self.saver.snapshot.of(weights, "epoch")
+        return EpochFiles(epoch, weights, copy.deepcopy(self.state.history), best)
 
     @property
     def rate_scale(self) -> float:
@@ -121,6 +138,7 @@ class Run:
         """A log line: model, devices, remaining epochs, and images per iteration."""
         options, devices = self.options, self.process.size * len(self.devices)
         where = self.process.device if devices == 1 else f"{devices} x {self.process.device.type}"
+        where = f"{where}, sharded" if is_sharded(self.module) else where
         left = options.num_epoch - self.state.epochs
         epochs = f"{left} epoch{'' if left == 1 else 's'} of {options.epoch_iters} iterations"
         resumed = f", resumed after iteration {self.state.iteration}" if self.state.iteration else ""

@@ -24,6 +24,8 @@ from .options import ModuleOptions, RunOptions, TrainOptions
 from .resume import Start, initial_state, read_shared_state
 from .run import Run
 from .saving import Saver
+from .shard_files import read_shared_out_state
+from .sharding import is_sharded, shard
 from .speed import choose_precision, set_up_speed
 from .state import NAME, Stateful, TrainState, load_state, saved_position
 from .step import ProcessParallel
@@ -86,10 +88,15 @@ def build_run(
         )
     # After loading the weights, since counting labels can take minutes and a bad file should show at once.
     module.crit = _criterion(options.module, module.decoder, class_weights(options, dataset, process))
-    module = module.to(process.device).train()
-    broadcast_module(module)
+    sharded = options.sharded and process.size > 1
+    if not sharded:
+        module = module.to(process.device)
+    module.train()
+    broadcast_module(module, process.device)
     freeze_parts(module, options.module)
     module.set_annealing(options.mask_annealing)
+    if sharded:
+        shard(module, process)
     optimizer = build_optimizer(
         options.optim,
         module.encoder,
@@ -111,8 +118,12 @@ def build_run(
     if start.state_file is None:
         state = initial_state(start, run, sub_batches)
     else:
-        content = read_shared_state(process, start)
-        state, more = load_state(start.state_file, content, module, optimizer, extras)
+        if sharded:
+            content = read_shared_out_state(start.state_file, module, optimizer, extras)
+        else:
+            content = read_shared_state(process, start)
+        with failing_together():
+            state, more = load_state(start.state_file, content, module, optimizer, extras)
         notes += more
         state.first_sub_batches = state.first_sub_batches or sub_batches
         if average is not None and not average.updates:
@@ -242,7 +253,10 @@ def freeze_parts(module: SegmentationModule, options: ModuleOptions) -> None:
 
 
 def parallel(module: nn.Module, process: ProcessInfo, devices: Sequence[torch.device]) -> nn.Module:
-    """``module`` in its wrapper for several processes or for replicas in this process, or itself."""
+    """``module`` in its wrapper for several processes or for replicas in this process, or itself.
+
+    A sharded module needs no wrapper.
+    """
     if len(devices) > 1:
         return UserScatteredDataParallel(module, devices)
-    return module if process.size == 1 else ProcessParallel(module, process.device)
+    return module if process.size == 1 or is_sharded(module) else ProcessParallel(module, process.device)

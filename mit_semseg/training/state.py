@@ -5,6 +5,7 @@ The functions save a state, read it, compare it with the config, and load it int
 
 import hashlib
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,12 +19,18 @@ from ..config import current_names
 from ..errors import DivergenceError, UserError
 from ..models.weights.checkpoint import read, save_atomically
 from ..models.weights.fit import require_usable
+from ..runtime.distributed import local_part
 from ..runtime.files import replacing
 from .history import History
 from .options import RunOptions
 
 NAME = "state.pth"
+SHARDS = ("state_shards_0", "state_shards_1")
+"""Folders beside a state file. One of them has its tensors if a sharded run wrote it, see `shard_files`."""
+
+SHARDED_FORMAT = 2
 _FORMAT = 1
+_PARTS = ("encoder", "decoder", "optimizer", "extras")  # of a state: all that have tensors
 # The counters are called "course", as in the files of release 2.0.
 _KEYS = {"format", "config", "list", "course", "encoder", "decoder", "optimizer", "extras"}
 _COUNTERS = ("iteration", "sub_batches", "epochs", "best", "stale", "unlabelled", "first_sub_batches")
@@ -204,11 +211,22 @@ def write_state(options: RunOptions, content: dict[str, Any]) -> None:
         then remains.
     """
     file = options.folder / NAME
-    parts = {name: content[name] for name in ("encoder", "decoder", "optimizer", "extras")}
     iteration = content["course"]["iteration"]
-    check_finite(parts, f"after iteration {iteration}", f"{file} was not replaced")
-    _write_config(options.folder, options.config)
+    check_finite(parts_of(content), f"after iteration {iteration}", f"{file} was not replaced")
+    write_config(options.folder, options.config)
     save_atomically(content, file)
+    drop_shards(options.folder, *SHARDS)
+
+
+def parts_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a state's content that have tensors."""
+    return {name: content[name] for name in _PARTS}
+
+
+def drop_shards(folder: Path, *names: str) -> None:
+    """Delete folders of ``SHARDS``, if they exist."""
+    for name in names:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def list_digest(file: str | Path) -> str:
@@ -223,13 +241,15 @@ def check_finite(values: Any, when: str, consequence: str) -> None:
     """Refuse to save tensors that hold NaN or infinity.
 
     Args:
-        values: tensors in nested dicts and lists.
+        values: tensors in nested dicts and lists. Of a DTensor, the part of this process is checked.
         when: for the message, such as "after iteration 5".
         consequence: for the message, such as "Its checkpoint was not written".
 
     Raises: DivergenceError with the name of the first such tensor.
     """
-    tensors = [(name, tensor) for name, tensor in _tensors(values) if tensor.is_floating_point()]
+    tensors = [
+        (name, local_part(tensor)) for name, tensor in named_tensors(values) if tensor.is_floating_point()
+    ]
     finite = [torch.isfinite(tensor).all() for _, tensor in tensors]
     # One read for each device, because a read waits for a GPU.
     devices = {one.device for one in finite}
@@ -240,16 +260,17 @@ def check_finite(values: Any, when: str, consequence: str) -> None:
             raise DivergenceError(f"{name} holds NaN or infinity {when}. {consequence}.")
 
 
-def _tensors(values: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+def named_tensors(values: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested dicts and lists, with the keys that lead to each, joined by dots."""
     if isinstance(values, Tensor):
         yield name, values
     elif isinstance(values, dict | list | tuple):
         items = values.items() if isinstance(values, dict) else enumerate(values)
         for key, value in items:
-            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+            yield from named_tensors(value, f"{name}.{key}" if name else str(key))
 
 
-def _write_config(folder: Path, text: str) -> None:
+def write_config(folder: Path, text: str) -> None:
     """Write ``config.yaml``, unless it already has this content."""
     file = folder / "config.yaml"
     if not file.is_file() or file.read_bytes() != text.encode():
@@ -272,6 +293,8 @@ def saved_position(file: Path) -> tuple[int, int]:
 def read_state(file: Path) -> dict[str, Any]:
     """The content of a state file, on the CPU. Its counters are valid; `load_state` checks the other parts.
 
+    If a sharded run wrote it, its tensors have no values; `shard_files` reads those.
+
     Raises: UserError if the file is missing, damaged or not a state.
     """
     state = read(file)
@@ -286,11 +309,14 @@ def read_state(file: Path) -> dict[str, Any]:
             f"{file} does not hold the state of a training. Name a state.pth that train.py wrote, or its "
             "folder."
         )
-    if type(state["format"]) is not int or state["format"] != _FORMAT:
+    known = SHARDED_FORMAT if "shards" in state else _FORMAT
+    if type(state["format"]) is not int or state["format"] != known:
         raise UserError(
-            f"{file} has format {state['format']}, but this version reads {_FORMAT}. "
+            f"{file} has format {state['format']}, but this version reads {known}. "
             "Resume with the version that wrote it."
         )
+    if known == SHARDED_FORMAT:
+        _check_shards(file, state["shards"])
     try:
         flat_config(state["config"])
         TrainState.from_state(state["course"])
@@ -299,6 +325,16 @@ def read_state(file: Path) -> dict[str, Any]:
             f"{file} is damaged: its config or counters are not usable ({error}). Delete it."
         ) from error
     return state
+
+
+def _check_shards(file: Path, name: Any) -> None:
+    if name not in SHARDS:
+        raise UserError(f"{file} is damaged: it names {name!r} as the folder of its tensors. Delete it.")
+    if not (file.parent / name / ".metadata").is_file():
+        raise UserError(
+            f"{file} was written with TRAIN.parallel fsdp, but the folder {name} beside it, which has its "
+            "tensors, is missing or incomplete. Copy that, too, or delete the file."
+        )
 
 
 def check_state(
@@ -357,10 +393,10 @@ def load_state(
     """
     for part in ("encoder", "decoder"):
         _check_weights(file, part, state[part], module.get_submodule(part).state_dict())
-        require_usable(((f"{part}.{name}", value) for name, value in state[part].items()), file)
+        require_usable(((f"{part}.{name}", local_part(value)) for name, value in state[part].items()), file)
     _check_optimizer(file, state["optimizer"], optimizer)
     others = {name: state[name] for name in ("optimizer", "extras")}
-    require_usable(_tensors(others), file)
+    require_usable(((name, local_part(value)) for name, value in named_tensors(others)), file)
     notes = []
     for name, extra in extras.items():
         if name not in state["extras"]:

@@ -158,8 +158,8 @@ class Normalizer:
     def to_minimize(self, sums: Tensor) -> Tensor:
         """The part of the loss that this process backpropagates, 0-dim.
 
-        DistributedDataParallel averages gradients, so each process multiplies its part by the number of
-        processes.
+        DistributedDataParallel and `sharding` average gradients, so each process multiplies its part by the
+        number of processes.
 
         Args:
             sums: the output of the network: (K,) for K losses; replicas follow one after another.
@@ -212,7 +212,10 @@ def criterion_of(net: nn.Module) -> Criterion:
 
 
 def exchanging_gradients(net: nn.Module, *, now: bool) -> AbstractContextManager[None]:
-    """Inside the block, a backward pass exchanges gradients between processes if ``now`` is true."""
+    """Inside the block, a backward pass exchanges gradients between processes if ``now`` is true.
+
+    One of a sharded module always does: it keeps no whole gradients.
+    """
     return net.exchanging(now) if isinstance(net, ProcessParallel) else nullcontext()
 
 

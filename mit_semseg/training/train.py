@@ -1,8 +1,10 @@
 """Training: a loop over a deterministic sequence of sub-batches, in one process for each device."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from signal import Signals
 from typing import Any
 
@@ -16,7 +18,7 @@ from ..errors import DivergenceError, UserError
 from ..models.weights.checkpoint import epoch_path
 from ..optim.lr_schedule import set_rates
 from ..runtime.claim import claimed
-from ..runtime.distributed import ProcessInfo
+from ..runtime.distributed import ProcessInfo, gather_from_processes
 from ..runtime.launch import count_processes, is_first_process, run_processes, started_by_torchrun
 from ..runtime.log import capturing_log, get_logger, setup_logger
 from ..runtime.machines import claimed_on_machines
@@ -30,6 +32,7 @@ from .resume import agree_on_start
 from .run import Run
 from .saving import saving
 from .setup import build_run, check_options
+from .sharding import naming_use_of_shares
 from .state import NAME, TrainState
 from .step import on_device, step
 from .validation import Validation, weights_to_score
@@ -56,10 +59,10 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
             "TRAIN.parallel is dp, which uses one process, but torchrun starts several. Set it to ddp."
         )
     with claimed(options.run.folder, "trained", "DIR", enabled=is_first_process()):
-        if cfg.TRAIN.parallel == "ddp":
-            run_processes(_train, devices, options, timeout_s=options.run.timeout)
-        else:
+        if cfg.TRAIN.parallel == "dp":
             run_processes(_train, devices[:1], options, devices, timeout_s=options.run.timeout)
+        else:
+            run_processes(_train, devices, options, timeout_s=options.run.timeout)
 
 
 def _train(
@@ -67,7 +70,19 @@ def _train(
 ) -> None:
     """Train in one process: on its own device, or on ``devices`` if they are given."""
     with claimed_on_machines(options.run.folder, "trained", "DIR", process) as keeps:
+        if options.sharded:
+            _require_shared_folder(options.run.folder, process, keeps=keeps)
         _train_from_start(process, options, devices or [process.device], keeps=keeps)
+
+
+def _require_shared_folder(folder: Path, process: ProcessInfo, *, keeps: bool) -> None:
+    """Refuse machines with disks of their own: each would have a part of the state. Raises: UserError."""
+    hosts = [host for host, own in gather_from_processes((socket.gethostname(), keeps)) if own]
+    if len(hosts) > 1:
+        raise UserError(
+            f"TRAIN.parallel is fsdp, but DIR {folder} is not the same folder on {hosts[0]} and {hosts[1]}. "
+            "Set DIR to a folder on a disk that all machines share, or TRAIN.parallel ddp."
+        )
 
 
 def _train_from_start(
@@ -300,6 +315,7 @@ def _save(run: Run, loggers: Loggers | None) -> None:
 
 def _try_out(run: Run) -> None:
     """Fail now rather than later if memory is too small or the validation raises an error."""
-    dry_run(run.net, run.dataset, run.process, run.devices, run.precision, run.state.sub_batches)
+    with naming_use_of_shares():
+        dry_run(run.net, run.dataset, run.process, run.devices, run.precision, run.state.sub_batches)
     if run.validation is not None:
         run.validation.try_out(run.module, run.process)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..inference.predict import Settings
 from ..models import SegmentationModule
 from ..optim.ema import WeightAverage
 from ..runtime.distributed import ProcessInfo
+from .sharding import whole_copy
 
 _SAMPLES = 4  # sample pictures of a validation
 _SAMPLE_EDGE = 320  # longer side of a sample picture, in pixels
@@ -97,7 +97,7 @@ class Validation:
                 samples[item["info"]] = side_by_side([_reduced(picture) for picture in row])
 
         # A copy, because frozen layers of the module are in evaluation mode and must stay in it.
-        network = ScoringNetwork.prepared(deepcopy(module).eval(), process.device, amp=self._settings.amp)
+        network = ScoringNetwork.prepared(whole_copy(module).eval(), process.device, amp=self._settings.amp)
         tally = score_list(
             network,
             self._settings,

@@ -35,6 +35,21 @@ def test_the_defaults_have_no_contradictions():
             "TRAIN.warmup_iters is 10, but the run has only 10 iterations. Set TRAIN.warmup_iters lower.",
         ),
         (
+            "TRAIN.parallel fsdp TRAIN.compile True",
+            "TRAIN.compile is True, which needs whole weights, but TRAIN.parallel is fsdp. Set TRAIN.compile "
+            "False, or TRAIN.parallel ddp.",
+        ),
+        (
+            "TRAIN.parallel fsdp TRAIN.autotune True",
+            "TRAIN.autotune is True, which needs whole weights, but TRAIN.parallel is fsdp. Set "
+            "TRAIN.autotune False, or TRAIN.parallel ddp.",
+        ),
+        (
+            "TRAIN.parallel fsdp TRAIN.optim RMSprop",
+            "TRAIN.optim is RMSprop, but TRAIN.parallel is fsdp, which takes SGD, Adam, AdamW. Set "
+            "TRAIN.optim to one of them, or TRAIN.parallel ddp.",
+        ),
+        (
             "TRAIN.lr_schedule step",
             "TRAIN.lr_schedule is step, but TRAIN.lr_milestones is empty. Set it to the epochs after which "
             "the learning rate drops.",

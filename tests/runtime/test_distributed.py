@@ -154,7 +154,7 @@ def broadcasts(process):
     data = bytes(range(256)) * 9
     module = torch.nn.Linear(2, 2)
     torch.nn.init.constant_(module.weight, process.rank)
-    broadcast_module(module)
+    broadcast_module(module, process.device)
     received = broadcast_bytes(data if process.is_first else b"")
     return gather_from_processes(
         (received == data and broadcast_bytes(b"") == b"", module.weight.sum().item())
