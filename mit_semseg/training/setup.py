@@ -24,7 +24,7 @@ from .options import ModuleOptions, RunOptions, TrainOptions
 from .resume import Start, initial_state, read_shared_state
 from .run import Run
 from .saving import Saver
-from .shard_files import read_shared_out_state
+from .shard_files import read_divided_state
 from .sharding import is_sharded, shard
 from .speed import choose_precision, set_up_speed
 from .state import NAME, Stateful, TrainState, load_state, saved_position
@@ -119,7 +119,7 @@ def build_run(
         state = initial_state(start, run, sub_batches)
     else:
         if sharded:
-            content = read_shared_out_state(start.state_file, module, optimizer, extras)
+            content = read_divided_state(start.state_file, module, optimizer, extras)
         else:
             content = read_shared_state(process, start)
         with failing_together():

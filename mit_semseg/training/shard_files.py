@@ -94,15 +94,13 @@ def read_whole_state(file: Path) -> dict[str, Any]:
     return {**content, **_filled(parts, tensors)}
 
 
-def read_shared_out_state(
+def read_divided_state(
     file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, extras: dict[str, Stateful]
 ) -> dict[str, Any]:
     """The content of a state, divided as the parameters of a sharded module are. Each process reads the file.
 
     Raises: UserError, in all processes.
     """
-    from torch.distributed.tensor import distribute_tensor
-
     with failing_together():
         content = read_state(file)
         parts = parts_of(content)
@@ -118,10 +116,21 @@ def read_shared_out_state(
             _read_shards(file.parent / content["shards"], found)
         else:
             for name, one in like.items():
-                mesh, placements = cast(Any, one).device_mesh, cast(Any, one).placements
-                value = found[name].to(local_part(one).device)
-                found[name] = distribute_tensor(value, mesh, placements, src_data_rank=None)
+                found[name] = _share(found[name], one)
     return {**content, **_filled(parts, found)}
+
+
+def _share(value: Tensor, like: Tensor) -> Tensor:
+    """A tensor, which each process has as a whole, divided along its first dimension like another one."""
+    from torch.distributed.tensor import DTensor
+
+    mesh, placements = cast(Any, like).device_mesh, cast(Any, like).placements
+    rows, rank = value.chunk(mesh.size()), mesh.get_local_rank()
+    own = rows[rank] if rank < len(rows) else value[:0]
+    own = own.to(local_part(like).device, copy=True)  # without a copy, the whole would stay in memory
+    return DTensor.from_local(
+        own, mesh, placements, run_check=False, shape=value.shape, stride=value.stride()
+    )
 
 
 def _divided_like(
