@@ -23,6 +23,8 @@ DEFAULT_GB = 20.0
 
 # The share of the limit to which a full folder shrinks. Each time, all copies are listed.
 _LEFT = 0.9
+_ATTEMPTS = 5
+_DELETED = (FileNotFoundError, FileExistsError)  # while somebody deletes the folder; mkdir raises both
 _POLL_S = 0.002  # filelock waits 50 ms by default, but writing a photo takes less than one
 _END = struct.Struct("<IQ")  # of each copy: CRC-32 and length of the content
 _NAME_LENGTH = 64  # SHA-256 in hex, of which two characters are the name of a subfolder
@@ -77,28 +79,33 @@ class FileCache:
         size = len(content) + _END.size
         if size > self.limit:
             return
-        path = self._path(name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / _LOCK, poll_interval=_POLL_S):
-                total = self._total()
-                if total + size > self.limit:
-                    total = self._shrink(int(_LEFT * self.limit) - size)
-                # Before the copy: a process that is killed in between must not make the sum too small.
-                (self.folder / _TOTAL).write_text(str(total + size), encoding="ascii")
-                part = path.with_name(path.name + _PART)
-                try:
-                    part.write_bytes(content + _END.pack(zlib.crc32(content), len(content)))
-                    part.replace(path)
-                except BaseException:
-                    part.unlink(missing_ok=True)
-                    raise
+            for attempt in range(_ATTEMPTS):
+                with contextlib.suppress(*(_DELETED if attempt < _ATTEMPTS - 1 else ())):
+                    self._put(self._path(name), content, size)
+                    return
         except OSError as error:
             raise UserError(
                 f"{self.folder} cannot be written: {error.strerror or error}. It is the folder for copies of "
                 "remote files. Make room there, set DATASET.cache to another folder, or set DATASET.cache_gb "
                 "lower; 0 keeps no copies."
             ) from error
+
+    def _put(self, path: Path, content: bytes, size: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / _LOCK, poll_interval=_POLL_S):
+            total = self._total()
+            if total + size > self.limit:
+                total = self._shrink(int(_LEFT * self.limit) - size)
+            # Before the copy: a process that is killed in between must not make the sum too small.
+            (self.folder / _TOTAL).write_text(str(total + size), encoding="ascii")
+            part = path.with_name(path.name + _PART)
+            try:
+                part.write_bytes(content + _END.pack(zlib.crc32(content), len(content)))
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
 
     def remove(self, name: str) -> None:
         """Remove a copy, if there is one."""
@@ -112,9 +119,12 @@ class FileCache:
     def _total(self) -> int:
         """At least the bytes of all copies."""
         try:
-            return int((self.folder / _TOTAL).read_text(encoding="ascii"))
+            total = int((self.folder / _TOTAL).read_text(encoding="ascii"))
         except (OSError, ValueError):
-            return sum(entry.stat().st_size for entry in self._entries())
+            total = -1
+        if total >= 0:
+            return total
+        return sum(entry.stat().st_size for entry in self._entries())
 
     def _shrink(self, most: int) -> int:
         """Remove copies until ``most`` bytes are left, or none. Returns the bytes that are left.

@@ -161,6 +161,7 @@ def _file_system(address: Address) -> tuple[Any, str]:
     Asked for each time: fsspec keeps one of each kind, and makes new ones after a fork.
     """
     core = require("fsspec.core", address, INSTALL)
+    name = address.scheme + address[len(address.scheme) :]  # fsspec knows schemes in lower case only
     options: dict[str, Any] = {}
     if address.scheme in _HTTP:
         aiohttp = require("aiohttp", address, INSTALL)
@@ -172,7 +173,9 @@ def _file_system(address: Address) -> tuple[Any, str]:
             "raise_for_status": _check,
         }
     try:
-        system, path = core.url_to_fs(str(address), **options)
+        if options:  # url_to_fs would split the address at "::", as in http://[::1]/a.jpg
+            return core.get_filesystem_class(address.scheme)(**options), name
+        system, path = core.url_to_fs(name)
     except ImportError as error:
         raise UserError(f"{address} needs another package, by pip: {_words(error)}.") from None
     except ValueError as error:

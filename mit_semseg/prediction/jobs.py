@@ -3,7 +3,7 @@
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Job:
 
     Attributes:
         name: of the input in files of labelling tools: its path below the folder that was searched, or its
-            whole path if that is the name of several inputs.
+            whole path if that is also the name of another input.
         state: of the input before it is read; None for a camera, or if it does not exist.
     """
 
@@ -204,8 +204,10 @@ def find_jobs(
     for k in np.flatnonzero(inputs.of_kind("camera")).tolist():
         jobs.cameras[k] = _new_name(inputs.relative(k), folder, [*slots.suffixes["camera"].values()])
     if {*TOOLS} & {*outputs}:
-        first = first_equals(count, inputs.relative)
-        jobs.named_whole = np.bincount(first, minlength=count)[first] > 1
+        jobs.named_whole = np.zeros(count, bool)
+        # Repeated, because the whole path of one may be the name of another.
+        while (shared := _repeated(count, jobs.name) & ~jobs.named_whole).any():
+            jobs.named_whole |= shared
     settled = bytearray(count * len(slots.places))
 
     def wanted() -> Iterator[Wanted]:
@@ -231,6 +233,13 @@ def find_jobs(
             inputs.paths, wanted, folder, is_taken, lambda number: bool(settled[number])
         )
     return jobs
+
+
+def _repeated(count: int, text: Callable[[int], str]) -> NDArray[np.bool_]:
+    """Whether each text occurs more than once."""
+    first = first_equals(count, text)
+    shared: NDArray[np.bool_] = np.bincount(first, minlength=count)[first] > 1
+    return shared
 
 
 def _look_up(
@@ -267,8 +276,10 @@ def _look_up(
             jobs.done[k] = True
         elif old:
             for output, keys in parts.items():
-                if output in old and jobs.key(output, k) not in keys:
-                    del old[output]
+                if output in old:
+                    key = jobs.key(output, k)
+                    if key not in keys or old[output].key not in (key, None):
+                        del old[output]
             state = state_of_content(jobs.inputs.paths[k])
             if reason := _reason_to_repeat(old, [*files, *parts], state, fingerprint):
                 jobs.again[reason] += 1

@@ -28,12 +28,13 @@ class Made:
     """One output of an input, as the manifest records it.
 
     Attributes:
-        path: of the file; None for a card of the page.
+        path: of the file; None for a part of a file for all inputs.
         fingerprint: of the prediction; None if an earlier release has made the output.
         source: the state of the input before it was read; None likewise.
         state: of the complete file; None likewise.
         sha256: of its content.
         problem: what was wrong with the input, as a sentence; "" for nothing.
+        key: of a part of a file for all inputs; None if an earlier release has made it.
     """
 
     path: Path | None
@@ -42,6 +43,7 @@ class Made:
     state: State = None
     sha256: str = ""
     problem: str = ""
+    key: str | None = None
 
     def is_intact(self) -> bool:
         """Whether the file has the content that was written."""
@@ -74,7 +76,7 @@ class Manifest:
         fingerprint: Fingerprint,
         targets: Mapping[str, Path],
         *,
-        cards: Sequence[str] = (),
+        cards: Mapping[str, str] | None = None,
         problem: str = "",
     ) -> None:
         """Record that an input is done.
@@ -83,7 +85,7 @@ class Manifest:
             state: of the input before it was read.
             fingerprint: of the prediction.
             targets: the file of each of its outputs, inside the folder and complete.
-            cards: the outputs that are cards on a page, without a file of their own.
+            cards: the outputs that are a part of one file for all inputs, and the key of the part.
             problem: what is wrong with the input, as a sentence.
 
         Raises: UserError if the file cannot be written.
@@ -91,7 +93,7 @@ class Manifest:
         text = json.dumps(fingerprint, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()
         line: dict[str, Any] = {"input": source.identity, "state": state, "fingerprint": key, "outputs": {}}
-        line |= {"files": {}, "cards": list(cards), "problem": problem}
+        line |= {"files": {}, "cards": dict(cards or {}), "problem": problem}
         for output, path in targets.items():
             line["outputs"][output] = path.relative_to(self._folder).as_posix()
             line["files"][output] = [state_of(path), sha256_of(path)]
@@ -137,6 +139,8 @@ class Recorded:
                 self._inputs.add(line["input"], number)
                 for path in line["outputs"].values():
                     self._owners.add(path, number)
+                for output, key in _keys_of(line).items():
+                    self._owners.add(_owned(output, key), number)
 
     def __enter__(self) -> "Recorded":
         self._lines.__enter__()
@@ -169,8 +173,25 @@ class Recorded:
                 if self._owners.find(path)[-1] == number and file.exists():
                     state, sha256 = line.get("files", {}).get(output, (None, ""))
                     found[output] = replace(card, path=file, state=state, sha256=sha256)
-            found |= dict.fromkeys(line.get("cards", ()), card)
+            keys = _keys_of(line)
+            for output in line.get("cards", ()):
+                # The name of another input may be the same, if it was searched for in another folder.
+                if output not in keys or self._owners.find(_owned(output, keys[output]))[-1] == number:
+                    found[output] = replace(card, key=keys.get(output))
+                else:
+                    found.pop(output, None)
         return found
+
+
+def _keys_of(line: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of the parts of a line, by their outputs. Lines of an earlier release do not have them."""
+    cards = line.get("cards")
+    return cards if isinstance(cards, dict) else {}
+
+
+def _owned(output: str, key: str) -> str:
+    """A part as a text that no path is."""
+    return f"{output}\0{key}"
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
@@ -195,8 +216,8 @@ def _is_line(line: dict[str, Any]) -> bool:
         and _is_state(line.get("state"))
         and isinstance(files, dict)
         and all(_is_file(file) for file in files.values())
-        and isinstance(cards, list)
-        and all(isinstance(card, str) for card in cards)
+        and isinstance(cards, list | dict)
+        and all(isinstance(card, str) for card in (*cards, *_keys_of(line).values()))
     )
 
 

@@ -69,8 +69,9 @@ class Recorder:
         for output, parts in self._parts.items():
             parts.add(self._part(output, job, prediction, shares, files))
         if job.input.kind != "camera":  # a camera has something new each time
+            keys = {output: job.key(output) for output in self._parts}
             self._manifest.add(
-                job.input, job.state, self._fingerprint, job.targets, cards=list(self._parts), problem=problem
+                job.input, job.state, self._fingerprint, job.targets, cards=keys, problem=problem
             )
         say(describe(name, shares, prediction.table, files, pages))
 

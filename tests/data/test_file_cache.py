@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,3 +144,28 @@ def test_the_keys_give_folder_and_limit(tmp_path, monkeypatch):
     assert FileCache.of(None) == FileCache(default_folder(), 20 * 10**9)
     assert FileCache.of(SimpleNamespace(cache="", cache_gb=0.5)) == FileCache(default_folder(), 5 * 10**8)
     assert FileCache.of(SimpleNamespace(cache="/c", cache_gb=1)) == FileCache(Path("/c"), 10**9)
+
+
+def test_the_folder_may_be_deleted_while_a_copy_is_written(tmp_path, monkeypatch):
+    cache = FileCache(tmp_path / "cache", 10**6)
+    times = []
+    total = FileCache._total
+
+    def deleted(self):
+        if not times:
+            times.append(shutil.rmtree(self.folder))
+        return total(self)
+
+    monkeypatch.setattr(FileCache, "_total", deleted)
+    cache.put("a", b"content")
+    assert len(times) == 1
+    assert cache.get("a") == b"content"
+
+
+def test_a_sum_below_zero_is_not_believed(tmp_path):
+    cache = FileCache(tmp_path / "cache", 5000)
+    cache.put("a", bytes(1000))
+    (cache.folder / ".bytes").write_text("-1000000", encoding="ascii")
+    for number in range(10):
+        cache.put(str(number), bytes(1000))
+    assert size_of(cache.folder) <= 5000

@@ -224,6 +224,14 @@ def test_a_server_that_is_silent_is_asked_again(server, whole, monkeypatch):
         content_of(whole)
 
 
+def test_a_scheme_may_be_in_upper_case_and_an_address_may_have_colons(server, cache, files):
+    (files / "a::b.bin").write_bytes(CONTENT)
+    for address in (server.address.upper() + "/a.bin", server.address + "/a::b.bin"):
+        assert content_of(Address(address, cache)) == CONTENT
+    system, path = remote._file_system(Address("HTTP://[::1]:8000/a.jpg", cache))
+    assert (system.protocol[0], path) == ("http", "http://[::1]:8000/a.jpg")
+
+
 def test_a_server_that_is_down_is_reported(whole, server, monkeypatch):
     server.server_close()
     with pytest.raises(ContentError, match=r"cannot be fetched: .*Connect.* \(6 attempts\)"):

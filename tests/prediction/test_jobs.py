@@ -13,6 +13,8 @@ from mit_semseg.inference.pictures import save_labels
 from mit_semseg.prediction.inputs import find_inputs
 from mit_semseg.prediction.jobs import find_jobs
 from mit_semseg.prediction.manifest import Manifest
+from mit_semseg.prediction.tools import coco
+from mit_semseg.runtime.files import state_of
 
 MANY = 5000
 
@@ -78,6 +80,45 @@ def test_a_resumed_run_keeps_names_that_would_be_others_today(tmp_path):
     assert [jobs[k].targets["labels"].name for k in (0, 1)] == ["a_labels.png", "a.png_labels.png"]
     fresh = jobs_of(photos, out, ["labels"])
     assert [fresh[k].targets["labels"].name for k in (0, 1)] == ["a.jpg_labels.png", "a.png_labels.png"]
+
+
+@pytest.fixture
+def same_names(tmp_path, monkeypatch):
+    """Images with one name in two folders, and one whose path below its folder is that of the second."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one/a.png", "two/a.png", "all/two/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("RGB", (4, 3)).save(name)
+    return tmp_path
+
+
+def test_no_two_inputs_share_a_name_in_files_of_labelling_tools(same_names):
+    """Those of ``all`` and of ``two`` would be ``two/a.png``: each had the masks of the other."""
+    found = find_inputs(["one", "two", "all"], None).inputs
+    jobs = find_jobs(found, ["coco"], same_names / "out", {}, resume=False)
+    assert [job.name for job in jobs] == ["one/a.png", "two/a.png", "all/two/a.png"]
+    alone = find_jobs(
+        find_inputs(["one", "all"], None).inputs, ["coco"], same_names / "out", {}, resume=False
+    )
+    assert [job.name for job in alone] == ["a.png", "two/a.png"]
+
+
+@pytest.mark.parametrize("first", [["one"], ["one", "two"]])
+def test_a_resumed_run_does_not_take_the_part_of_another_input(first, same_names):
+    """The file of all images holds the latest ``a.png``, which is that of the folder ``two``."""
+    out = same_names / "out"
+
+    def jobs_of_folders(folders):
+        return find_jobs(find_inputs(folders, None).inputs, ["coco"], out, {}, resume=True)
+
+    for folders in (first, ["two"]):
+        lines = []
+        for job in jobs_of_folders(folders):
+            Manifest(out).add(job.input, state_of(job.input.path), {}, {}, cards={"coco": job.key("coco")})
+            lines.append(f'{{"image": {{"file_name": "{job.name}"}}}}\n')
+        (out / coco.NAME).write_text("".join(lines))
+    assert jobs_of_folders(["two"]).done.tolist() == [True]
+    assert jobs_of_folders(["one"]).done.tolist() == [False]
 
 
 def test_the_state_is_that_of_the_moment_when_the_job_is_reached(photos, tmp_path):

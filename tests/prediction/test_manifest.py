@@ -91,6 +91,7 @@ def test_torn_lines_are_ignored_and_do_not_spoil_the_next_one(record, tmp_path):
         {"fingerprint": {}},
         {"state": [1, "x"]},
         {"cards": {"a": 1}},
+        {"cards": "coco"},
         {"problem": None},
     ],
 )
