@@ -81,19 +81,20 @@ def as_table(rows: Sequence[Row]) -> str:
 def _row(graph: ExportGraph, model: OpenedModel, image: Image) -> Row:
     wanted = dict(zip(graph.outputs, graph(torch.from_numpy(image)), strict=True))
     outputs = dict(zip(graph.outputs, map(torch.from_numpy, model.run(graph.outputs, image)), strict=True))
+    count, _, height, width = image.shape
+    if any(outputs[name].shape != wanted[name].shape for name in wanted):
+        pixels = wanted[LABELS].numel()
+        return Row((count, height, width), pixels, 0, pixels, float("inf"))
     logits = wanted[LOGITS]
     largest = float(logits.abs().max())
     difference = float((outputs[LOGITS] - logits).abs().max()) / max(largest, 1e-30)
     if SCORES in wanted:
         difference = max(difference, float((outputs[SCORES] - wanted[SCORES]).abs().max()))
-    if any(outputs[name].shape != wanted[name].shape for name in wanted):
-        difference = float("inf")
     different = outputs[LABELS] != wanted[LABELS]
     ties = 0
     if different.any():
         near = graph.margin(graph.full(logits, image.shape[-2:])) <= max(_TIE, _TIE_SHARE * largest)
         ties = int((different & near).sum())
-    count, _, height, width = image.shape
     return Row((count, height, width), different.numel(), ties, int(different.sum()) - ties, difference)
 
 

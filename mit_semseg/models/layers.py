@@ -14,6 +14,7 @@ from ..lib.nn import SynchronizedBatchNorm2d as BatchNorm2d
 __all__ = [
     "NORMS",
     "AdaptiveAvgPool2d",
+    "AvgPool2d",
     "BatchNorm2d",
     "DropPath",
     "ceil_div",
@@ -135,6 +136,25 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
         weights = rows[:, None, :, None] * columns[None, :, None]  # (cells, cells, H, W)
         # One product, not one for each axis: torch.export would assume that the map is larger than one pixel.
         return (x.flatten(2) @ weights.flatten(2).flatten(0, 1).T).unflatten(2, (cells, cells))
+
+
+class AvgPool2d(nn.AvgPool2d):
+    """The means of squares, of which those at the right and at the bottom may be cut off by the map's edge.
+
+    Shape: (N, C, H, W) -> (N, C, H / side, W / side), rounded up.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__(side, ceil_mode=True, count_include_pad=False)
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not in_graph():
+            return super().forward(x)
+        # OpenVINO 2026.4 gives no pixel for a map that is smaller than a square.
+        added = (0, to_multiple(x.shape[3], self.side), 0, to_multiple(x.shape[2], self.side))
+        share = F.avg_pool2d(F.pad(torch.ones_like(x[:1, :1]), added), self.side)
+        return F.avg_pool2d(F.pad(x, added), self.side) / share
 
 
 def in_graph() -> bool:

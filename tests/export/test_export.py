@@ -19,7 +19,7 @@ from mit_semseg.export.opened import open_exported, read_metadata
 from mit_semseg.inference import ScoringNetwork
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.models.encoders.swin import Swin
-from mit_semseg.models.layers import AdaptiveAvgPool2d, conv_bn_relu, requested_maps
+from mit_semseg.models.layers import AdaptiveAvgPool2d, AvgPool2d, conv_bn_relu, requested_maps
 from mit_semseg.runtime.claim import claimed
 
 pytest.importorskip("onnxscript")
@@ -91,6 +91,18 @@ def test_the_pooling_of_a_graph_has_the_values_of_torch_at_sizes_that_it_was_not
 def test_outside_of_a_graph_the_pooling_is_that_of_torch():
     x = torch.randn(2, 3, 10, 7)
     assert torch.equal(AdaptiveAvgPool2d(3)(x), nn.AdaptiveAvgPool2d(3)(x))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (8, 7)])
+def test_the_means_of_squares_in_a_graph_are_those_of_torch_where_the_edge_cuts_squares_off(size):
+    layer = AvgPool2d(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of decisions that are the same for all sizes
+        traced = torch.jit.trace(layer, torch.randn(1, 2, 6, 9))
+    x = torch.randn(2, 2, *size)
+    wanted = torch.nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False)(x)
+    torch.testing.assert_close(layer(x), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(traced(x), wanted)
 
 
 def test_convolutions_with_the_padding_of_tensorflow_have_graphs_for_every_size():
@@ -279,6 +291,18 @@ def test_a_full_disk_does_not_end_the_process(tmp_path):
     """torch's own writing to a file throws where nothing can catch it."""
     outcome = run_python("-c", ON_A_FULL_DISK, tmp_path / "m.pt2")
     assert (outcome.code, outcome.out) == (0, "File too large\n"), outcome.err
+
+
+def test_outputs_of_another_size_are_wrong_everywhere():
+    net = network("c1")
+    graph = ExportGraph(net.module.encoder, net.module.decoder, 5, scores=False)
+
+    class Empty:
+        def run(self, names, image):
+            return [np.zeros((0, *[0] * (1 if name == "labels" else 3)), np.float32) for name in names]
+
+    (row,) = compare(graph, Empty(), [(1, 5, 7)])
+    assert (row.wrong, row.pixels, row.agrees) == (35, 35, False)
 
 
 def test_the_comparison_finds_another_network():

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..activation_checkpointing import CheckpointedSequential
-from ..layers import BatchNorm2d, conv_bn_relu, requested_maps
+from ..layers import AvgPool2d, BatchNorm2d, conv_bn_relu, requested_maps
 from .resnet import BasicBlock, Bottleneck
 
 _BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
@@ -109,7 +109,7 @@ class ResNetVariant(nn.Module):
 
 def _averaging_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     return nn.Sequential(
-        nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False),
+        AvgPool2d(stride),
         nn.Conv2d(in_channels, out_channels, 1, bias=False),
         BatchNorm2d(out_channels),
     )
