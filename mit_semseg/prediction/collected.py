@@ -6,7 +6,6 @@ file of its process and in the end in the whole file, where a resumed run finds 
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from ..report import predictions
@@ -50,10 +49,8 @@ Content = Callable[[], Iterable[bytes]]
 """The parts, once more with each call."""
 
 
-class Parts:
+class Parts(Lines):
     """The parts of an output in the files of all processes. A part is read when it is needed.
-
-    As a context manager it closes the files at the end.
 
     Args:
         folder: of the outputs.
@@ -61,27 +58,19 @@ class Parts:
     """
 
     def __init__(self, folder: Path, output: str, *, earlier: bool) -> None:
-        self._kind, self._lines, self._keys = COLLECTED[output], Lines(), Index()
+        super().__init__()
+        self._kind, self._keys = COLLECTED[output], Index()
         whole = [folder / self._kind.file] if earlier else []
         for file in (*whole, *sorted(folder.glob(self._kind.parts.format("*")))):
             for start, line in numbered_lines(file):
                 key = self._kind.key_of(line)
                 if key is not None:
-                    self._keys.add(key, self._lines.add(file, start))
-
-    def __enter__(self) -> "Parts":
-        self._lines.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lines.__exit__(kind, error, trace)
+                    self._keys.add(key, self.add(file, start))
 
     def get(self, key: str) -> bytes | None:
         """The latest part with a key."""
         for number in reversed(self._keys.find(key)):
-            line = self._lines.read(number)
+            line = self.read(number)
             if self._kind.key_of(line) == key:
                 return line
         return None

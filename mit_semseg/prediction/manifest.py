@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..inference.fingerprint import Fingerprint
@@ -113,10 +112,8 @@ class Manifest:
         return Recorded(self._folder, [self._folder / _FORMER_NAME, self._path])
 
 
-class Recorded:
+class Recorded(Lines):
     """What a manifest says, for a million inputs: where its lines are. A line is read when it is needed.
-
-    As a context manager it closes the files at the end.
 
     Args:
         folder: of the outputs.
@@ -124,7 +121,8 @@ class Recorded:
     """
 
     def __init__(self, folder: Path, files: Sequence[Path] = ()) -> None:
-        self._folder, self._lines = folder, Lines()
+        super().__init__()
+        self._folder = folder
         self._settings: dict[str, Fingerprint] = {}
         self._inputs, self._owners = Index(), Index()  # numbers of lines
         for file in files:
@@ -135,21 +133,12 @@ class Recorded:
                 if "outputs" not in line:
                     self._settings[line["fingerprint"]] = line["settings"]
                     continue
-                number = self._lines.add(file, start)
+                number = self.add(file, start)
                 self._inputs.add(line["input"], number)
                 for path in line["outputs"].values():
                     self._owners.add(path, number)
                 for output, key in _keys_of(line).items():
                     self._owners.add(_owned(output, key), number)
-
-    def __enter__(self) -> "Recorded":
-        self._lines.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lines.__exit__(kind, error, trace)
 
     def has(self, path: str) -> bool:
         """Whether a path inside the folder is that of an output."""
@@ -159,7 +148,7 @@ class Recorded:
         """The outputs of an input that exist, by their names. A file belongs to its latest input."""
         found: dict[str, Made] = {}
         for number in self._inputs.find(identity):
-            line = json.loads(self._lines.read(number))
+            line = json.loads(self.read(number))
             if line["input"] != identity:
                 continue
             card = Made(

@@ -4,7 +4,9 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+OwnLines = TypeVar("OwnLines", bound="Lines")
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -29,7 +31,7 @@ class Lines:
         self._of, self._starts = array("H"), array("q")
         self._open: dict[int, BinaryIO] = {}
 
-    def __enter__(self) -> "Lines":
+    def __enter__(self: OwnLines) -> OwnLines:
         return self
 
     def __exit__(
