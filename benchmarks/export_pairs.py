@@ -21,7 +21,7 @@ from mit_semseg.errors import UserError
 from mit_semseg.export import Metadata, Options, openvino_files, write_model
 from mit_semseg.export.compare import compare
 from mit_semseg.export.graph import ExportGraph
-from mit_semseg.export.opened import open_exported, openvino_core
+from mit_semseg.export.opened import open_exported
 from mit_semseg.inference import ScoringNetwork
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.models.builder import DECODERS, ENCODERS
@@ -114,8 +114,7 @@ def measure(encoder: str, decoder: str, seed: int) -> str:
 def converted(onnx: Path, about: Metadata) -> Path:
     """The OpenVINO file that `mit-semseg export` would write, without exporting to ONNX twice."""
     path = onnx.with_suffix(".xml")
-    model = openvino_core().read_model(str(onnx))
-    openvino_files.save(model, about, path)
+    openvino_files.save(openvino_files.converted(onnx), about, path)
     return path
 
 

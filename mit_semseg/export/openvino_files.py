@@ -15,6 +15,16 @@ _WEIGHTS = "mit_semseg_weights"  # the SHA-256 of the .bin file
 _UNKNOWN = "0" * 64
 
 
+def converted(onnx: Path) -> Any:
+    """An ONNX file as a model of OpenVINO that computes the same."""
+    model = require("openvino", "An export to openvino").convert_model(str(onnx))
+    for node in model.get_ordered_ops():
+        values = node.get_attributes() if node.get_type_name() == "Interpolate" else {}
+        if values.get("mode") == "cubic" and values["antialias"]:  # which OpenVINO ignores in this mode
+            node.set_attribute("mode", "bicubic_pillow")
+    return model
+
+
 def save(model: Any, metadata: Metadata, path: Path, *, half: bool = False) -> None:
     """Write ``path`` and, beside it, the file of the weights, whose hash ``path`` holds.
 

@@ -274,15 +274,9 @@ def _write_onnx(graph: ExportGraph, metadata: Metadata, path: Path, opset: int) 
 
 
 def _write_openvino(graph: ExportGraph, metadata: Metadata, path: Path, opset: int) -> None:
-    openvino = require("openvino", "An export to openvino")
     between = path.with_suffix(".onnx")
     _write_onnx(graph, metadata, between, opset)
-    converted = openvino.convert_model(str(between))
-    for node in converted.get_ordered_ops():
-        values = node.get_attributes() if node.get_type_name() == "Interpolate" else {}
-        if values.get("mode") == "cubic" and values["antialias"]:  # which OpenVINO ignores in this mode
-            node.set_attribute("mode", "bicubic_pillow")
-    openvino_files.save(converted, metadata, path)
+    openvino_files.save(openvino_files.converted(between), metadata, path)
 
 
 FORMATS: dict[str, tuple[str, Callable[[ExportGraph, Metadata, Path, int], None]]] = {
