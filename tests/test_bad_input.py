@@ -279,6 +279,15 @@ def test_an_odd_number_of_overrides(call, tiny):
     )
 
 
+def test_a_config_without_its_option(call, tiny):
+    outcome = call("train", tiny.config)
+    assert outcome.code == 2
+    assert outcome.err == (
+        f"Config overrides come in pairs, KEY VALUE, but 1 word was given: {tiny.config}. To name a config "
+        f"or a model, write --cfg {tiny.config}\n"
+    )
+
+
 def test_a_number_that_yaml_or_the_command_line_writes_in_another_way_is_fine(call, tiny, tmp_path):
     folder = tmp_path / "run"
     words = tiny.overrides(TRAIN__lr_encoder=1, TRAIN__lr_decoder="1e-3", DATASET__imgSizes=32, DIR=folder)

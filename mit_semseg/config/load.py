@@ -213,8 +213,10 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
     if len(overrides) % 2:
+        words = "1 word was" if len(overrides) == 1 else f"{len(overrides)} words were"
+        path = next((word for word in overrides if Path(word).exists()), "")
         raise UserError(
-            f"Config overrides come in pairs, KEY VALUE, but {len(overrides)} words were given: "
-            f"{' '.join(overrides)}"
+            f"Config overrides come in pairs, KEY VALUE, but {words} given: {' '.join(overrides)}"
+            + (f". To name a config or a model, write --cfg {path}" if path else "")
         )
     return zip(overrides[::2], overrides[1::2], strict=True)
