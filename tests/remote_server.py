@@ -37,7 +37,7 @@ class FileServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request, client_address) -> None:
-        """A client that has left is no error."""
+        """A client that left is not an error."""
 
 
 class _Handler(BaseHTTPRequestHandler):

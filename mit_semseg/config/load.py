@@ -1,5 +1,6 @@
 """From YAML files and ``KEY VALUE`` pairs to a checked, frozen config tree."""
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -214,9 +215,9 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
     if len(overrides) % 2:
         words = "1 word was" if len(overrides) == 1 else f"{len(overrides)} words were"
-        path = next((word for word in overrides if Path(word).exists()), "")
+        first = overrides[0] if os.path.exists(overrides[0]) else ""  # noqa: PTH110 - false for any text
         raise UserError(
             f"Config overrides come in pairs, KEY VALUE, but {words} given: {' '.join(overrides)}"
-            + (f". To name a config or a model, write --cfg {path}" if path else "")
+            + (f". To name a config or a model, write --cfg {first}" if first else "")
         )
     return zip(overrides[::2], overrides[1::2], strict=True)

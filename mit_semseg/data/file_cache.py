@@ -43,7 +43,7 @@ class FileCache:
     """The copies in a folder.
 
     Attributes:
-        folder: created with the first copy. Files in it that are no copies are neither counted nor removed.
+        folder: created with the first copy. Other files in it are neither counted nor removed.
         limit: bytes of all copies together. It is never exceeded, and 0 keeps nothing.
     """
 
@@ -58,7 +58,7 @@ class FileCache:
         return cls(Path(folder) if folder else default_folder(), int(gigabytes * 1e9))
 
     def get(self, name: str) -> bytes | None:
-        """The content under a name; None if there is no copy, or one that a crash or the disk has damaged."""
+        """The content under a name; None without an intact copy: a crash or the disk may have damaged it."""
         path = self._path(name)
         try:
             data = path.read_bytes()

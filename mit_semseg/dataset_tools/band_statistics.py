@@ -63,8 +63,7 @@ class _Sampler:
         self._pixels = max(_LEAST_PIXELS, _MOST_VALUES // (len(records) * selection.channels))
 
     def __call__(self, row: int) -> dict[str, Any]:
-        """What is known of an image: a sample of values (n, C) with NaN for missing ones, and its "
-        "extremes."""
+        """A sample of the values of an image, (n, C) with NaN for missing ones, and its extremes."""
         record = self._records[row]
         image = located(self._root, record.fpath_img, self._cache)
         if record.is_window:

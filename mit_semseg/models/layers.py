@@ -144,17 +144,19 @@ class AvgPool2d(nn.AvgPool2d):
     Shape: (N, C, H, W) -> (N, C, H / side, W / side), rounded up.
     """
 
+    kernel_size: int
+
     def __init__(self, side: int) -> None:
         super().__init__(side, ceil_mode=True, count_include_pad=False)
-        self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
         if not in_graph():
             return super().forward(x)
         # OpenVINO 2026.4 gives no pixel for a map that is smaller than a square.
-        added = (0, to_multiple(x.shape[3], self.side), 0, to_multiple(x.shape[2], self.side))
-        share = F.avg_pool2d(F.pad(torch.ones_like(x[:1, :1]), added), self.side)
-        return F.avg_pool2d(F.pad(x, added), self.side) / share
+        side = self.kernel_size
+        added = (0, to_multiple(x.shape[3], side), 0, to_multiple(x.shape[2], side))
+        share = F.avg_pool2d(F.pad(torch.ones_like(x[:1, :1]), added), side)
+        return F.avg_pool2d(F.pad(x, added), side) / share
 
 
 def in_graph() -> bool:

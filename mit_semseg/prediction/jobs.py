@@ -28,9 +28,8 @@ from .video_reader import is_own_video, open_video
 from .writers import LABELS, OUTPUTS, TOOLS
 
 _AS_IMAGES = ", or save the frames as images"
-_WORDS: dict[
-    Kind, tuple[str, str, str]
-] = {  # for inputs: a noun, its plural, and what else to do if they lack an output
+# For a kind of input: a noun, its plural, and what else to do if it lacks an output.
+_WORDS: dict[Kind, tuple[str, str, str]] = {
     "image": ("a plain image", "Plain images", ""),
     "scene": ("a GeoTIFF or a very large TIFF", "These", ""),
     "video": ("a video", "Videos", _AS_IMAGES),

@@ -10,7 +10,7 @@ OwnLines = TypeVar("OwnLines", bound="Lines")
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """The place in bytes, and the content, of each line of a file; nothing if there is no such file."""
+    """The place in bytes, and the content, of each line of a file. A missing file has no lines."""
     if not file.is_file():
         return
     with file.open("rb") as stream:

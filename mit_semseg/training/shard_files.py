@@ -170,7 +170,7 @@ def _slot_of(file: Path) -> str:
     """The folder that a state file names; "" for none."""
     try:
         return str(torch.load(file, "cpu", weights_only=True, mmap=True)["shards"])
-    except Exception:  # there is no such file, it names none, or it is damaged
+    except Exception:  # a missing or damaged file, or a state without shards
         return ""
 
 

@@ -50,7 +50,7 @@ def shard(module: nn.Module, process: ProcessInfo) -> None:
         fully_shard(unit, mesh=mesh, reshard_after_forward=True)
     if drifts:  # as in `step.ProcessParallel`
         module.register_forward_pre_hook(_take_buffers_of_rank_0)
-    setattr(module, _OUTLINE, (outline,))  # in a tuple, so that it is no part of the module
+    setattr(module, _OUTLINE, (outline,))  # in a tuple: a module would become a submodule
 
 
 @contextmanager

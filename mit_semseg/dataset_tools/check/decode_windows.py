@@ -85,7 +85,7 @@ def compare_scenes(image: str, label: str, selection: BandSelection | None) -> t
 
 
 def ground_of_window(image: str, region: Region, selection: BandSelection | None) -> Ground:
-    """The ground that a window shows which could be read."""
+    """The ground that a window shows. It could be read before."""
     return ground_of(kept_scene(image, rgb=selection is None), region)
 
 
