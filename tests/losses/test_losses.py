@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mit_semseg.losses import LOSSES, OF_QUERIES, LossOptions, build_criterion, pixel_loss_sum
+from mit_semseg.losses.lovasz import _descending
 
 WEIGHTS = torch.tensor([0.5, 2.0, 0.0, 1.25], dtype=torch.float64)
 EVERY = [
@@ -182,6 +183,16 @@ def test_a_perfect_prediction_has_no_dice_and_no_lovasz_loss_and_a_wrong_one_has
         assert mean(build("lovasz"), log_probs, label).item() == pytest.approx(expected, abs=1e-12)
         if scores > 0:
             assert mean(build("dice"), log_probs, label).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000])
+def test_errors_of_a_cpu_are_ordered_as_torch_orders_them(size):
+    values = torch.rand(size, generator=torch.Generator().manual_seed(size)) ** 8
+    values[::3] = 0.25  # equal ones keep their order
+    values[::7] = -1.0
+    values[1::9] = -1e-7
+    values[2::9] = -2e-7
+    assert torch.equal(_descending(values), values.argsort(descending=True, stable=True))
 
 
 def test_a_sum_gives_each_loss_and_its_units():
