@@ -49,13 +49,15 @@ def _growth(probs: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     errors = torch.where(truth, 1 - probs, probs).masked_fill(~valid, -1)
     order = _descending(errors.flatten())  # unlabelled pixels last
     true = truth.flatten()[order]
-    size = truth.sum()
-    missed = true.cumsum(0)
-    # In float64, because float32 cannot resolve the steps between neighbours among a million pixels.
-    loss = 1 - (size - missed).double() / (size + (~true).cumsum(0)).double()
+    missed = true.cumsum(0, dtype=torch.int32)
+    found = truth.sum() - missed
+    rank = torch.arange(1, 1 + len(order), dtype=torch.int32, device=order.device)
+    # IoU is found / union. A pixel of the class takes one from the former, another adds one to the latter.
+    # The differences are formulas, because subtracting neighbouring values would cancel in float32.
+    union = (found + rank).to(probs)
     growth = torch.empty_like(errors)
-    growth.view(-1)[order] = torch.diff(loss, prepend=loss.new_zeros(1)).to(growth)
-    return growth.masked_fill(~valid, 0)
+    growth.view(-1)[order] = torch.where(true, 1 / union, found / (union * (union - 1)))
+    return growth.masked_fill_(~valid, 0)
 
 
 def _descending(values: Tensor) -> Tensor:
