@@ -59,16 +59,21 @@ class UPerNet(Decoder):
     def logits(self, features: list[Tensor]) -> Tensor:
         if self.maps:
             features = [features[index] for index in self.maps]
+        pyramid = self._pyramid(features)
+        size = pyramid[0].shape[-2:]
+        fuse, classify = self.conv_last
+        fused = fuse(torch.cat([pyramid[0], *(self.resize(x, size) for x in pyramid[1:])], 1))
+        return classify(self.dropout(fused))
+
+    def _pyramid(self, features: list[Tensor]) -> list[Tensor]:
+        """A map for each one of the encoder, finest first, with what the coarser ones know."""
         top = self._pool(features[-1])
         pyramid = [top]
         for level in reversed(range(len(self.fpn_in))):
             x = features[level]
             top = self.fpn_in[level](x) + self.resize(top, x.shape[-2:])
             pyramid.insert(0, self.fpn_out[level](top))
-        size = pyramid[0].shape[-2:]
-        fuse, classify = self.conv_last
-        fused = fuse(torch.cat([pyramid[0], *(self.resize(x, size) for x in pyramid[1:])], 1))
-        return classify(self.dropout(fused))
+        return pyramid
 
     def _pool(self, last: Tensor) -> Tensor:
         """Pyramid pooling of the last map: (N, channels[-1], H, W) -> (N, fpn_dim, H, W)."""
