@@ -17,7 +17,7 @@ class FileServer(ThreadingHTTPServer):
         fault: called with the number of each request, from 1; returns "" or one of: a status such as "503",
             "drop" (half of the body, then the connection ends), "short" and "long" (a Content-Length that
             is not that of the part), "whole" (the header Range is ignored), "other" (another part), "slow"
-            (a tenth of a second later), "hang".
+            (a tenth of a second later), "hang", "loop" (a redirect to the same place).
         requests: the path and the header Range of each.
     """
 
@@ -51,6 +51,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.requests.append((self.path, wanted))
             fault = self.server.fault(len(self.server.requests))
         file = self.server.folder / unquote(self.path.partition("?")[0]).lstrip("/")
+        if fault == "loop":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if fault.isdecimal():
             self._send(int(fault), b"an error page")
             return

@@ -206,6 +206,13 @@ def test_refusals_are_reported_at_once(server, request, which, fault, kind, what
     assert len(server.requests) == 1
 
 
+def test_a_server_that_redirects_to_itself_is_reported_at_once(server, whole):
+    server.fault = lambda number: "loop"
+    with pytest.raises(ContentError, match="redirects again and again"):
+        content_of(whole)
+    assert len(server.requests) < 15  # aiohttp follows ten
+
+
 def test_a_server_without_parts_is_refused_before_it_sends_a_shard(server, member):
     server.fault = lambda number: "whole"
     with pytest.raises(ContentError, match=r"s\.tar cannot be read in parts, .* ignores the header Range"):
