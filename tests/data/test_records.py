@@ -230,8 +230,8 @@ def test_processes_share_the_records_instead_of_copying_them(method):
     process.join(60)
     assert total == sum(40 + k for k in range(30_000))
     assert after - before < 8
-    # When it starts, a forked process owns next to nothing; the other one what it has imported.
-    assert before < 8 or method == FORKS
+    # When it starts, a forked process owns little: no copy of 30 MB. The other one owns what it has imported.
+    assert before < 15 or method == FORKS
 
 
 @pytest.mark.parametrize(
