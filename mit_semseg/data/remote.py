@@ -31,11 +31,11 @@ _LONGEST_S = 600.0  # for the whole answer, in case its bytes trickle
 _TEMPORARY = (408, 425, 429)  # the 4xx answers after which a retry can succeed
 _GONE = (404, 410)
 _BEYOND_END = 416
-_FINAL = {  # errors of aiohttp that a retry would repeat
+_FINAL = {  # errors that a retry would repeat, by the names of their classes, most of which are aiohttp's
     "ClientConnectorCertificateError": "the certificate of the server is not accepted",
-    "InvalidURL": "this is not a valid address",
     "NonHttpUrlRedirectClientError": "the server redirects to something other than a web address",
     "TooManyRedirects": "the server redirects again and again",
+    "ValueError": "this is not a valid address",
 }
 
 _chance = random.SystemRandom()  # the seeded generators belong to the augmentation
@@ -151,8 +151,9 @@ def _fetch(address: Address, start: int | None, size: int | None) -> bytes:
         except PermissionError as error:
             raise ContentError("unreadable", f"{address} may not be read: {_words(error)}.") from None
         except Exception as error:  # each file system raises errors of its own
-            if final := _FINAL.get(type(error).__name__):
-                raise ContentError("unreadable", f"{address} cannot be fetched: {final}.") from None
+            for each in type(error).__mro__:
+                if final := _FINAL.get(each.__name__):
+                    raise ContentError("unreadable", f"{address} cannot be fetched: {final}.") from None
             kind, reason = "unreadable", _words(error)
         if attempt == _ATTEMPTS or time.monotonic() - began > _PATIENCE_S:
             raise ContentError(kind, f"{address} cannot be fetched: {reason} ({attempt} attempts).")

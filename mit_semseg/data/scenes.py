@@ -29,7 +29,10 @@ _EXTENSIONS = (".tif", ".tiff")
 _WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
 _WIDTH, _HEIGHT = 256, 257  # tags of TIFF
 _GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, GeoKeys
-_CACHE_BYTES = 16 * 2**20  # of decoded tiles. GDAL's default is a share of the machine's memory
+# Bytes of decoded tiles that GDAL keeps, whose default is a share of the machine's memory: what neighbouring
+# windows share. A strip crosses all windows of a row, so more are kept.
+_CACHE_BYTES = 16 * 2**20
+_CACHE_OF_STRIPS = 48 * 2**20
 _LARGEST_BLOCK = 256 * 2**20  # bytes, of a decoded tile or strip
 _READ = 1024  # side in pixels of the windows that an overview is read in
 _SHOWN = 3  # damaged tiles that a message names
@@ -206,7 +209,7 @@ class Raster:
         window = (rows, columns)
         shape = shape or (rows[1] - rows[0], columns[1] - columns[0])
         try:
-            with self._lock, limited_cache():
+            with self._lock, self.limited_cache():
                 values = self._file.read(bands, window=window, out_shape=(len(bands), *shape))
                 valid = np.ones(shape, bool)
                 if self._has_mask:
@@ -215,6 +218,11 @@ class Raster:
             reason = " ".join(str(error.__cause__ or error).split())
             raise self.damage(reason, rows, columns) from error
         return values, valid
+
+    def limited_cache(self) -> Any:
+        """`limited_cache` for this file, and for one that is written in turns with it."""
+        strips = self._file.block_shapes[0][1] == self.width
+        return limited_cache(_CACHE_OF_STRIPS if strips else _CACHE_BYTES)
 
     def _check_blocks(self) -> None:
         """Raises: UserError if the file has to be decoded in pieces that do not fit into memory."""
@@ -233,7 +241,7 @@ class Raster:
             if bottom <= rows[0] or top >= rows[1] or right <= columns[0] or left >= columns[1]:
                 continue
             try:
-                with self._lock, limited_cache():
+                with self._lock, self.limited_cache():
                     self._file.read(window=window)
             except self._rasterio.errors.RasterioError:
                 yield f"rows {top} to {bottom - 1}, columns {left} to {right - 1}"
@@ -379,9 +387,9 @@ class LabelScene(Raster):
         }
 
 
-def limited_cache() -> Any:
-    """A context in which GDAL, which reads or writes a file, keeps few decoded tiles."""
-    return require("rasterio", "A scene", INSTALL).Env(GDAL_CACHEMAX=_CACHE_BYTES)
+def limited_cache(size: int = _CACHE_BYTES) -> Any:
+    """A context in which GDAL, which reads or writes a file, keeps ``size`` bytes of decoded tiles."""
+    return require("rasterio", "A scene", INSTALL).Env(GDAL_CACHEMAX=size)
 
 
 def _tags(path: Path) -> ImageFileDirectory_v2:

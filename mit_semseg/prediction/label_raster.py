@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.classes import ClassTable
-from ..data.scenes import INSTALL, Scene, limited_cache
+from ..data.scenes import INSTALL, Scene
 from ..inference.pictures import MARK
 from ..inference.scene import STEP
 from ..runtime.packages import require
@@ -71,7 +71,7 @@ class LabelRaster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with limited_cache():
+        with self._scene.limited_cache():
             self._file.close()
 
     def add(self, rows: slice, columns: slice, classes: NDArray[np.integer]) -> None:
@@ -98,7 +98,7 @@ class LabelRaster:
             part = values[y :: self.step, x :: self.step].astype(np.int32) - 1
             first = (top + y) // self.step, (left + x) // self.step
             self.overview[first[0] : first[0] + len(part), first[1] : first[1] + part.shape[1]] = part
-        with limited_cache():
+        with self._scene.limited_cache():
             self._file.write(values, 1, window=((top, bottom), (left, right)))
 
     def _describe(self) -> None:

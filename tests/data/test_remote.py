@@ -213,6 +213,15 @@ def test_a_server_that_redirects_to_itself_is_reported_at_once(server, whole):
     assert len(server.requests) < 15  # aiohttp follows ten
 
 
+@pytest.mark.parametrize("address", ["http://", "http://[bad/a.jpg"])
+def test_an_address_that_is_not_valid_is_not_tried_again(cache, address, monkeypatch):
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: pytest.fail("a second attempt"))
+    with pytest.raises(
+        ContentError, match=re.escape(f"{address} cannot be fetched: this is not a valid address.")
+    ):
+        content_of(Address(address, cache))
+
+
 def test_a_server_without_parts_is_refused_before_it_sends_a_shard(server, member):
     server.fault = lambda number: "whole"
     with pytest.raises(ContentError, match=r"s\.tar cannot be read in parts, .* ignores the header Range"):
