@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..data import rle
 from ..inference.pictures import add_legend, by_share, class_shares, overlay
-from ..inference.segmenter import Segmentation
+from ..inference.segmentation import Segmentation
 from .messages import Wanted
 
 MEDIA_TYPES = {

@@ -7,7 +7,7 @@ from PIL import Image
 
 from mit_semseg.data.classes import ClassTable
 from mit_semseg.errors import UserError
-from mit_semseg.inference.segmenter import Segmentation
+from mit_semseg.inference.segmentation import Segmentation
 
 TABLE = ClassTable(
     ("sky", "road", "tree", "car"), np.array([[9, 9, 200], [80, 80, 80], [0, 160, 0], [200, 0, 0]], np.uint8)
