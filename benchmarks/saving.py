@@ -21,9 +21,10 @@ from torch import nn
 
 from mit_semseg.config import load_config
 from mit_semseg.optim.ema import WeightAverage
+from mit_semseg.training.counters import TrainState
 from mit_semseg.training.options import train_options
 from mit_semseg.training.saving import Saver
-from mit_semseg.training.state import TrainState, state_content, write_state
+from mit_semseg.training.state import state_content, write_state
 
 
 def main() -> int:

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from ..runtime.files import replacing, unwritable
 from ..runtime.log import appending_log_to
 from ..tracking import Ending, TrackedRun, Trackers, open_trackers, write_identity
+from .counters import TrainState
 from .curves import draw_curves
 from .history import COLUMNS, Row
 from .options import RunOptions
 from .progress import Line
 from .samples import write_samples
-from .state import TrainState, flat_config
+from .state import flat_config
 from .validation import Scores
 
 

@@ -11,7 +11,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..runtime.log import get_logger
 from ..runtime.machine import peak_memory
-from .state import Window
+from .counters import Window
 from .step import StepResult
 
 

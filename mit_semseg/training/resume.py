@@ -26,10 +26,11 @@ from ..runtime.distributed import (
     require_equal,
 )
 from ..runtime.paths import resolved
+from .counters import TrainState
 from .history import History
 from .options import RunOptions
 from .shard_files import read_whole_state
-from .state import NAME, TrainState, check_state, flat_config, list_digest, read_state, saved_position
+from .state import NAME, check_state, flat_config, list_digest, read_state, saved_position
 
 _OR_NEW = "or set DIR to another folder to start a new run"
 # Keys whose values may differ between the machines of a run: paths, and settings of a single process.

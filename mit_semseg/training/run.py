@@ -15,13 +15,14 @@ from ..optim.ema import WeightAverage
 from ..optim.lr_schedule import LRSchedule
 from ..runtime.distributed import ProcessInfo
 from .checkpoints import save_best, save_epoch
+from .counters import TrainState
 from .history import History
 from .options import RunOptions
 from .precision import Precision
 from .saving import Saver
 from .shard_files import write_sharded_state
 from .sharding import gathered, is_sharded
-from .state import Stateful, TrainState, state_content, write_state
+from .state import Stateful, state_content, write_state
 from .validation import Validation
 
 

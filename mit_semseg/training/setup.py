@@ -20,6 +20,7 @@ from ..optim.ema import WeightAverage
 from ..optim.optimizers import build_optimizer
 from ..runtime.distributed import ProcessInfo, broadcast_module, failing_together
 from .checks import check_batch, check_recipe, check_trackers, check_weights
+from .counters import TrainState
 from .options import ModuleOptions, RunOptions, TrainOptions
 from .resume import Start, initial_state, read_shared_state
 from .run import Run
@@ -27,7 +28,7 @@ from .saving import Saver
 from .shard_files import read_divided_state
 from .sharding import is_sharded, shard
 from .speed import choose_precision, set_up_speed
-from .state import NAME, Stateful, TrainState, load_state, saved_position
+from .state import NAME, Stateful, load_state, saved_position
 from .step import ProcessParallel
 from .validation import Validation
 

@@ -24,6 +24,7 @@ from ..runtime.log import capturing_log, get_logger, setup_logger
 from ..runtime.machines import claimed_on_machines
 from ..runtime.stopping import Interrupted, StopAgreement, stop_requests
 from .checkpoints import drop_old_epochs
+from .counters import TrainState
 from .dry_run import dry_run
 from .loggers import Loggers, logging_to
 from .options import RunOptions, TrainOptions, train_options
@@ -33,7 +34,7 @@ from .run import Run
 from .saving import saving
 from .setup import build_run, check_options
 from .sharding import naming_use_of_shares
-from .state import NAME, TrainState
+from .state import NAME
 from .step import on_device, step
 from .validation import Validation, weights_to_score
 

@@ -11,12 +11,12 @@ from commands import ROOT
 from PIL import Image
 
 from mit_semseg.config import load_config
+from mit_semseg.training.counters import TrainState
 from mit_semseg.training.curves import draw_curves
 from mit_semseg.training.history import History
 from mit_semseg.training.loggers import Loggers
 from mit_semseg.training.options import train_options
 from mit_semseg.training.progress import Line
-from mit_semseg.training.state import TrainState
 from mit_semseg.training.validation import Scores
 
 

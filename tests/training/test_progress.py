@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mit_semseg.runtime.log import get_logger, setup_logger
+from mit_semseg.training.counters import Window
 from mit_semseg.training.progress import Progress, peak_memory
-from mit_semseg.training.state import Window
 from mit_semseg.training.step import StepResult
 
 

@@ -19,10 +19,10 @@ from two_processes import train_in_two_processes
 from mit_semseg.config import load_config
 from mit_semseg.data.datasets import TrainDataset
 from mit_semseg.runtime.distributed import ProcessInfo
+from mit_semseg.training.counters import TrainState
 from mit_semseg.training.options import train_options
 from mit_semseg.training.resume import agree_on_start
 from mit_semseg.training.setup import build_run, train_dataset
-from mit_semseg.training.state import TrainState
 from mit_semseg.training.train import batches
 from mit_semseg.training.validation import Validation
 

@@ -11,11 +11,10 @@ from mit_semseg.models.weights.checkpoint import save_atomically
 from mit_semseg.optim.ema import WeightAverage
 from mit_semseg.optim.optimizers import build_optimizer
 from mit_semseg.training.checkpoints import drop_old_epochs, save_best, save_epoch
+from mit_semseg.training.counters import TrainState, Window
 from mit_semseg.training.history import History
 from mit_semseg.training.options import train_options
 from mit_semseg.training.state import (
-    TrainState,
-    Window,
     check_state,
     load_state,
     read_state,
