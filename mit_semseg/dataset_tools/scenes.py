@@ -5,11 +5,11 @@ Nothing slow is imported before the arguments are read, so that ``--help`` answe
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from ..runtime.paths import argument
 from .prepare.source import some
 
 if TYPE_CHECKING:
-    from ..data.scene_pairs import ScenePair
+    from ..data.classes import ClassTable
+    from .scene_grid import SceneInfo, Window
 
 _EPILOG = """\
 IMAGES and LABELS are GeoTIFFs, or folders of them. A label has the name of its image, maybe with more at its
@@ -33,6 +34,7 @@ overlap, and no window crosses the border of an area.
 """
 _TILE = 512  # pixels; enough context at the edges, in little memory
 _EXTENSIONS = (".tif", ".tiff")
+_VALUES = 2**16  # label values: 0 to 65535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,15 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("images", type=argument("IMAGES"), metavar="IMAGES", help="a GeoTIFF, or a folder")
     add("labels", type=argument("LABELS"), metavar="LABELS", help="its label, or a folder of labels")
     add("out", type=argument("OUT"), metavar="OUT", help="folder to write to; created if it does not exist")
-    add("--window", type=_above(31), default=512, metavar="N",
+    add("--window", type=_whole(32), default=512, metavar="N",
         help="side of a window in pixels (default: 512)")  # fmt: skip
-    add("--area", type=_above(0), default=4, metavar="N",
+    add("--area", type=_whole(1), default=4, metavar="N",
         help="side of an area in windows (default: 4); fewer, larger areas share less border")  # fmt: skip
     add("--val-share", type=_share, default=0.2, metavar="X",
         help="share of the labelled areas that validate (default: 0.2)")  # fmt: skip
-    add("--seed", type=_above(-1), default=0, metavar="N", help="seed of the choice of these (default: 0)")
-    add("--ignore", type=_above(-1), metavar="V", help="one more label value that is unlabelled, such as 255")
-    add("--label-offset", type=_above(-1), default=1, metavar="N",
+    add("--seed", type=_whole(0), default=0, metavar="N", help="seed of the choice of these (default: 0)")
+    add("--ignore", type=_whole(0, _VALUES - 1), metavar="V",
+        help="one more label value that is unlabelled, such as 255")  # fmt: skip
+    add("--label-offset", type=_whole(0, _VALUES - 1), default=1, metavar="N",
         help="label value of the first class (default: 1); 0 if 0 is a class")  # fmt: skip
 
 
@@ -82,17 +85,6 @@ class Plan:
     ignore: int | None = None
 
 
-@dataclass(frozen=True)
-class _Window:
-    """A window of a scene, in pixels, and the area of the ground that it is in."""
-
-    image: Path
-    label: Path
-    top: int
-    left: int
-    area: tuple[int, ...]
-
-
 def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
     """Write lists, class table and config to the folder ``out``; see the command's help.
 
@@ -103,13 +95,14 @@ def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
         labels without classes. All of them are named in one message.
     """
     from ..data.classes import classes_csv
+    from .scene_grid import Grid
 
-    files = _paired(Path(images), Path(labels))
-    pairs = _opened(files)
-    grid = _Grid(pairs, plan)
-    windows = [window for number, (files_of, pair) in enumerate(zip(files, pairs, strict=True))
-               for window in grid.windows(number, files_of, pair)]  # fmt: skip
-    labelled, pixels = _labelled(windows, pairs, files, plan)
+    scenes = _checked(_paired(Path(images), Path(labels)))
+    grid = Grid(scenes, plan.window, plan.area)
+    of_scene = [grid.windows(number, scene) for number, scene in enumerate(scenes)]
+    too_small = [scene.image.name for scene, found in zip(scenes, of_scene, strict=True) if not found]
+    windows = [window for found in of_scene for window in found]
+    labelled, pixels = _labelled(windows, plan)
     if not labelled:
         raise UserError(
             f"No window of {plan.window} x {plan.window} pixels in {labels} has a labelled pixel. Set "
@@ -123,7 +116,7 @@ def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
     folder = Path(out).absolute()
     count = int(np.flatnonzero(pixels)[-1]) - plan.label_offset + 1
     gap = _gap(pixels, plan)
-    table = _class_table(pairs, count)
+    table = _class_table(scenes, range(plan.label_offset, plan.label_offset + count))
     lists = {
         folder / f"{name}.odgt": "".join(_line(each, plan.window) for each in of_part).encode()
         for name, of_part in parts.items()
@@ -131,16 +124,22 @@ def write_windows(images: str, labels: str, out: str, plan: Plan) -> list[str]:
     others = {"classes.csv": classes_csv(table), "config.yaml": _config(folder, count, plan).encode()}
     # In this order: a process that is killed in between leaves no list without what it needs.
     write_together({**{folder / name: content for name, content in others.items()}, **lists})
-    areas = len({each.area for each in labelled})
+    areas, used = len({each.area for each in labelled}), len(scenes) - len(too_small)
     report = [
         f"{folder}: {len(parts['training'])} training and {len(parts['validation'])} validation windows of "
-        f"{plan.window} x {plan.window} pixels, {count} classes, from {len(files)} "
-        f"scene{'s' * (len(files) > 1)}.",
+        f"{plan.window} x {plan.window} pixels, {count} classes, from {used} scene{'s' * (used > 1)}.",
         f"{len(validating)} of {areas} areas of {grid.side} x {grid.side} pixels validate.",
     ]
     if len(windows) > len(labelled):
         report.append(f"Omitted: {len(windows) - len(labelled)} windows without a labelled pixel.")
-    if not parts["validation"]:
+    if too_small:
+        report.append(
+            f"Omitted: {some(too_small)}, too small for a window inside an area. Areas have the same size on "
+            "the ground in all scenes. Pass scenes of other resolutions apart, or lower --window."
+        )
+    if not plan.val_share:
+        report.append("No area validates, as --val-share 0 says. Train with VAL.every 0.")
+    elif not parts["validation"]:
         report.append("There is only one area with labels, so none validates. Lower --area, or --window.")
     report.extend(gap)
     report.append(f"Next: python train.py --cfg RECIPE.yaml --cfg {folder / 'config.yaml'}")
@@ -184,19 +183,23 @@ def _tiffs(path: Path) -> list[Path]:
     return found
 
 
-def _opened(files: Sequence[tuple[Path, Path]]) -> "list[ScenePair]":
-    """The open files. Raises: UserError that names all that cannot be used together."""
-    from ..data.scene_pairs import name_of, open_scenes
+def _checked(files: Sequence[tuple[Path, Path]]) -> "list[SceneInfo]":
+    """The scenes. Raises: UserError that names all that cannot be used together."""
+    from ..data.scene_pairs import open_scenes
+    from .scene_grid import SceneInfo
 
-    pairs, problems = [], []
+    scenes, problems = [], []
     for image, label in files:
         try:
-            pairs.append(open_scenes(image, label))
+            pair = open_scenes(image, label)
         except UserError as error:
             problems.append(str(error))
-    systems = Counter(name_of(pair.image) for pair in pairs)
+            continue
+        with pair.image, pair.label:
+            scenes.append(SceneInfo.of(pair))
+    systems = Counter(scene.system for scene in scenes)
     if len(systems) > 1:
-        first = {name_of(pair.image): Path(pair.image.path).name for pair in reversed(pairs)}
+        first = {scene.system: scene.image.name for scene in reversed(scenes)}
         named = "; ".join(
             f"{system} ({count}, such as {first[system]})" for system, count in systems.most_common()
         )
@@ -206,137 +209,46 @@ def _opened(files: Sequence[tuple[Path, Path]]) -> "list[ScenePair]":
         )
     if problems:
         raise UserError("\n".join(problems))
-    return pairs
+    return scenes
 
 
-class _Grid:
-    """Square areas of the ground, or of each scene if it has no coordinates or is turned.
-
-    Attributes:
-        side: of an area, in pixels of the finest scene.
-    """
-
-    def __init__(self, pairs: "Sequence[ScenePair]", plan: Plan) -> None:
-        self._plan = plan
-        self._on_ground = all(_is_north_up(pair) for pair in pairs)
-        self.side = plan.window * plan.area
-        if self._on_ground:
-            # The box around all scenes is divided evenly, so that little is left at its border.
-            boxes = [_box(pair) for pair in pairs]
-            self._left, self._top = min(box[0] for box in boxes), max(box[3] for box in boxes)
-            self._resolution = min(_resolution(pair)[0] for pair in pairs)
-            width = (max(box[2] for box in boxes) - self._left) / self._resolution
-            height = (self._top - min(box[1] for box in boxes)) / self._resolution
-        else:
-            width = max(pair.image.width for pair in pairs)
-            height = max(pair.image.height for pair in pairs)
-        # Rounded down, so that no area is narrower than a window.
-        self._across = width / max(1, int(width / self.side))
-        self._down = height / max(1, int(height / self.side))
-
-    def windows(self, number: int, files: tuple[Path, Path], pair: "ScenePair") -> list[_Window]:
-        """The windows of a scene. They cover each area that is wide enough, and none crosses two."""
-        image, size = pair.image, self._plan.window
-        if self._on_ground:
-            left, _, _, top = _box(pair)
-            unit = _resolution(pair)
-            offset = (left - self._left) / unit[0], (self._top - top) / unit[1]
-            step = self._across * self._resolution / unit[0], self._down * self._resolution / unit[1]
-            key: tuple[int, ...] = ()
-        else:
-            offset, step, key = (0.0, 0.0), (self._across, self._down), (number,)
-        found = []
-        for column, (left_edge, right_edge) in _cells(offset[0], step[0], image.width):
-            for row, (top_edge, bottom_edge) in _cells(offset[1], step[1], image.height):
-                for y in _starts(top_edge, bottom_edge, size):
-                    for x in _starts(left_edge, right_edge, size):
-                        found.append(_Window(*files, y, x, (*key, row, column)))
-        return found
-
-
-def _cells(offset: float, step: float, length: int) -> list[tuple[int, tuple[int, int]]]:
-    """The cells of a grid along an axis of a scene, each with its first pixel and the one after its last.
+def _labelled(windows: "Sequence[Window]", plan: Plan) -> "tuple[list[Window], np.ndarray]":
+    """The windows with a labelled pixel, and the pixels of each value in them, (65536,).
 
     Args:
-        offset: of the scene from the grid's origin, in pixels.
-        step: side of a cell, in pixels.
-    """
-    cells = []
-    tiny = 1e-6  # coordinates are rounded
-    for number in range(math.floor(offset / step + tiny), math.ceil((offset + length) / step - tiny)):
-        first = max(0, math.ceil(number * step - offset - tiny))
-        last = min(length, math.floor((number + 1) * step - offset + tiny))
-        cells.append((number, (first, last)))
-    return cells
-
-
-def _starts(first: int, last: int, size: int) -> list[int]:
-    """Where windows start that cover a span evenly; none if it is too short for one.
-
-    >>> _starts(0, 1000, 512), _starts(100, 400, 512)
-    ([0, 488], [])
-    """
-    free = last - first - size
-    if free < 0:
-        return []
-    count = -(-free // size)
-    return [first + (k * free // count if count else 0) for k in range(count + 1)]
-
-
-def _is_north_up(pair: "ScenePair") -> bool:
-    transform = pair.image.transform
-    return bool(
-        pair.image.georeferenced and transform.b == transform.d == 0 and transform.a > 0 > transform.e
-    )
-
-
-def _resolution(pair: "ScenePair") -> tuple[float, float]:
-    """Width and height of a pixel in the units of the coordinates."""
-    return float(pair.image.transform.a), float(-pair.image.transform.e)
-
-
-def _box(pair: "ScenePair") -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a scene."""
-    unit, transform = _resolution(pair), pair.image.transform
-    left, top = float(transform.c), float(transform.f)
-    return left, top - unit[1] * pair.image.height, left + unit[0] * pair.image.width, top
-
-
-def _labelled(
-    windows: Sequence[_Window], pairs: "Sequence[ScenePair]", files: Sequence[tuple[Path, Path]], plan: Plan
-) -> tuple[list[_Window], np.ndarray]:
-    """The windows with a labelled pixel, and the pixels of each value in them, (65536,).
+        windows: those of a scene are neighbours.
 
     Raises: UserError that names each damaged tile, and each label with values that are not class numbers.
     """
-    from ..data.scenes import SceneError
+    from ..data.scenes import LabelScene, SceneError
     from ..runtime.progress import ProgressCounter
     from .file_problems import FileProblems
 
-    labels = {label: pair.label for (_, label), pair in zip(files, pairs, strict=True)}
-    kept, total, problems = [], np.zeros(2**16, np.int64), FileProblems()
+    kept, total, problems = [], np.zeros(_VALUES, np.int64), FileProblems()
     with ProgressCounter(len(windows), "windows", what="Reading labels") as counter:
-        for each in windows:
-            rows, columns = (each.top, each.top + plan.window), (each.left, each.left + plan.window)
-            counter.add()
-            try:
-                values, valid = labels[each.label].read(rows, columns)
-            except SceneError as error:
-                problems.add(error)
-                continue
-            counts = np.bincount(values[valid], minlength=2**16)
-            counts[: plan.label_offset] = 0
-            if plan.ignore is not None:
-                counts[plan.ignore] = 0
-            if counts.any():
-                kept.append(each)
-                total += counts
+        for file, of_scene in groupby(windows, key=lambda window: window.label):
+            with LabelScene(file) as label:
+                for each in of_scene:
+                    rows, columns = (each.top, each.top + plan.window), (each.left, each.left + plan.window)
+                    counter.add()
+                    try:
+                        values, valid = label.read(rows, columns)
+                    except SceneError as error:
+                        problems.add(error)
+                        continue
+                    counts = np.bincount(values[valid], minlength=_VALUES)
+                    counts[: plan.label_offset] = 0
+                    if plan.ignore is not None:
+                        counts[plan.ignore] = 0
+                    if counts.any():
+                        kept.append(each)
+                        total += counts
     if problems:
         raise UserError(problems.text())
     return kept, total
 
 
-def _validating(windows: Sequence[_Window], plan: Plan) -> set[tuple[int, ...]]:
+def _validating(windows: "Sequence[Window]", plan: Plan) -> set[tuple[int, ...]]:
     """The areas that validate: at least one, and not all, if there are several."""
     areas = sorted({each.area for each in windows})
     if not plan.val_share:
@@ -353,6 +265,8 @@ def _gap(pixels: np.ndarray, plan: Plan) -> list[str]:
     """
     values = np.flatnonzero(pixels)
     missing = int(values[-1]) - plan.label_offset + 1 - len(values)
+    if plan.ignore is not None and plan.label_offset <= plan.ignore < values[-1]:
+        missing -= 1
     if not missing:
         return []
     found = f"Of the values {plan.label_offset} to {values[-1]} in the labels, {missing} do not occur"
@@ -364,19 +278,19 @@ def _gap(pixels: np.ndarray, plan: Plan) -> list[str]:
     return [f"{found}. They are counted as classes."]
 
 
-def _class_table(pairs: "Sequence[ScenePair]", count: int) -> Any:
-    """The classes, with the names that test.py has written into a label."""
+def _class_table(scenes: "Sequence[SceneInfo]", values: range) -> "ClassTable":
+    """The classes of label values, with the names that test.py has written into a label."""
     from ..data.classes import ClassTable, numbered_classes
 
-    table = numbered_classes(count)
-    for pair in pairs:
-        names = pair.label.classes()
-        if set(range(1, count + 1)) <= names.keys():
-            return ClassTable(tuple(names[k] for k in range(1, count + 1)), table.colors)
+    table = numbered_classes(len(values))
+    for scene in scenes:
+        names = scene.class_names
+        if names.keys() >= set(values):
+            return ClassTable(tuple(names[value] for value in values), table.colors)
     return table
 
 
-def _line(window: _Window, size: int) -> str:
+def _line(window: "Window", size: int) -> str:
     record = {"fpath_img": str(window.image), "fpath_segm": str(window.label), "width": size, "height": size}
     return json.dumps({**record, "left": window.left, "top": window.top}, ensure_ascii=False) + "\n"
 
@@ -407,10 +321,13 @@ def _config(folder: Path, count: int, plan: Plan) -> str:
     )
 
 
-def _above(least: int) -> Any:
+def _whole(least: int, most: int | None = None) -> Any:
+    """A type for argparse: a whole number in a range, both ends included."""
+
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) <= least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above {least}")
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            limits = f"from {least} to {most}" if most is not None else f"that is at least {least}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
         return int(text)
 
     return read

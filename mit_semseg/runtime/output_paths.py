@@ -77,7 +77,7 @@ def other_names(
         is_taken: whether an existing path must be left alone for another reason. The answer must not change.
         is_settled: whether an output already has another name, which `is_taken` knows.
     """
-    real, root = Resolver(), str(folder)
+    real, start = Resolver(), str(folder / "_")[:-1]  # nothing for ".", so that paths are as `folder / name`
 
     def is_held(path: str) -> bool:
         return real.exists(path) and is_taken(path)
@@ -88,7 +88,7 @@ def other_names(
     of_inputs = np.fromiter(map(key, inputs), np.int64)
     plain, special = array("q"), bytearray()
     for number, relative, suffix in outputs():
-        path = _join(root, plain_name(relative, suffix))
+        path = start + plain_name(relative, suffix)
         plain.append(key(path))
         special.append(is_settled(number) or is_held(path))
     keys = np.frombuffer(plain, np.int64) if plain else np.empty(0, np.int64)
@@ -106,7 +106,7 @@ def other_names(
     given: set[int] = set()
 
     def is_free(name: str) -> bool:
-        path = _join(root, name)
+        path = start + name
         found = key(path)
         place = np.searchsorted(kept, found)
         return found not in given and not (place < len(kept) and kept[place] == found) and not is_held(path)
@@ -122,7 +122,7 @@ def other_names(
         name = _cut(stem, suffix)
         if (name, suffix) in series or not is_free(name):
             name = next(filter(is_free, series.setdefault((name, suffix), _names(stem, suffix))))
-        given.add(key(_join(root, name)))
+        given.add(key(start + name))
         names.add(number, name)
     return names
 
@@ -158,10 +158,6 @@ def _stem(path: str) -> str:
     """A path without its extension."""
     dot = path.rfind(".")
     return path[:dot] if path.rfind(os.sep) + 1 < dot < len(path) - 1 else path
-
-
-def _join(folder: str, name: str) -> str:
-    return os.path.join(folder, name)  # noqa: PTH118 - Path takes five times as long
 
 
 def _relative_to_root(image: Path, roots: Sequence[str]) -> Path:

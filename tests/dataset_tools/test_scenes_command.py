@@ -1,6 +1,7 @@
 """mit-semseg data scenes: windows of GeoTIFFs, split by area, and a training on them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 from scene_files import METRES, ORIGIN, damage_tile, landscape, transform_of, write_scene
+
+from mit_semseg.data.classes import load_classes, numbered_classes
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -159,6 +162,73 @@ def test_a_value_that_stands_for_unlabelled_is_no_class(call, sources, unlabelle
     assert (keys["num_class"], keys["ignore_label"]) == (3, unlabelled)
     lines = (sources / "out/training.odgt").read_text().splitlines()
     assert all(json.loads(line)["top"] >= 9 for line in lines)  # a window has 32 rows, and 40 are unlabelled
+
+
+def test_a_value_to_ignore_among_the_classes_is_not_missing(call, sources):
+    words = ("data", "scenes", sources / "images", sources / "labels", sources / "out", "--window", 32)
+    outcome = call(*words, "--ignore", 2)
+    assert outcome.code == 0, outcome.err
+    assert "do not occur" not in outcome.out
+    outcome = call(*words, "--ignore", 70000)
+    assert outcome.code == 2
+    assert "'70000' is not a whole number from 0 to 65535" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("offset", "names"), [(1, ("brick", "lawn", "pool")), (0, None), (2, ("lawn", "pool"))]
+)
+def test_classes_have_the_names_that_the_labels_have_for_their_values(call, sources, offset, names):
+    with rasterio.open(sources / "labels" / "s0_label.tif", "r+") as file:
+        file.update_tags(1, **{f"CLASS_{k}": name for k, name in enumerate(["brick", "lawn", "pool"], 1)})
+    words = ("data", "scenes", sources / "images", sources / "labels", sources / "out", "--window", 32)
+    outcome = call(*words, "--label-offset", offset)
+    assert outcome.code == 0, outcome.err
+    table = load_classes(sources / "out" / "classes.csv", len(names or range(4)))
+    # No label has a name for 0, so with an offset of 0 the classes are numbered.
+    assert table.names == (names or numbered_classes(4).names)
+
+
+def test_a_share_of_none_is_reported_as_asked_for(call, sources):
+    words = ("data", "scenes", sources / "images", sources / "labels", sources / "out", "--window", 32)
+    outcome = call(*words, "--area", 1, "--val-share", 0)
+    assert outcome.code == 0, outcome.err
+    assert "No area validates, as --val-share 0 says. Train with VAL.every 0." in outcome.out
+    assert "only one area" not in outcome.out
+
+
+def test_scenes_too_coarse_for_a_window_in_an_area_are_named(call, sources):
+    label, pixels = landscape(60, 60)
+    place = rasterio.transform.from_origin(*ORIGIN, 10 * METRES, 10 * METRES)
+    write_scene(sources / "images" / "coarse.tif", pixels, transform=place)
+    write_scene(sources / "labels" / "coarse.tif", label, transform=place)
+    outcome = call(
+        *("data", "scenes", sources / "images", sources / "labels", sources / "out", "--window", 32)
+    )
+    assert outcome.code == 0, outcome.err
+    assert "from 2 scenes." in outcome.out
+    assert "Omitted: coarse.tif, too small for a window inside an area." in outcome.out
+
+
+def test_more_scenes_than_files_may_be_open(call, tmp_path):
+    resource = pytest.importorskip("resource")
+    label, pixels = landscape(32, 32)
+    for k in range(40):
+        place = transform_of(column=32 * k)
+        write_scene(tmp_path / "images" / f"s{k}.tif", pixels, transform=place)
+        write_scene(tmp_path / "labels" / f"s{k}.tif", label, transform=place)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = os.open(tmp_path, os.O_RDONLY)  # the lowest number that is free
+    os.close(used)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, limits[1]))
+    try:
+        outcome = call(
+            *("data", "scenes", tmp_path / "images", tmp_path / "labels", tmp_path / "out"),
+            *("--window", 32, "--area", 1),
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert outcome.code == 0, outcome.err
+    assert "from 40 scenes." in outcome.out
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "uint32", "float32"])

@@ -4,6 +4,7 @@ import os
 import pickle
 import tracemalloc
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,21 @@ def test_a_resumed_run_keeps_names_that_would_be_others_today(tmp_path):
     assert [jobs[k].targets["labels"].name for k in (0, 1)] == ["a_labels.png", "a.png_labels.png"]
     fresh = jobs_of(photos, out, ["labels"])
     assert [fresh[k].targets["labels"].name for k in (0, 1)] == ["a.jpg_labels.png", "a.png_labels.png"]
+
+
+@pytest.mark.parametrize("folder", [".", "out"])
+def test_a_resumed_run_leaves_the_outputs_of_other_inputs_alone(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    out = Path(folder)
+    for name in ("one/a.jpg", "two/a.jpg"):
+        Path(name).parent.mkdir()
+        Image.new("RGB", (4, 3)).save(name)
+    job = jobs_of(Path("one"), out, ["labels"]).reached(0)
+    job.targets["labels"].parent.mkdir(exist_ok=True)
+    save_labels(np.zeros((3, 4), np.uint8), 3, job.targets["labels"])
+    Manifest(out).add(job.input, job.state, {}, job.targets)
+    other = jobs_of(Path("two"), out, ["labels"], resume=True)
+    assert other[0].targets["labels"] == out / "a_segmented_labels.png"
 
 
 @pytest.fixture
