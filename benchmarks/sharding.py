@@ -31,7 +31,8 @@ from mit_semseg.runtime.distributed import (
 )
 from mit_semseg.runtime.launch import run_processes
 from mit_semseg.training.options import train_options
-from mit_semseg.training.setup import build_module, parallel
+from mit_semseg.training.parallel import parallel
+from mit_semseg.training.setup import build_module
 from mit_semseg.training.sharding import shard
 from mit_semseg.training.step import step
 

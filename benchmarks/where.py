@@ -43,10 +43,11 @@ from mit_semseg.runtime.distributed import ProcessInfo
 from mit_semseg.runtime.machine import device_name
 from mit_semseg.training.checks import check_recipe
 from mit_semseg.training.options import TrainOptions, train_options
+from mit_semseg.training.parallel import ProcessParallel, parallel
 from mit_semseg.training.precision import AMP, fastest_amp
-from mit_semseg.training.setup import build_module, freeze_parts, parallel, train_dataset
+from mit_semseg.training.setup import build_module, freeze_parts, train_dataset
 from mit_semseg.training.speed import choose_precision
-from mit_semseg.training.step import ProcessParallel, on_device, step
+from mit_semseg.training.step import on_device, step
 
 WARM_UP = 2
 write = sys.stdout.write

@@ -18,7 +18,8 @@ from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.optim.optimizers import build_optimizer
 from mit_semseg.runtime.distributed import ProcessInfo
-from mit_semseg.training.step import ProcessParallel, step
+from mit_semseg.training.parallel import ProcessParallel
+from mit_semseg.training.step import step
 
 CPU = torch.device("cpu")
 SIZES = (2**10, 2**14, 2**18, 2**20, 2**22, 2**24)

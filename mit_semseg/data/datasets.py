@@ -138,8 +138,10 @@ class _Listed(BaseDataset):
         if record.is_window:
             return label_values(label, region_of(record))
         values, nodata = read_with_nodata(label)
+        if nodata is None:
+            return values
         valid = values != nodata
-        return values if nodata is None or valid.all() else values[valid][None]
+        return values if valid.all() else values[valid][None]
 
     def _of_bands(self, image: BandImage) -> dict[str, Any]:
         """The picture of an image with bands, and the image at each short edge, as an item has them."""
@@ -248,7 +250,8 @@ class TrainDataset(_Listed):
     def sub_batch(self, index: int) -> dict[str, Any]:
         """An item for training that is cheap to make and to move, because it is not normalized yet.
 
-        ``img_data`` is uint8; pass it to `normalize` with ``sizes``, the (width, height) of each image.
+        ``img_data`` is uint8, or normalized float32 with bands; pass it to `normalize` with ``sizes``, the
+        (width, height) of each image.
         ``seg_label`` is an array, which crosses processes faster than a second tensor. ``skipped`` holds a
         message for each unusable file that was replaced by another (``on_error`` "skip"). Photos much larger
         than the size to train on are decoded at reduced size, so values may differ slightly from those of
@@ -282,7 +285,7 @@ class TrainDataset(_Listed):
         images, labels = [], []
         for position, (example, flip) in enumerate(zip(examples, drawn.flips, strict=True)):
             if self.transform is None:
-                image, label = self._scaled(example, drawn.short_edge, self.random_flip and bool(flip))
+                image, label = self._published(example, drawn.short_edge, self.random_flip and bool(flip))
             else:
                 image, label = self._transformed(example, self.schedule.transform_seed(index, position))
             images.append(image)
@@ -320,8 +323,11 @@ class TrainDataset(_Listed):
                 row = self.schedule.substitute(row, index, position, len(skipped))
                 skipped.append(str(error))
 
-    def _scaled(self, example: _Example, short_edge: int, flip: bool) -> tuple[torch.Tensor, np.ndarray]:
-        """The image (3, h, w) uint8 and its downsampled label, augmented as for the published models."""
+    def _published(self, example: _Example, short_edge: int, flip: bool) -> tuple[torch.Tensor, np.ndarray]:
+        """The image (3, h, w) uint8 and its downsampled label, augmented as for the published models.
+
+        With bands, the image is (C, h, w) float32 and normalized.
+        """
         label = example.label
         # The size comes from the file, because the list may describe another version of it.
         size = fit_size(label.shape[1], label.shape[0], short_edge, self.imgMaxSize)
@@ -333,7 +339,7 @@ class TrainDataset(_Listed):
         return image if self.bands is None else self.bands.normalize(image)
 
     def _transformed(self, example: _Example, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-        """The image (3, h, w) uint8 and its downsampled label, augmented by ``transform``."""
+        """The image and its downsampled label, as of `_published`, augmented by ``transform``."""
         from .augment import augmented
 
         assert self.transform is not None

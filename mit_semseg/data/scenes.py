@@ -1,20 +1,18 @@
-"""Scenes: images with coordinates, or too large for memory, of which windows are read. GDAL reads them."""
+"""Scenes: images with coordinates, or too large for memory. GDAL reads windows of them; see `scene_files`."""
 
 import logging
 import threading
 import warnings
 from collections.abc import Iterator
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import UserError
 from ..runtime.packages import require
 from .bands import Bands, BandSelection, Pixels
-from .files import extension, naming
+from .files import naming
 from .remote import address_of
 
 T = TypeVar("T")
@@ -22,13 +20,6 @@ T = TypeVar("T")
 Span = tuple[int, int]  # first row or column, and the one after the last
 
 INSTALL = "rasterio pyogrio shapely"
-LARGE = 2**27
-"""Pixels; a TIFF file with more is read by windows, even without coordinates."""
-
-_EXTENSIONS = (".tif", ".tiff")
-_WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
-_WIDTH, _HEIGHT = 256, 257  # tags of TIFF
-_GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, GeoKeys
 # Bytes of decoded tiles that GDAL keeps, whose default is a share of the machine's memory: what neighbouring
 # windows share. A strip crosses all windows of a row, so more are kept.
 _CACHE_BYTES = 16 * 2**20
@@ -99,23 +90,6 @@ class Window(NamedTuple):
 
     pixels: np.ndarray
     valid: np.ndarray
-
-
-def is_scene(path: str | PathLike[str]) -> bool:
-    """Whether a file is a TIFF with coordinates (maybe in a world file), or with more than `LARGE` pixels.
-
-    False for a file that cannot be read. Needs no package.
-    """
-    if extension(path) not in _EXTENSIONS:
-        return False
-    file = Path(path)
-    try:
-        tags = _tags(file)
-        pixels = int(tags.get(_WIDTH, 0)) * int(tags.get(_HEIGHT, 0))
-        georeferenced = any(tag in tags for tag in _GEOREFERENCE)
-        return georeferenced or pixels > LARGE or any(file.with_suffix(end).exists() for end in _WORLD_FILES)
-    except Exception:  # for a damaged file, Pillow raises errors of many kinds
-        return False
 
 
 class Raster:
@@ -189,7 +163,7 @@ class Raster:
 
         All bands are read, because GDAL decodes them together.
 
-        Raises: SceneError as `Scene.read`, and if the file does not have the bands.
+        Raises: DamagedSceneError that names the damaged tiles; SceneError if the file lacks the bands.
         """
         values, valid = self._read_bands(list(range(1, self._file.count + 1)), rows, columns, shape)
         try:
@@ -205,6 +179,8 @@ class Raster:
 
         Args:
             shape: to read at reduced size; None: (h, w) of the window.
+
+        Raises: DamagedSceneError that names the damaged tiles of the window.
         """
         window = (rows, columns)
         shape = shape or (rows[1] - rows[0], columns[1] - columns[0])
@@ -214,7 +190,7 @@ class Raster:
                 valid = np.ones(shape, bool)
                 if self._has_mask:
                     valid = self._file.dataset_mask(window=window, out_shape=shape) != 0
-        except (self._rasterio.errors.RasterioError, MemoryError) as error:
+        except self._rasterio.errors.RasterioError as error:
             reason = " ".join(str(error.__cause__ or error).split())
             raise self.damage(reason, rows, columns) from error
         return values, valid
@@ -225,7 +201,7 @@ class Raster:
         return limited_cache(_CACHE_OF_STRIPS if strips else _CACHE_BYTES)
 
     def _check_blocks(self) -> None:
-        """Raises: UserError if the file has to be decoded in pieces that do not fit into memory."""
+        """Raises: SceneError if the file has to be decoded in pieces that do not fit into memory."""
         height, width = self._file.block_shapes[0]
         size = height * width * self._file.count * np.dtype(self._file.dtypes[0]).itemsize
         if size > _LARGEST_BLOCK:
@@ -363,7 +339,8 @@ class LabelScene(Raster):
     def read(self, rows: Span, columns: Span) -> tuple[np.ndarray, np.ndarray]:
         """The values of a window, (h, w) uint8 or uint16, and where it has data, (h, w) bool.
 
-        Raises: as `Scene.read`, and for values that are not class numbers.
+        Raises: DamagedSceneError that names the damaged tiles; ImpossibleLabelError for a value that is not a
+            class number.
         """
         bands, valid = self._read_bands([1], rows, columns)
         values = bands[0]
@@ -390,13 +367,3 @@ class LabelScene(Raster):
 def limited_cache(size: int = _CACHE_BYTES) -> Any:
     """A context in which GDAL, which reads or writes a file, keeps ``size`` bytes of decoded tiles."""
     return require("rasterio", "A scene", INSTALL).Env(GDAL_CACHEMAX=size)
-
-
-def _tags(path: Path) -> ImageFileDirectory_v2:
-    """The tags of the first image in a TIFF file, however many bands it has."""
-    with path.open("rb") as file:
-        header = file.read(8)
-        tags = ImageFileDirectory_v2(header + file.read(8) if header[2] == 43 or header[3] == 43 else header)
-        file.seek(tags.next)
-        tags.load(file)
-    return tags

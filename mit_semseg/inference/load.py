@@ -255,16 +255,14 @@ def trained_weights(cfg: CfgNode, section: str) -> Weights:
 
     Raises: UserError if there are no such checkpoints.
     """
-    if cfg.MODEL.exported:
-        return files_of(cfg.MODEL.exported)
     folder, name = Path(cfg.DIR), cfg[section].checkpoint
-    if cfg.MODEL.packed:
+    if single := _model_file(cfg):
         if name:
             raise UserError(
-                f"{section}.checkpoint is {name}, but {cfg.MODEL.packed} holds a single checkpoint. Leave "
+                f"{section}.checkpoint is {name}, but {single} holds a single checkpoint. Leave "
                 f"{section}.checkpoint empty."
             )
-        return (cfg.MODEL.packed,)
+        return files_of(single) if cfg.MODEL.exported else (single,)
     newest = checkpoint.newest_epoch(folder)
     if (
         newest is None

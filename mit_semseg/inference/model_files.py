@@ -36,8 +36,7 @@ def keys_of_file(path: str | Path) -> dict[str, Any]:
     keys["DIR"] = str(file.parent)
     keys["MODEL"] |= {**_NO_START, kind: str(file)}
     keys["DATASET"]["classes"] = ""
-    if kind == "packed":  # it holds one checkpoint
-        keys["VAL"]["checkpoint"] = keys["TEST"]["checkpoint"] = ""
+    keys["VAL"]["checkpoint"] = keys["TEST"]["checkpoint"] = ""  # the file holds one
     return keys
 
 

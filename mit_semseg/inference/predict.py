@@ -281,10 +281,12 @@ class Sums:
         if math.isfinite(self._sums[k]):
             return
         image = self._names[k] if self._names else "an image"
-        cause = "he weights are damaged, or from a training that diverged: use another checkpoint."
         amp = self._settings.amp
-        hint = f"Set INFERENCE.amp none, not {amp}. If that does not help, t" if amp != "none" else "T"
-        raise UserError(f"The scores of {image} are NaN or infinite. {hint}{cause}")
+        damaged = "the weights are damaged, or from a training that diverged: use another checkpoint."
+        advice = damaged.capitalize()
+        if amp != "none":
+            advice = f"Set INFERENCE.amp none, not {amp}. If that does not help, {damaged}"
+        raise UserError(f"The scores of {image} are NaN or infinite. {advice}")
 
 
 def _maps(
@@ -307,7 +309,8 @@ def _maps(
     tilings = [settings.tile_and_overlap(*image.shape[-2:]) for image in images]
     for scale, (image, tiling) in enumerate(zip(images, tilings, strict=True)):
         if tiling is None:
-            whole |= {(scale, k): sums.add(run(image)) for k, run in enumerate(runs)}
+            for k, run in enumerate(runs):
+                whole[scale, k] = sums.add(run(image))
 
     def of_tiles(run: Network, b: int) -> Network:
         """``run`` for one tile of image ``b``, without the batch dimension in the result."""

@@ -281,10 +281,15 @@ class ModelSpec:
                 options=self.encoder_options,
                 in_channels=self.in_channels,
             )
-            pair = (encoder, self.arch_encoder, self.arch_decoder, self.fc_dim, self.label_stride)
-            check_pair(*pair, self.decoder_options)
-            if self.decoder_options:
-                self._decoder(encoder, "", use_softmax=True, reset_classifier=False)
+            check_pair(
+                encoder,
+                self.arch_encoder,
+                self.arch_decoder,
+                self.fc_dim,
+                self.label_stride,
+                self.decoder_options,
+            )
+            self._decoder(encoder, "", use_softmax=True, reset_classifier=False)
 
     def build(
         self,

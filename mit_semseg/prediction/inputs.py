@@ -24,7 +24,7 @@ from ..data.files import (
 )
 from ..data.folders import is_left_by_system, leads_up, search
 from ..data.remote import address_of
-from ..data.scenes import is_scene
+from ..data.scene_files import is_scene
 from ..errors import UserError
 from ..runtime.paths import PathError, Resolver, expand, expand_argument, length_before
 from ..runtime.texts import Texts, first_equals

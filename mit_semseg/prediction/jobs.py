@@ -180,8 +180,9 @@ def find_jobs(
 ) -> Jobs:
     """The jobs for inputs.
 
-    Pictures and videos that test.py has made are not inputs, however they are named. Files in the output
-    folder that something else has made are not overwritten.
+    Pictures and videos that test.py has made are not inputs, however they are named. Pictures, videos and
+    LabelMe files in the output folder that something else has made, or a person has changed, are not
+    overwritten.
 
     Args:
         outputs: the names of the outputs.
@@ -264,7 +265,7 @@ def _look_up(
         files = dict(jobs.files(k))
         for output, suffix in files.items():
             earlier = old.get(output)
-            if earlier is not None and earlier.path is not None and not _is_of_others(earlier, earlier.path):
+            if earlier is not None and earlier.path is not None and not _is_of_others(earlier):
                 number, name = jobs.slots.number(k, output), str(earlier.path)[length:]
                 settled[number] = 1
                 if name != plain_name(jobs.relative(k), suffix):
@@ -337,7 +338,7 @@ def is_result(path: str) -> bool:
     others = (
         suffix
         for output in OUTPUTS.values()
-        if output.draw is None
+        if output.draw is None and output.annotate is None
         for suffix in (output.suffix, output.scene_suffix)
         if suffix and not suffix.endswith((".png", ".tif"))
     )
@@ -365,8 +366,10 @@ def _is_same(made: Made | None, path: Path) -> bool:
     return made is not None and made.path == path and made.state is not None and made.state == state_of(path)
 
 
-def _is_of_others(made: Made, path: Path) -> bool:
-    """Whether the file of an output has been replaced by somebody's picture or video."""
+def _is_of_others(made: Made) -> bool:
+    """Whether the file of an output has been replaced by somebody's picture, video or LabelMe file."""
+    path = made.path
+    assert path is not None
     if _is_same(made, path) or not _is_foreign(path):
         return False
     try:

@@ -9,8 +9,9 @@ from ..data.datasets import TrainDataset
 from ..data.first_labels import check_first_labels
 from ..data.resize import fit_size
 from ..runtime.distributed import ProcessInfo
+from .parallel import exchanging_gradients
 from .precision import Precision
-from .step import Normalizer, criterion_of, exchanging_gradients, forward, on_device
+from .step import Normalizer, criterion_of, forward, on_device
 
 _SUB_BATCHES = 100  # the dry run uses the largest of these
 
@@ -29,7 +30,7 @@ def dry_run(
     as BatchNorm's statistics, are the same afterwards, and no gradients remain.
 
     Args:
-        net: the module as it is trained, see `setup.parallel`.
+        net: the module as it is trained, see `parallel`.
         first: where the training will begin in the schedule.
 
     Raises: UserError in all processes, if no pixel of the first labels belongs to a class.

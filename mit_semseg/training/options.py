@@ -138,6 +138,7 @@ class TrainOptions:
         schedule: the learning rates of all iterations, given the initial ones.
         validation: None without validations.
         sharded: whether several processes divide the model among themselves, ``TRAIN.parallel fsdp``.
+        replicated: whether one process uses all devices, ``TRAIN.parallel dp``.
 
     The other attributes have the names and meanings of keys in the section TRAIN.
     """
@@ -160,6 +161,7 @@ class TrainOptions:
     ema_decay: float
     validation: ValidationOptions | None
     sharded: bool
+    replicated: bool
 
 
 def train_options(cfg: CfgNode) -> TrainOptions:
@@ -200,6 +202,7 @@ def train_options(cfg: CfgNode) -> TrainOptions:
         ema_decay=train.ema_decay,
         validation=_validation_options(cfg) if cfg.VAL.every else None,
         sharded=train.parallel == "fsdp",
+        replicated=train.parallel == "dp",
     )
 
 

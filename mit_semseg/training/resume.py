@@ -1,4 +1,6 @@
-"""The start of a training: from scratch, after an epoch, or from a saved state. It never overwrites a run.
+"""The start of a training: from scratch, after an epoch, or from a saved state.
+
+A new run never overwrites another one. ``TRAIN.start_epoch`` replaces the later epochs of its own run.
 
 Rank 0 decides, unless ``TRAIN.resume`` is auto and another process has a newer state: then that process does.
 It reads all files, and the other processes get their content from it. So the machines of a run need not share
@@ -88,7 +90,8 @@ def read_shared_state(process: ProcessInfo, start: Start) -> dict[str, Any]:
     if process.size == 1:
         return read_whole_state(file)
     with failing_together():
-        content, data = read_whole_state(file) if is_source else {}, b""
+        content = read_whole_state(file) if is_source else {}
+        data = b""
         if "shards" in content:
             stream = io.BytesIO()
             torch.save(content, stream)
@@ -175,7 +178,7 @@ def _from_state(file: Path, options: RunOptions, digest: str, *, model: bool = T
     try:
         content = read_state(file)
     except UserError as error:
-        raise UserError(f"{error}{_way_around(file.parent)}") from error
+        raise UserError(f"{error}{_way_around(file.parent, options.folder)}") from error
     notes = check_state(file, content, options, digest, model=model)
     state = TrainState.from_state(content["course"])
     if state.iteration > options.iterations:
@@ -259,11 +262,17 @@ def _differs(file: Path, config: str) -> bool:
         return True
 
 
-def _way_around(folder: Path) -> str:
+def _way_around(folder: Path, own: Path) -> str:
+    """How to continue without the state in ``folder``. ``own`` is the folder of this run."""
     newest = newest_epoch(folder)
     if newest is None:
         return ""
-    return f" Without it, TRAIN.start_epoch {newest} continues from the weights of the newest epoch."
+    if resolved(folder) == resolved(own):
+        return f" Without it, TRAIN.start_epoch {newest} continues from the weights of the newest epoch."
+    keys = " ".join(
+        f"MODEL.weights_{part} {epoch_path(folder, part, newest)}" for part in ("encoder", "decoder")
+    )
+    return f" To start a new run from the weights of its newest epoch, set {keys}."
 
 
 def _read_history(file: Path) -> History:

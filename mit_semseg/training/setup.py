@@ -12,7 +12,7 @@ from ..data.class_weights import compute_class_weights
 from ..data.classes import load_classes
 from ..data.datasets import TrainDataset, ValDataset
 from ..evaluation.score_list import batches_of_list
-from ..lib.nn import UserScatteredDataParallel, freeze, freeze_batch_norm
+from ..lib.nn import freeze, freeze_batch_norm
 from ..losses import Criterion, build_criterion
 from ..models import SegmentationModule
 from ..models.layer_rates import layer_rates
@@ -22,14 +22,14 @@ from ..runtime.distributed import ProcessInfo, broadcast_module, failing_togethe
 from .checks import check_batch, check_recipe, check_trackers, check_weights
 from .counters import TrainState
 from .options import ModuleOptions, RunOptions, TrainOptions
+from .parallel import parallel
 from .resume import Start, initial_state, read_shared_state
 from .run import Run
 from .saving import Saver
 from .shard_files import read_divided_state
-from .sharding import is_sharded, shard
+from .sharding import shard
 from .speed import choose_precision, set_up_speed
 from .state import NAME, Stateful, load_state, saved_position
-from .step import ProcessParallel
 from .validation import Validation
 
 _OF_COLORS = {  # in an augmentation of photos, which images with bands do not get
@@ -251,13 +251,3 @@ def freeze_parts(module: SegmentationModule, options: ModuleOptions) -> None:
         freeze(module.encoder)
     if options.freeze_batch_norm:
         freeze_batch_norm(module)
-
-
-def parallel(module: nn.Module, process: ProcessInfo, devices: Sequence[torch.device]) -> nn.Module:
-    """``module`` in its wrapper for several processes or for replicas in this process, or itself.
-
-    A sharded module needs no wrapper.
-    """
-    if len(devices) > 1:
-        return UserScatteredDataParallel(module, devices)
-    return module if process.size == 1 or is_sharded(module) else ProcessParallel(module, process.device)

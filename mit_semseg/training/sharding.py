@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..lib.nn.batchnorm import buffers_can_drift
 from ..runtime.distributed import ProcessInfo, whole_tensor
-from .step import buffers_can_drift
 
 _UNIT = 1_000_000  # parameters; smaller exchanges cost more time than they save memory
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # a network may call their elements by itself
@@ -48,7 +48,7 @@ def shard(module: nn.Module, process: ProcessInfo) -> None:
     mesh = DeviceMesh.from_group(group, process.device.type)
     for unit in _units(module):
         fully_shard(unit, mesh=mesh, reshard_after_forward=True)
-    if drifts:  # as in `step.ProcessParallel`
+    if drifts:  # as in `parallel.ProcessParallel`
         module.register_forward_pre_hook(_take_buffers_of_rank_0)
     setattr(module, _OUTLINE, (outline,))  # in a tuple: a module would become a submodule
 

@@ -1,25 +1,23 @@
 """One iteration of the training, from a batch to updated weights.
 
 `step` runs forward and backward passes and the update. `Normalizer` divides the loss by the labelled pixels
-of all devices and processes. `ProcessParallel` exchanges gradients between processes.
+of all devices and processes.
 """
 
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..data.images import normalize
 from ..errors import DivergenceError
-from ..lib.nn.batchnorm import SynchronizedBatchNorm
 from ..lib.nn.scatter import copy_ahead
 from ..losses import Criterion
 from ..runtime.distributed import ProcessInfo, gather_from_processes, sum_over_processes
+from .parallel import exchanging_gradients
 from .precision import Precision
 
 
@@ -49,7 +47,7 @@ def step(
     The step waits for a GPU once, after the last backward pass: loss and gradient norm are read together.
 
     Args:
-        net: the module in its parallel wrapper, see `setup.parallel`.
+        net: the module in its parallel wrapper, see `parallel`.
         batches: lists of one sub-batch for each device of this process, on that device.
         where: epoch and iteration, for the error message.
         clip_grad_norm: upper limit for the norm over all weights. A larger gradient is scaled down to it.
@@ -209,71 +207,3 @@ def criterion_of(net: nn.Module) -> Criterion:
     while hasattr(module, "module"):
         module = module.module
     return module.crit
-
-
-def exchanging_gradients(net: nn.Module, *, now: bool) -> AbstractContextManager[None]:
-    """Inside the block, a backward pass exchanges gradients between processes if ``now`` is true.
-
-    One of a sharded module always does: it keeps no whole gradients.
-    """
-    return net.exchanging(now) if isinstance(net, ProcessParallel) else nullcontext()
-
-
-class ProcessParallel(DistributedDataParallel):
-    """A network in one of several processes. It can accumulate several backward passes before one exchange.
-
-    Every iteration uses the same parameters, so unused ones are found once, in the first backward pass
-    (``static_graph``).
-
-    All processes start with rank 0's parameters and buffers. Synchronized BatchNorm then updates its buffers
-    with the same numbers everywhere, so they stay equal without an exchange. Other buffers in the state dict
-    may drift apart, such as those of a plain BatchNorm, which sees only the images of its own process. If the
-    network has any, rank 0's buffers are broadcast before each forward pass.
-    """
-
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
-        ids = [device.index] if device.type == "cuda" else None
-        super().__init__(module, device_ids=ids, static_graph=True)
-        self._graph_is_known = False
-        self._buffers_can_drift = buffers_can_drift(module)
-
-    def will_sync_module_buffers(self) -> bool:
-        """Whether `DistributedDataParallel` broadcasts rank 0's buffers before a forward pass."""
-        # The constructor's argument broadcast_buffers=False would switch off the broadcast at the start, too.
-        return self._buffers_can_drift and super().will_sync_module_buffers()
-
-    def exchanging(self, now: bool) -> AbstractContextManager[None]:
-        """Inside the block, a backward pass exchanges the gradients if ``now`` is true."""
-        # The first pass always exchanges. Its gradients are then equal in all processes, so the mean in a
-        # later exchange does not change them.
-        if not self._graph_is_known:
-            self._graph_is_known = True
-            return _without_stride_warning()
-        return nullcontext() if now else self.no_sync()
-
-
-def buffers_can_drift(module: nn.Module) -> bool:
-    """Whether training may make buffers differ between processes.
-
-    The buffers of synchronized BatchNorm stay equal. Buffers outside the state dict are constants.
-    """
-    equal = {
-        id(buffer)
-        for layer in module.modules()
-        if isinstance(layer, SynchronizedBatchNorm)
-        for buffer in layer.buffers(recurse=False)
-    }
-    state = module.state_dict(keep_vars=True).values()
-    return any(not isinstance(value, nn.Parameter) and id(value) not in equal for value in state)
-
-
-@contextmanager
-def _without_stride_warning() -> Iterator[None]:
-    """Inside the block, torch does not warn about an extra copy of gradients. It would warn only once.
-
-    In channels-last, the gradients of depthwise weights have another layout than the weights. They are small,
-    so the copy costs little.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        yield

@@ -55,12 +55,12 @@ def train(cfg: CfgNode, devices: Sequence[torch.device]) -> None:
     """
     options = train_options(cfg)
     check_options(options, count_processes(devices))
-    if cfg.TRAIN.parallel == "dp" and started_by_torchrun():
+    if options.replicated and started_by_torchrun():
         raise UserError(
             "TRAIN.parallel is dp, which uses one process, but torchrun starts several. Set it to ddp."
         )
     with claimed(options.run.folder, "trained", "DIR", enabled=is_first_process()):
-        if cfg.TRAIN.parallel == "dp":
+        if options.replicated:
             run_processes(_train, devices[:1], options, devices, timeout_s=options.run.timeout)
         else:
             run_processes(_train, devices, options, timeout_s=options.run.timeout)
@@ -231,7 +231,7 @@ def _advising(run: Run) -> Iterator[None]:
 @contextmanager
 def batches(
     options: RunOptions, dataset: TrainDataset, process: ProcessInfo, devices: int, state: TrainState
-) -> Iterator[Iterator[list[list[dict[str, Any]]]]]:
+) -> Iterator[Batches]:
     """Inside the block, loader processes prefetch the data of this process.
 
     Args:
@@ -248,9 +248,7 @@ def batches(
         yield _iterations(raise_errors(items), Skipped(dataset.num_sample), count, devices)
 
 
-def _iterations(
-    items: Iterator[dict[str, Any]], skipped: Skipped, count: int, devices: int
-) -> Iterator[list[list[dict[str, Any]]]]:
+def _iterations(items: Iterator[dict[str, Any]], skipped: Skipped, count: int, devices: int) -> Batches:
     while shards := list(islice(items, count)):
         for shard in shards:
             skipped.add(shard.pop("skipped"))

@@ -15,9 +15,11 @@ from mit_semseg.errors import UserError
 
 rasterio = pytest.importorskip("rasterio")
 
+from mit_semseg.data import scene_files  # noqa: E402
+from mit_semseg.data.scene_files import is_scene  # noqa: E402
 from mit_semseg.data.scene_pairs import Region, open_scenes, read_region  # noqa: E402
 from mit_semseg.data.scene_pixels import ScenePixels  # noqa: E402
-from mit_semseg.data.scenes import Scene, SceneError, is_scene  # noqa: E402
+from mit_semseg.data.scenes import Scene, SceneError  # noqa: E402
 
 RNG = np.random.Generator(np.random.Philox(3))
 
@@ -77,8 +79,21 @@ def test_what_a_scene_is(tmp_path):
     plain.with_suffix(".tfw").write_text("1\n0\n0\n-1\n0\n0\n")
     assert is_scene(plain)
     assert not is_scene(tmp_path / "missing.tif")
-    (tmp_path / "d.tif").write_bytes(b"II*\0nothing")
-    assert not is_scene(tmp_path / "d.tif")
+    for k, damaged in enumerate((b"II*\0nothing", b"", b"MM", b"II+\0" + bytes(4) + b"\xff" * 8, b"\x89PNG")):
+        (tmp_path / f"d{k}.tif").write_bytes(damaged)
+        assert not is_scene(tmp_path / f"d{k}.tif")
+
+
+@pytest.mark.parametrize("big", ["YES", "NO"])
+@pytest.mark.parametrize("order", ["BIG", "LITTLE"])
+def test_the_size_of_a_scene_is_read_in_every_form_of_tiff(tmp_path, monkeypatch, big, order):
+    file = write_scene(tmp_path / "a.tif", noise(20, 30, 3), BIGTIFF=big, ENDIANNESS=order)
+    assert is_scene(file)
+    plain = write_scene(tmp_path / "b.tif", noise(20, 30, 3), transform=False, BIGTIFF=big, ENDIANNESS=order)
+    monkeypatch.setattr(scene_files, "LARGE", 599)
+    assert is_scene(plain)
+    monkeypatch.setattr(scene_files, "LARGE", 600)
+    assert not is_scene(plain)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])

@@ -72,6 +72,14 @@ def test_an_exported_model_is_used_with_another_config(exported, results, call, 
     assert results(call, "--cfg", tiny.config, "MODEL.exported", exported) == results(call, "--cfg", exported)
 
 
+def test_another_checkpoint_than_that_in_the_file_is_refused(exported, call, tmp_path):
+    with pytest.raises(UserError, match="holds a single checkpoint"):
+        Segmenter.load(exported, checkpoint="epoch_1.pth")
+    outcome = call("eval", "--gpus", "cpu", "--cfg", exported, "VAL.checkpoint", "best.pth")
+    assert outcome.code == 2
+    assert f"VAL.checkpoint is best.pth, but {exported} holds a single checkpoint." in outcome.err
+
+
 def test_several_processes_share_an_exported_model(exported, model, script, tmp_path):
     files = []
     for name, words in (

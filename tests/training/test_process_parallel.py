@@ -9,12 +9,14 @@ from forked import in_processes
 from torch import nn
 
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d, convert_model, freeze_batch_norm, sync
+from mit_semseg.lib.nn.batchnorm import buffers_can_drift
 from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.models.builder import DECODERS, ENCODERS
 from mit_semseg.models.layers import NORMS
 from mit_semseg.optim.ema import WeightAverage
-from mit_semseg.training.step import ProcessParallel, buffers_can_drift, step
+from mit_semseg.training.parallel import ProcessParallel
+from mit_semseg.training.step import step
 
 STEPS = 3
 MODES = ("plain", "shared memory", "frozen", "group", "sockets")  # the last changes how the group meets

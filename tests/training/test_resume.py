@@ -424,6 +424,10 @@ def test_a_damaged_state_is_named_with_a_way_around_it(words, whole, call, tmp_p
     assert refused.code == 2
     assert f"{file} is truncated" in refused.err
     assert "TRAIN.start_epoch 2 continues from the weights of the newest epoch." in refused.err
+    elsewhere = call(*words("other", TRAIN__resume=folder))
+    assert elsewhere.code == 2
+    assert "TRAIN.start_epoch" not in elsewhere.err  # it would look for the epoch in the other folder
+    assert f"MODEL.weights_decoder {folder / 'decoder_epoch_2.pth'}." in elsewhere.err
 
 
 @pytest.mark.parametrize(

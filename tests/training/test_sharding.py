@@ -22,8 +22,8 @@ from mit_semseg.optim.ema import WeightAverage
 from mit_semseg.runtime.distributed import gather_from_processes, local_part, whole_tensor
 from mit_semseg.training import shard_files, sharding, train
 from mit_semseg.training.options import train_options
+from mit_semseg.training.parallel import parallel
 from mit_semseg.training.precision import Precision
-from mit_semseg.training.setup import parallel
 from mit_semseg.training.shard_files import read_whole_state
 from mit_semseg.training.sharding import naming_use_of_shares, shard, whole_copy
 from mit_semseg.training.state import SHARDS, named_tensors, parts_of, read_state

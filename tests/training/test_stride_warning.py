@@ -7,7 +7,7 @@ from forked import in_processes
 from torch import nn
 
 from mit_semseg.runtime.distributed import gather_from_processes
-from mit_semseg.training.step import ProcessParallel
+from mit_semseg.training.parallel import ProcessParallel
 
 
 class Sum(torch.autograd.Function):

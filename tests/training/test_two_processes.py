@@ -13,7 +13,8 @@ from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import SegmentationModule
 from mit_semseg.runtime.distributed import gather_from_processes
 from mit_semseg.training.options import train_options
-from mit_semseg.training.setup import class_weights, parallel, train_dataset
+from mit_semseg.training.parallel import parallel
+from mit_semseg.training.setup import class_weights, train_dataset
 from mit_semseg.training.step import step
 
 

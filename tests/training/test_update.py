@@ -11,7 +11,7 @@ from mit_semseg.errors import DivergenceError
 from mit_semseg.losses import LossOptions, build_criterion
 from mit_semseg.models import SegmentationModule
 from mit_semseg.runtime.distributed import ProcessInfo
-from mit_semseg.training.setup import parallel
+from mit_semseg.training.parallel import parallel
 from mit_semseg.training.step import Normalizer, forward, step
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ from functools import partial, reduce
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -232,3 +232,18 @@ def _check_dimensions(layer: SynchronizedBatchNorm, input: Tensor, *allowed: int
         raise ValueError(
             f"{type(layer).__name__} takes an input of {wanted} dimensions, not {tuple(input.shape)}."
         )
+
+
+def buffers_can_drift(module: nn.Module) -> bool:
+    """Whether training may make buffers differ between processes.
+
+    The buffers of synchronized BatchNorm stay equal. Buffers outside the state dict are constants.
+    """
+    equal = {
+        id(buffer)
+        for layer in module.modules()
+        if isinstance(layer, SynchronizedBatchNorm)
+        for buffer in layer.buffers(recurse=False)
+    }
+    state = module.state_dict(keep_vars=True).values()
+    return any(not isinstance(value, nn.Parameter) and id(value) not in equal for value in state)
