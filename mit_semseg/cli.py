@@ -9,10 +9,8 @@ import contextlib
 import errno
 import importlib
 import io
-import json
 import os
 import re
-import shutil
 import sys
 import time
 import warnings
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import DivergenceError, InputError, ProcessError, UserError
+from .runtime.arguments import LARGEST_COUNT, number, whole
 from .runtime.log import LOST_OUTPUT, discard_output, ignore_decoder_warnings, warnings_as_lines
 from .runtime.machine import limit_spinning
 
@@ -75,17 +74,10 @@ exit code: 0 if everything was segmented; 1 if some images or videos could not b
 end, the others are done); 2 for a mistake in the command, the config or a checkpoint, or for a full disk.
 
 """
-_DATA_COMMANDS = {
-    "check": "Read every file of a list, and report each problem with how to fix it.",
-    "prepare": "Make lists, label files and class tables from datasets of many layouts.",
-    "scenes": "Make lists of windows of GeoTIFFs, split into training and validation by area.",
-    "shards": "Copy the images and labels of a list into a few large tar files, which are read at random.",
-    "split": "Make folds for cross-validation, with all images of a sequence, site or patient in one fold.",
-    "stats": "Compute the mean, deviation and limits of each band, and write them into a config.",
-}
-_EPILOGS = {"test": _TEST_EPILOG}
 # Commands whose module declares the arguments and runs.
 _MODULES = {
+    "data": "dataset_tools.command",
+    "config": "config.command",
     "runs": "runs.command",
     "card": "runs.card_command",
     "push": "runs.push",
@@ -93,6 +85,11 @@ _MODULES = {
     "serve": "serve.command",
     "import": "importing.command",
     "pack": "importing.pack",
+}
+# Those that also take a config, which is loaded here.
+_MODULES_WITH_CONFIG = {
+    "export": "evaluation.export_command",
+    "model": "training.profile_command",
 }
 _DEPENDENCIES = (
     *("torch", "torchvision", "numpy", "scipy", "PIL", "simplejpeg", "yacs", "yaml", "tqdm", "av"),
@@ -102,8 +99,6 @@ _CHECKPOINT = {"eval": "VAL.checkpoint", "test": "TEST.checkpoint"}
 _START_WEIGHTS = ("MODEL.weights_encoder", "MODEL.weights_decoder")
 _GRACE_S = 3.0  # how long the other ranks wait with an error; torchrun ends them when rank 0 fails
 _KEYS_HINT = "Every config key with its meaning: mit-semseg config [KEY or word ...]"
-_LARGEST_COUNT = 65536  # processes, or pixels of a side
-_WIDTHS = (80, 110)  # columns of text on a terminal
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -134,16 +129,8 @@ def _answer(words: list[str], prog: str | None) -> int:
         _overview().parse_args(words[:1])  # answers --help and --version, refuses the rest
         return 2
     try:
-        if words[0] == "data":
-            return _run_data(words[1:], prog or "mit-semseg data")
-        if words[0] in _MODULES:
+        if words[0] in _MODULES or words[0] in _MODULES_WITH_CONFIG:
             return _run_module(words[0], words[1:], prog or f"mit-semseg {words[0]}")
-        if words[0] == "export":
-            return _run_export(words[1:], prog or "mit-semseg export")
-        if words[0] == "model":
-            return _run_model(words[1:], prog or "mit-semseg model")
-        if words[0] == "config":
-            return _run_config(words[1:], prog or "mit-semseg config")
         return _run(words[0], _parser(words[0], prog).parse_intermixed_args(words[1:]))
     except UserError as error:
         _leave_to_first_process()
@@ -226,122 +213,30 @@ def _overview() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_data(words: list[str], prog: str) -> int:
-    from .dataset_tools import scenes, shards, split, stats
-    from .dataset_tools.check import command as check
-    from .dataset_tools.prepare import command as prepare
-
-    parser = argparse.ArgumentParser(prog=prog, description=_COMMANDS["data"])
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    modules = {
-        "check": check,
-        "prepare": prepare,
-        "scenes": scenes,
-        "shards": shards,
-        "split": split,
-        "stats": stats,
-    }
-    for name, module in modules.items():
-        text = _DATA_COMMANDS[name]
-        module.add_arguments(commands.add_parser(name, help=text, description=text))
-    args = parser.parse_args(words)
-    return modules[args.command].run(args)
-
-
 def _run_module(command: str, words: list[str], prog: str) -> int:
-    module = importlib.import_module(f".{_MODULES[command]}", __package__)
+    takes_config = command in _MODULES_WITH_CONFIG
+    name = _MODULES_WITH_CONFIG[command] if takes_config else _MODULES[command]
+    module = importlib.import_module(f".{name}", __package__)
     parser = argparse.ArgumentParser(
         prog=prog,
         description=_COMMANDS[command],
-        epilog=getattr(module, "EPILOG", ""),
+        epilog=getattr(module, "EPILOG", "") + _KEYS_HINT * takes_config,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    code: int = module.run(parser.parse_intermixed_args(words))
+    if takes_config:
+        _add_config(parser)
+    # argparse cannot intermix the arguments of subcommands.
+    args = parser.parse_args(words) if command == "data" else parser.parse_intermixed_args(words)
+    code: int = module.run(_load_config(args.cfg, args.opts), args) if takes_config else module.run(args)
     return code
-
-
-def _run_export(words: list[str], prog: str) -> int:
-    from .evaluation import export_command
-
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=_COMMANDS["export"],
-        epilog=export_command.EPILOG + _KEYS_HINT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    export_command.add_arguments(parser)
-    _add_config(parser)
-    args = parser.parse_intermixed_args(words)
-    export_command.check(parser, args)
-    return export_command.run(_load_config(args.cfg, args.opts), args)
-
-
-def _run_model(words: list[str], prog: str) -> int:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=_COMMANDS["model"] + " The weights are random: nothing is downloaded, read or written.",
-        epilog="FLOPs count one forward pass without the upsampling of the scores; a multiplication and an "
-        "addition count as two. score: an image at one scale, from pixels to labels. train: forward and "
-        "backward pass of a sub-batch, with TRAIN.amp, TRAIN.channels_last and TRAIN.freeze. Peak memory is "
-        "that of the tensors on a GPU, and of the whole process on the CPU. " + _KEYS_HINT,
-    )
-    parser.add_argument(
-        "--size",
-        nargs=2,
-        type=_count,
-        metavar=("H", "W"),
-        help="height and width of the images in pixels (default: an image of 4:3 at the middle short edge of "
-        "DATASET.imgSizes; for train with DATASET.augment crop or photos, DATASET.crop_size)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--gpu", metavar="DEVICE", help="0, gpu1 or cpu (default: the first GPU, or the CPU without one)"
-    )
-    _add_config(parser)
-    args = parser.parse_intermixed_args(words)
-    cfg = _load_config(args.cfg, args.opts)
-    from .runtime.distributed import find_devices
-    from .runtime.machine import naming_lack_of_memory
-    from .training.profile import as_text, profile
-
-    device = find_devices(args.gpu)[0]
-    with naming_lack_of_memory(device):
-        figures = profile(cfg, device, tuple(args.size) if args.size else None)
-    sys.stdout.write(json.dumps(figures, indent=2) + "\n" if args.json else as_text(figures))
-    return 0
-
-
-def _run_config(words: list[str], prog: str) -> int:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=_COMMANDS["config"],
-        epilog="examples:\n  mit-semseg config TRAIN.amp\n  mit-semseg config INFERENCE\n"
-        "  mit-semseg config learning rate",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="KEY or word",
-        help="a key, a section, or words that must all occur in a key's name, meaning or allowed values "
-        "(default: all keys)",
-    )
-    parser.add_argument("--markdown", action="store_true", help="print the content of docs/config.md")
-    args = parser.parse_args(words)
-    from .config.show import as_markdown, as_text, search
-
-    keys = search(args.words)
-    width = min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
-    sys.stdout.write(as_markdown(keys) if args.markdown else as_text(keys, width))
-    return 0
 
 
 def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog or f"mit-semseg {command}",
         description=_COMMANDS[command],
-        epilog=_EPILOGS.get(command, "") + _KEYS_HINT,
+        epilog=(_TEST_EPILOG if command == "test" else "") + _KEYS_HINT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if command == "test":
@@ -360,14 +255,14 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
         )
         parser.add_argument(
             "--simplify",
-            type=_pixels,
+            type=number(0, LARGEST_COUNT, "a number of pixels"),
             metavar="PIXELS",
             help="coco, labelme and cvat get polygons instead of masks, whose outlines may differ from the "
             "masks by this distance. The output says what this costs in IoU; 0 costs nothing. Needs OpenCV",
         )
         parser.add_argument(
             "--uncertain",
-            type=_count,
+            type=whole(1, LARGEST_COUNT),
             metavar="N",
             default=0,
             help="rank the images by how unsure the model is, show the N least sure ones first in the page, "
@@ -385,7 +280,9 @@ def _parser(command: str, prog: str | None) -> argparse.ArgumentParser:
             metavar="DEVICES",
             help="0-3, 0,2, gpu1 or cpu (default: all GPUs, or the CPU without one)",
         )
-    parser.add_argument("--procs", type=_count, metavar="N", help="processes on the CPU (default: 1)")
+    parser.add_argument(
+        "--procs", type=whole(1, LARGEST_COUNT), metavar="N", help="processes on the CPU (default: 1)"
+    )
     _add_config(parser)
     return parser
 
@@ -403,22 +300,6 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "opts", nargs="*", metavar="KEY VALUE", help="config keys to change, such as TRAIN.num_epoch 5"
     )
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and len(text) <= len(str(_LARGEST_COUNT)) and 0 < int(text) <= _LARGEST_COUNT):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_LARGEST_COUNT}")
-    return int(text)
-
-
-def _pixels(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= _LARGEST_COUNT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels from 0 to {_LARGEST_COUNT}")
-    return value
 
 
 def _load_config(files: list[str] | None, overrides: list[str]) -> "CfgNode":

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UserError
+from ..runtime.arguments import share, whole
 from ..runtime.files import write_together
 from ..runtime.paths import argument
 from .prepare.source import some
@@ -49,16 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("images", type=argument("IMAGES"), metavar="IMAGES", help="a GeoTIFF, or a folder")
     add("labels", type=argument("LABELS"), metavar="LABELS", help="its label, or a folder of labels")
     add("out", type=argument("OUT"), metavar="OUT", help="folder to write to; created if it does not exist")
-    add("--window", type=_whole(32), default=512, metavar="N",
+    add("--window", type=whole(32), default=512, metavar="N",
         help="side of a window in pixels (default: 512)")  # fmt: skip
-    add("--area", type=_whole(1), default=4, metavar="N",
+    add("--area", type=whole(1), default=4, metavar="N",
         help="side of an area in windows (default: 4); fewer, larger areas share less border")  # fmt: skip
-    add("--val-share", type=_share, default=0.2, metavar="X",
+    add("--val-share", type=share, default=0.2, metavar="X",
         help="share of the labelled areas that validate (default: 0.2)")  # fmt: skip
-    add("--seed", type=_whole(0), default=0, metavar="N", help="seed of the choice of these (default: 0)")
-    add("--ignore", type=_whole(0, _VALUES - 1), metavar="V",
+    add("--seed", type=whole(0), default=0, metavar="N", help="seed of the choice of these (default: 0)")
+    add("--ignore", type=whole(0, _VALUES - 1), metavar="V",
         help="one more label value that is unlabelled, such as 255")  # fmt: skip
-    add("--label-offset", type=_whole(0, _VALUES - 1), default=1, metavar="N",
+    add("--label-offset", type=whole(0, _VALUES - 1), default=1, metavar="N",
         help="label value of the first class (default: 1); 0 if 0 is a class")  # fmt: skip
 
 
@@ -319,25 +320,3 @@ def _config(folder: Path, count: int, plan: Plan) -> str:
             "",
         ]
     )
-
-
-def _whole(least: int, most: int | None = None) -> Any:
-    """A type for argparse: a whole number in a range, both ends included."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
-            limits = f"from {least} to {most}" if most is not None else f"that is at least {least}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
-        return int(text)
-
-    return read
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to below 1, such as 0.2")
-    return share

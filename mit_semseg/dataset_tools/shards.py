@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import UserError
+from ..runtime.arguments import whole
 from ..runtime.claim import claimed
 from ..runtime.files import replacing, unwritable
 from ..runtime.paths import argument
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--root", type=argument("--root"), metavar="DIR",
         help="folder or address of the files (default: the config's, or else the list's folder)")  # fmt: skip
     add("--cfg", metavar="FILE", help="a config that names this folder as DATASET.root_dataset")
-    add("--size", type=_megabytes, default=_DEFAULT_MB, metavar="MB",
+    add("--size", type=whole(1, what="a whole number of megabytes"), default=_DEFAULT_MB, metavar="MB",
         help=f"size of a shard, above which the next one begins (default: {_DEFAULT_MB})")  # fmt: skip
 
 
@@ -228,9 +229,3 @@ class _Shard:
         if len(endings) == 2 and endings[0] == endings[1]:
             endings[1] = f"{_SAME_ENDING}{endings[1]}"
         return [key + ending for ending in endings]
-
-
-def _megabytes(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of megabytes above 0")
-    return int(text)

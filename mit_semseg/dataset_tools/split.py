@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..runtime.arguments import whole
 from ..runtime.files import replacing
 from ..runtime.paths import argument
 from .prepare.source import some
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", required=True, type=argument("--out"), metavar="FOLDER",
         help="folder to write to; created if it does not exist")  # fmt: skip
-    add("--folds", type=_folds, metavar="K",
+    add("--folds", type=whole(2), metavar="K",
         help="number of folds, of similar size (default: one for each group)")  # fmt: skip
     add("--cfg", metavar="FILE", help="a config whose lists are divided")
 
@@ -197,9 +198,3 @@ def _pattern(text: str) -> re.Pattern[str]:
             f"{text!r} has {pattern.groups} groups; use one, and (?:...) for the others"
         )
     return pattern
-
-
-def _folds(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 1):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 1")
-    return int(text)

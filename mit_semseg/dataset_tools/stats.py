@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..errors import UserError
+from ..runtime.arguments import number, whole
 from ..runtime.files import replacing
 from ..runtime.paths import argument
 
@@ -39,11 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cfg", action="append", required=True, metavar="FILE",
         help="the config of the dataset; of several, the last one is changed")  # fmt: skip
-    add("--percentiles", nargs=2, type=_percentile, default=_PERCENTILES, metavar=("LOW", "HIGH"),
+    add("--percentiles", nargs=2, type=number(0, 100), default=_PERCENTILES, metavar=("LOW", "HIGH"),
         help=f"percentiles to clip at (default: {_PERCENTILES[0]} {_PERCENTILES[1]})")  # fmt: skip
     add("--out", type=argument("--out"), metavar="FILE",
         help="write the keys into a config of their own, which is passed as a further --cfg")  # fmt: skip
-    add("--workers", type=int, metavar="N", help="number of processes (default: one a CPU)")
+    add("--workers", type=whole(0), metavar="N", help="number of processes (default: one a CPU)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,16 +82,6 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.write(_table(found, selection.numbers))
     sys.stdout.write(f"Written to {target}, section DATASET: {', '.join(found.keys())}.\n")
     return 0
-
-
-def _percentile(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
-    return value
 
 
 def _as_lines(found: "BandStatistics") -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..runtime.arguments import number
 from ..runtime.log import setup_logger, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--float16", action="store_true", help="store weights in 16 bits: half the size")
     parser.add_argument(
         "--max-drop",
-        type=float,
+        type=number(0, what="a number of points"),
         default=0.5,
         metavar="POINTS",
         help="for --int8 and --float16: nothing is written if the mean IoU on DATASET.list_val drops by more "
@@ -90,25 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """End the command with exit code 2 if its arguments contradict each other."""
-    if args.int8 and args.float16:
-        parser.error("--int8 and --float16 exclude each other")
-    if args.int8 != bool(args.calibrate):
-        parser.error("--int8 and --calibrate LIST need each other")
-    if not args.max_drop >= 0:
-        parser.error("--max-drop must be 0 or more")
-    if args.web and (args.out or args.format):
-        parser.error("--web FOLDER contains the model: omit --out and --format")
-    if args.runtime and not args.web:
-        parser.error("--runtime is for --web")
-
-
 def run(cfg: "CfgNode", args: argparse.Namespace) -> int:
     """Export the model of a config, or make a smaller file or a page, and return the exit code.
 
     Raises: UserError for a mistake, and for a file that is refused; nothing is written then.
     """
+    _check(args)
     smaller = args.int8 or args.float16
     from ..export.smaller import check_smaller
     from ..export.web import check_page, write_page
@@ -174,3 +162,15 @@ def _export(cfg: "CfgNode", path: str | Path, options: "Options") -> None:
         path, format=options.format, output=options.output, opset=options.opset, force=options.force
     )
     sys.stdout.write(f"Compared with PyTorch:\n{as_table(rows)}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises: UserError if arguments contradict each other."""
+    if args.int8 and args.float16:
+        raise UserError("--int8 and --float16 exclude each other.")
+    if args.int8 != bool(args.calibrate):
+        raise UserError("--int8 and --calibrate LIST need each other.")
+    if args.web and (args.out or args.format):
+        raise UserError("--web FOLDER contains the model: omit --out and --format.")
+    if args.runtime and not args.web:
+        raise UserError("--runtime is for --web, which is missing.")

@@ -1,9 +1,9 @@
 """The arguments of `mit-semseg serve`. Nothing here imports a package, so `--help` is answered at once."""
 
 import argparse
-from collections.abc import Callable
 
 from ..errors import UserError
+from ..runtime.arguments import number, whole
 
 DEFAULT_MODEL = "camvid-efficientnet_lite0-upernet"
 TOKEN_VARIABLE = "MIT_SEMSEG_TOKEN"
@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cfg", action="append", metavar="FILE", help="serve the model of this config, or of several merged"
     )
     parser.add_argument(
-        "--port", type=_port, default=8000, metavar="N", help="0 for any (default: %(default)s)"
+        "--port",
+        type=whole(0, 65535, "a port"),
+        default=8000,
+        metavar="N",
+        help="0 for any (default: %(default)s)",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: %(default)s)"
@@ -47,48 +51,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=_count,
+        type=whole(1),
         metavar="N",
         help="processes that compute: one on each of N GPUs, or N on the CPU, which share its cores",
     )
     parser.add_argument(
         "--max-bytes",
-        type=_count,
+        type=whole(1),
         default=20_000_000,
         metavar="N",
         help="of an upload (default: %(default)s)",
     )
     parser.add_argument(
         "--max-pixels",
-        type=_count,
+        type=whole(1),
         default=25_000_000,
         metavar="N",
         help="of an image (default: %(default)s)",
     )
     parser.add_argument(
         "--max-queue",
-        type=_count,
+        type=whole(1),
         default=64,
         metavar="N",
         help="images that wait; further ones are answered with 429 (default: %(default)s)",
     )
     parser.add_argument(
         "--max-batch",
-        type=_count,
+        type=whole(1),
         default=0,
         metavar="N",
         help="images of the same size that are segmented together (default: 8 on a GPU, 1 on a CPU)",
     )
     parser.add_argument(
         "--body-timeout",
-        type=_seconds,
+        type=number(0.1, what="a number of seconds"),
         default=30.0,
         metavar="S",
         help="seconds for an upload to arrive (default: %(default)g)",
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=number(0.1, what="a number of seconds"),
         default=60.0,
         metavar="S",
         help="seconds from the upload to the answer (default: %(default)g)",
@@ -104,28 +108,3 @@ def run(args: argparse.Namespace) -> int:
             raise
         raise UserError(f"The package {error.name} is missing. Run: pip install '.[serve]'") from error
     return serve(args)
-
-
-def _number(text: str, least: float, kind: Callable[[str], float], name: str) -> float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {name}")
-    return value
-
-
-def _count(text: str) -> int:
-    return int(_number(text, 1, int, "a whole number above 0"))
-
-
-def _seconds(text: str) -> float:
-    return _number(text, 0.1, float, "a number of seconds from 0.1")
-
-
-def _port(text: str) -> int:
-    value = int(_number(text, 0, int, "a port from 0 to 65535"))
-    if value > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return value

@@ -69,7 +69,7 @@ def test_the_lists_of_a_config_are_divided(call, tiny, tmp_path):
         ),
         (["--by", "(a)(b)"], "'(a)(b)' has 2 groups; use one, and (?:...) for the others"),
         (["--by", "(a"], "'(a' is not a regular expression: missing )"),
-        (["--by", "^.", "--folds", "1"], "'1' is not a whole number above 1"),
+        (["--by", "^.", "--folds", "1"], "'1' is not a whole number of at least 2"),
     ],
 )
 def test_what_cannot_be_divided_is_refused_and_nothing_is_written(call, drives, tmp_path, words, says):

@@ -102,7 +102,7 @@ def test_a_list_that_cannot_calibrate_is_refused(shrink, tiny, tmp_path):
         (["--int8"], "small.onnx", "--int8 and --calibrate LIST need each other"),
         (["--calibrate", "a.odgt"], "small.onnx", "--int8 and --calibrate LIST need each other"),
         (["--float16"], "small.pt2", "is not a .pt2 file"),
-        (["--float16", "--max-drop", "nan"], "small.onnx", "--max-drop must be 0 or more"),
+        (["--float16", "--max-drop", "nan"], "small.onnx", "'nan' is not a number of points of at least 0"),
         (["--float16", "--int8", "--calibrate", "a.odgt"], "small.onnx", "exclude each other"),
         (["--float16", "--output", "scores"], "small.onnx", "keeps its own"),
         (["--float16", "DATASET.num_class", "4"], "small.onnx", "has 3 classes, but DATASET.num_class is 4"),

@@ -42,8 +42,8 @@ def test_a_missing_model_is_named(call, tmp_path):
     ("words", "message"),
     [
         (["--port", "70000"], "'70000' is not a port from 0 to 65535"),
-        (["--workers", "0"], "'0' is not a whole number above 0"),
-        (["--timeout", "nan"], "'nan' is not a number of seconds from 0.1"),
+        (["--workers", "0"], "'0' is not a whole number of at least 1"),
+        (["--timeout", "nan"], "'nan' is not a number of seconds of at least 0.1"),
         (["--host", "no such host"], "--host no such host is not an address of this machine"),
         (["--host", "203.0.113.1"], "of 203.0.113.1 cannot be used"),
     ],

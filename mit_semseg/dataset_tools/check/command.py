@@ -6,13 +6,13 @@ Nothing slow is imported before it is needed, so that ``--help`` answers at once
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
+from ...runtime.arguments import whole
 from ...runtime.machine import cpu_count
 from ...runtime.paths import argument
 
@@ -54,16 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--num-class",
-        type=_whole(1),
+        type=whole(1),
         metavar="N",
         help="number of classes (default: inferred from the highest value)",
     )
     parser.add_argument(
-        "--label-offset", type=_whole(0), metavar="V", help="value of the first class (default: 1)"
+        "--label-offset", type=whole(0), metavar="V", help="value of the first class (default: 1)"
     )
     parser.add_argument(
         "--ignore-label",
-        type=_whole(-1),
+        type=whole(-1),
         metavar="V",
         help="one more unlabelled value (default: -1, none)",
     )
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=_whole(0),
+        type=whole(0),
         metavar="N",
         help="number of processes (default: one a CPU); 0: only this one, which a bad file may kill",
     )
@@ -210,14 +210,3 @@ def _read_list(
 def _first(*values: Any) -> Any:
     """The first value that is not None."""
     return next((value for value in values if value is not None), None)
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    """A type for argparse: whole numbers of at least ``least``."""
-
-    def read(text: str) -> int:
-        if not text.removeprefix("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
-        return int(text)
-
-    return read

@@ -3,6 +3,7 @@
 import argparse
 import re
 
+from ...runtime.arguments import share, whole
 from ...runtime.paths import argument
 from .formats import DRAWN, FORMATS
 
@@ -46,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("all formats")
     add = group.add_argument
-    add("--val-share", type=_share, default=0.2, metavar="X",
+    add("--val-share", type=share, default=0.2, metavar="X",
         help="share of the images that validate if SOURCE has no split (default: 0.2)")  # fmt: skip
-    add("--seed", type=_whole, default=0, metavar="N", help="seed of that split (default: 0)")
+    add("--seed", type=whole(0), default=0, metavar="N", help="seed of that split (default: 0)")
     add("--map", type=parse_map, default={}, metavar="V:K,...",
         help='file values and the classes they become, 0 for unlabelled: "7:1, 8:1, 255:0"; "*:0" stands for '
         "all values that are not named; by default FORMAT decides")  # fmt: skip
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip-bad", action="store_true", help="omit files that cannot be used, and list them")
     add(
         "--workers",
-        type=_whole,
+        type=whole(0),
         metavar="N",
         help="number of processes (default: one a CPU); 0: only this one",
     )
@@ -86,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="images with labels: end of all label names: _mask for a_mask.png",
     )
-    add("--label-offset", type=_whole, metavar="N",
+    add("--label-offset", type=whole(0), metavar="N",
         help="folders: file value of the first class (default: 1); 0 if 0 is a class")  # fmt: skip
     add("--one-channel", action="store_true", default=None,
         help="folders: read labels that were saved as RGB with three equal channels")  # fmt: skip
@@ -162,19 +163,3 @@ def _values(text: str) -> tuple[int, ...]:
             f"{text!r} is not a list of file values from 0 to 65535, such as 255"
         )
     return tuple(int(part) for part in parts)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to below 1, such as 0.2")
-    return share
