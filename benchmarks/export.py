@@ -36,7 +36,8 @@ from mit_semseg.export.opened import openvino_core
 from mit_semseg.export.smaller import Images, quantized
 from mit_semseg.export.write import FORMATS, LEAST_OPSET
 from mit_semseg.inference import ExportedNetwork, ScoringNetwork
-from mit_semseg.inference.load import load_network, model_spec, trained_weights
+from mit_semseg.inference.checkpoints import trained_weights
+from mit_semseg.inference.load import load_network, model_spec
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.training.precision import fastest_amp
 

@@ -18,16 +18,9 @@ from ..data.datasets import ValDataset
 from ..data.first_labels import check_validation_labels
 from ..data.remote import as_path
 from ..data.shards import state_of_content
+from ..inference.checkpoints import Weights, trained_weights
 from ..inference.fingerprint import evaluation_fingerprint
-from ..inference.load import (
-    Weights,
-    check_model,
-    class_table,
-    load_network,
-    model_spec,
-    scoring_settings,
-    trained_weights,
-)
+from ..inference.load import check_model, class_table, load_network, model_spec, scoring_settings
 from ..inference.pictures import Image, colorEncode, save_picture, side_by_side
 from ..inference.predict import Settings
 from ..metrics.confusion import ConfusionMatrix

@@ -74,14 +74,8 @@ def pack(model: str | Path, file: str | Path, checkpoint: str = "", *, force: bo
     """
     from .. import __version__
     from ..config import with_keys
-    from ..inference.load import (
-        check_model,
-        find_classes,
-        model_spec,
-        origin_of,
-        read_config,
-        trained_weights,
-    )
+    from ..inference.checkpoints import trained_weights
+    from ..inference.load import check_model, find_classes, model_spec, origin_of, read_config
     from ..models.weights.packed import PARTS, Manifest, write_packed
 
     file = Path(file)

@@ -1,4 +1,4 @@
-"""Loading of a trained model: its config, class table, device, checkpoints and network."""
+"""Loading of a trained model: its config, class table, device and network."""
 
 import warnings
 from os import PathLike
@@ -11,32 +11,25 @@ from yacs.config import CfgNode
 from ..config import load_config, with_keys
 from ..config.allowed import parse_options
 from ..config.keys import KEYS
-from ..data.bands import STATISTICS
 from ..data.classes import ClassTable, load_classes, numbered_classes
 from ..errors import UserError
-from ..export.opened import files_of, is_exported
+from ..export.opened import is_exported
 from ..models import ModelSpec, SegmentationModule
-from ..models.weights import checkpoint
 from ..models.weights.checkpoint import newest_epoch
 from ..models.weights.packed import is_packed, read_manifest
-from ..models.weights.pretrained import PUBLISHED, fetch_published, released_weights
-from ..runtime.log import get_logger
-from ..runtime.near_names import did_you_mean
 from ..runtime.paths import expand_argument, resolved
 from ..runtime.resources import find, shipped
+from .checkpoints import CONFIG, Weights
 from .exported import AnyNetwork, ExportedNetwork
-from .model_files import check_count, classes_of_file, keys_of_file
+from .model_files import check_count, classes_of_file, keys_of_file, model_file
 from .network import ScoringNetwork
 from .origin import Origin
 from .predict import Settings
 
-Weights: TypeAlias = tuple[str, ...]
-"""The checkpoints of encoder and decoder, the file of a packed model, or the files of an exported one."""
-
 Source: TypeAlias = str | PathLike[str] | CfgNode
 Device: TypeAlias = str | int | torch.device | None
 
-_CONFIG, _CLASSES = "config.yaml", "classes.csv"  # in the folder of a run
+_CLASSES = "classes.csv"  # in the folder of a run
 
 
 def read_config(source: Source) -> CfgNode:
@@ -100,50 +93,49 @@ def _holds(tree: CfgNode, name: str) -> bool:
 
 def _config_of(folder: Path) -> Path:
     """The config in a run's folder, or the shipped one for a published model, whose files come without it."""
-    if (folder / _CONFIG).is_file():
-        return folder / _CONFIG
+    if (folder / CONFIG).is_file():
+        return folder / CONFIG
     for config in shipped(".yaml", "config"):
         if Path(load_config(str(config)).DIR).name == resolved(folder).name:
             return config
-    runs = sorted(file.parent for file in folder.glob(f"*/{_CONFIG}"))
+    runs = sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
     if runs:
         raise UserError(
             f"{folder} is not a run's folder, but contains some. Name one: {', '.join(map(str, runs))}."
         )
     raise UserError(
-        f"{folder} has no {_CONFIG}, which train.py writes beside its checkpoints. Copy the config that the "
-        f"model was trained with to {folder / _CONFIG}, or pass a config file whose DIR is {folder}."
+        f"{folder} has no {CONFIG}, which train.py writes beside its checkpoints. Copy the config that the "
+        f"model was trained with to {folder / CONFIG}, or pass a config file whose DIR is {folder}."
     )
 
 
-def find_classes(cfg: CfgNode) -> ClassTable:
-    """Names and colours of the classes, even if the model has been moved away from its dataset.
+def class_table(cfg: CfgNode) -> ClassTable:
+    """Names and colours of the config's classes. Raises: UserError if the table cannot be used."""
+    if not cfg.DATASET.classes and (file := model_file(cfg)):
+        return classes_of_file(file, exported=bool(cfg.MODEL.exported))
+    return load_classes(cfg.DATASET.classes, cfg.DATASET.num_class)
 
-    The table is the file ``DATASET.classes``, or else ``classes.csv`` in ``DIR``. If neither exists, the
-    classes are numbered, and a warning says so.
+
+def find_classes(cfg: CfgNode) -> ClassTable:
+    """`class_table`, even if the model has been moved away from its dataset.
+
+    If the file ``DATASET.classes`` does not exist, ``classes.csv`` in ``DIR`` takes its place. If that does
+    not exist either, the classes are numbered, and a warning says so.
 
     Raises: UserError if the table cannot be used.
     """
     table, count = cfg.DATASET.classes, cfg.DATASET.num_class
-    if not table and (file := _model_file(cfg)):
-        return classes_of_file(file, exported=bool(cfg.MODEL.exported))
-    if table and not _is_there(table):
-        beside = Path(cfg.DIR) / _CLASSES
-        if not beside.is_file():
-            warnings.warn(
-                f"DATASET.classes is {table}, which does not exist here. The classes are called class 1 to "
-                f"class {count}. Copy the file to {beside}, or pass its path as classes.",
-                stacklevel=3,
-            )
-            return numbered_classes(count)
-        table = beside
-    return load_classes(table, count)
-
-
-def _model_file(cfg: CfgNode) -> str:
-    """The file that a config uses in place of checkpoints; "" for none."""
-    file: str = cfg.MODEL.exported or cfg.MODEL.packed
-    return file
+    if not table or _is_there(table):
+        return class_table(cfg)
+    beside = Path(cfg.DIR) / _CLASSES
+    if beside.is_file():
+        return load_classes(beside, count)
+    warnings.warn(
+        f"DATASET.classes is {table}, which does not exist here. The classes are called class 1 to "
+        f"class {count}. Copy the file to {beside}, or pass its path as classes.",
+        stacklevel=3,
+    )
+    return numbered_classes(count)
 
 
 def _is_there(table: str) -> bool:
@@ -185,7 +177,7 @@ def check_model(cfg: CfgNode) -> None:
 
     Raises: UserError if not.
     """
-    if file := _model_file(cfg):
+    if file := model_file(cfg):
         check_count(file, cfg.DATASET.num_class, exported=bool(cfg.MODEL.exported))
     if not cfg.MODEL.exported:
         model_spec(cfg).check()
@@ -241,96 +233,3 @@ def origin_of(cfg: CfgNode, weights: Weights) -> Origin:
     evaluation = Path(cfg.VAL.result or Path(cfg.DIR, "result"), "metrics.json")
     packed = read_manifest(cfg.MODEL.packed).scores if cfg.MODEL.packed else {}
     return Origin(cfg.dump(), weights, evaluation, packed)
-
-
-def trained_weights(cfg: CfgNode, section: str) -> Weights:
-    """The checkpoints of encoder and decoder that ``VAL.checkpoint`` or ``TEST.checkpoint`` names in ``DIR``.
-
-    If the key is empty, they are those of the newest epoch. If ``DIR`` has no checkpoint, they are the
-    weights that come with the project, if it has any for this model. A published model is downloaded to
-    ``DIR`` if that has no checkpoint yet. ``MODEL.exported`` and ``MODEL.packed`` are used in their place.
-
-    Args:
-        section: "VAL" or "TEST".
-
-    Raises: UserError if there are no such checkpoints.
-    """
-    folder, name = Path(cfg.DIR), cfg[section].checkpoint
-    if single := _model_file(cfg):
-        if name:
-            raise UserError(
-                f"{section}.checkpoint is {name}, but {single} holds a single checkpoint. Leave "
-                f"{section}.checkpoint empty."
-            )
-        return files_of(single) if cfg.MODEL.exported else (single,)
-    newest = checkpoint.newest_epoch(folder)
-    if (
-        newest is None
-        and PUBLISHED.get(folder.name) is not None
-        and name in ("", f"epoch_{PUBLISHED[folder.name]}.pth")
-    ):
-        get_logger().info("%s holds no checkpoint: downloading the published one", folder)
-        encoder, decoder = fetch_published(folder.name, folder)
-        return str(encoder), str(decoder)
-    released = released_weights(folder.name) if newest is None else None
-    if not name:
-        if released is not None:
-            get_logger().info("%s holds no checkpoint: using %s", folder, released[0].parent)
-            _warn_of_other_model(cfg, released[0].parent)
-            return str(released[0]), str(released[1])
-        incomplete = checkpoint.incomplete_epoch(folder)
-        if newest is None:
-            if incomplete:
-                raise UserError(f"{folder} holds no complete checkpoint: {incomplete}")
-            raise UserError(
-                f"{folder} holds no checkpoint.{did_you_mean(folder)} Train one with train.py, or set DIR to "
-                "a folder with encoder_epoch_N.pth and decoder_epoch_N.pth."
-            )
-        if incomplete:
-            get_logger().warning("Using epoch %d: %s", newest, incomplete)
-        name = f"epoch_{newest}.pth"
-    files = (folder / f"encoder_{name}", folder / f"decoder_{name}")
-    for file in files:
-        if not file.is_file():
-            there = f"The newest there is epoch_{newest}.pth" if newest is not None else "There is no other"
-            if released is not None:
-                there = f"The weights that come with the project are used if {section}.checkpoint is empty"
-            raise UserError(f"{file} does not exist. {there}; set {section}.checkpoint, or DIR.")
-    get_logger().info("Checkpoint: %s and %s", files[0], files[1].name)
-    _warn_of_other_model(cfg, folder)
-    return str(files[0]), str(files[1])
-
-
-def _warn_of_other_model(cfg: CfgNode, folder: Path) -> None:
-    """Log a warning if the weights are of another model. They may still fit, and give other results."""
-    file = folder / "config.yaml"
-    if not file.is_file():  # as for checkpoints of the old package
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about keys that do not matter here
-            config = load_config(str(file))
-    except UserError:  # of another version, or half-written: only the weights matter
-        return
-    trained, theirs_data, ours_data = config.MODEL, config.DATASET, cfg.DATASET
-    for key in ("bands", *STATISTICS):
-        if tuple(theirs_data[key]) != tuple(ours_data[key]):
-            get_logger().warning(
-                "The weights in %s were trained with another DATASET.%s than the config has. Results may "
-                "be worse. Those of the training are in %s.",
-                *(folder, key, file),
-            )
-    for key in ("arch_encoder", "arch_decoder", "output_stride", "encoder_options", "decoder_options"):
-        theirs, ours = str(trained[key]), str(cfg.MODEL[key])
-        if theirs.lower() != ours.lower():
-            get_logger().warning(
-                "The weights in %s are for MODEL.%s %s, but the config says %s. Results may be worse.",
-                *(folder, key, theirs, ours),
-            )
-
-
-def class_table(cfg: CfgNode) -> ClassTable:
-    """Names and colours of the config's classes."""
-    if not cfg.DATASET.classes and (file := _model_file(cfg)):
-        return classes_of_file(file, exported=bool(cfg.MODEL.exported))
-    return load_classes(cfg.DATASET.classes, cfg.DATASET.num_class)

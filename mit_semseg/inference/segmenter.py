@@ -27,6 +27,7 @@ from ..export.compare import Row
 from ..export.write import LEAST_OPSET, checked
 from ..runtime.paths import expand_argument
 from ..runtime.threads import prefetch
+from .checkpoints import trained_weights
 from .exported import AnyNetwork
 from .foreign import find_foreign, foreign_classes
 from .load import (
@@ -39,7 +40,6 @@ from .load import (
     pick_device,
     read_config,
     scoring_settings,
-    trained_weights,
 )
 from .network import ScoringNetwork
 from .origin import Origin

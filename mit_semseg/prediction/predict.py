@@ -21,16 +21,9 @@ from ..data.loader import loading
 from ..data.raster import RASTER_EXTENSIONS
 from ..data.shards import state_of_content
 from ..errors import InputError, UserError
+from ..inference.checkpoints import Weights, trained_weights
 from ..inference.fingerprint import Fingerprint, prediction_fingerprint
-from ..inference.load import (
-    Weights,
-    check_model,
-    class_table,
-    load_network,
-    model_spec,
-    scoring_settings,
-    trained_weights,
-)
+from ..inference.load import check_model, class_table, load_network, model_spec, scoring_settings
 from ..inference.predict import Settings
 from ..models import ModelSpec
 from ..report import predictions

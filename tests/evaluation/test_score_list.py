@@ -11,7 +11,8 @@ from mit_semseg.data.datasets import ValDataset
 from mit_semseg.errors import UserError
 from mit_semseg.evaluation.score_list import batches_of_list, batches_of_sizes, group_equal, score_list
 from mit_semseg.evaluation.tally import Tally
-from mit_semseg.inference.load import build_scoring, class_table, trained_weights
+from mit_semseg.inference.checkpoints import trained_weights
+from mit_semseg.inference.load import build_scoring, class_table
 from mit_semseg.runtime.distributed import ProcessInfo
 
 CPU = torch.device("cpu")

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mit_semseg.config import load_config
+from mit_semseg.inference.checkpoints import trained_weights
 from mit_semseg.inference.fingerprint import difference, evaluation_fingerprint, prediction_fingerprint
-from mit_semseg.inference.load import class_table, trained_weights
+from mit_semseg.inference.load import class_table
 from mit_semseg.runtime.files import sha256_of
 
 

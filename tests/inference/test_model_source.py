@@ -9,7 +9,8 @@ import torch
 
 from mit_semseg.config import get_defaults, load_config
 from mit_semseg.errors import UserError
-from mit_semseg.inference.load import find_classes, pick_device, read_config, trained_weights
+from mit_semseg.inference.checkpoints import trained_weights
+from mit_semseg.inference.load import find_classes, pick_device, read_config
 from mit_semseg.models.weights.pretrained import PUBLISHED
 from mit_semseg.runtime.log import capturing_log, setup_logger
 

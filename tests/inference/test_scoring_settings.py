@@ -9,7 +9,8 @@ from plain import plain_probabilities
 from mit_semseg.config import load_config
 from mit_semseg.data.datasets import ValDataset
 from mit_semseg.evaluation.evaluate import evaluate
-from mit_semseg.inference.load import build_scoring, model_spec, trained_weights
+from mit_semseg.inference.checkpoints import trained_weights
+from mit_semseg.inference.load import build_scoring, model_spec
 from mit_semseg.metrics.confusion import ConfusionMatrix
 from mit_semseg.models import SegmentationModule
 

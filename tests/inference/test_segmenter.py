@@ -24,7 +24,8 @@ from mit_semseg.data.classes import numbered_classes
 from mit_semseg.data.datasets import TestDataset
 from mit_semseg.errors import UserError
 from mit_semseg.inference import segmenter
-from mit_semseg.inference.load import build_scoring, pick_device, trained_weights
+from mit_semseg.inference.checkpoints import trained_weights
+from mit_semseg.inference.load import build_scoring, pick_device
 from mit_semseg.inference.network import ScoringNetwork
 from mit_semseg.inference.pictures import colorEncode
 from mit_semseg.inference.predict import (
