@@ -147,7 +147,8 @@ class Found:
 def find_inputs(words: Sequence[str], standard_input: TextIO | None, more: tuple[str, ...] = ()) -> Found:
     """The inputs that words of the command line name.
 
-    - A file is an image, unless it has a common extension of videos.
+    - A file with a common extension of videos is a video, a TIFF file with coordinates or very many pixels a
+      scene (see `is_scene`), and any other file an image.
     - A folder and its subfolders are searched for images, see `search`, in sorted order. Videos do not count.
     - A pattern such as ``photos/**/*.jpg`` names the images and videos that match. Folders that match are
       searched. A file with that name has precedence.
@@ -228,7 +229,7 @@ def _pillow_opens(kind: str) -> bool:
     return Image.registered_extensions().get(kind) in Image.OPEN
 
 
-def _is_address(word: str) -> str:
+def _refusal_of_address(word: str) -> str:
     """The error message for an address. Outputs such as LabelMe's name the files that they belong to."""
     return (
         f"{word} is an address, but the inputs are files on this machine. Download it first. (Lists for "
@@ -238,7 +239,7 @@ def _is_address(word: str) -> str:
 
 def _add_named(found: Found, word: str, more: tuple[str, ...]) -> None:
     if address_of(word):
-        raise UserError(_is_address(word))
+        raise UserError(_refusal_of_address(word))
     path = Path(word)
     if os.path.isdir(word):  # noqa: PTH112 - those of Path raise an error in a folder that cannot be read
         if problem := _add_searched(found, path, more):
@@ -303,11 +304,10 @@ def _add_matching(found: Found, pattern: str, more: tuple[str, ...]) -> None:
     matches = [match for match in matches if not is_left_by_system(Path(match).name)]
     # Files first: a folder among the matches may lead to them by a link, under another path.
     folders = [match for match in matches if os.path.isdir(match)]  # noqa: PTH112
-    searched = set(folders)
+    names_of_folders, searched = set(folders), set[str]()
     for match in matches:
-        if match not in searched:
+        if match not in names_of_folders:
             _add(own, match, start, is_input=extension(match) in extensions)
-    searched.clear()
     for match in folders:
         if searched.isdisjoint(map(str, Path(match).parents)):
             if leads_up(match):
@@ -373,7 +373,7 @@ def _add_listed(found: Found, file: TextIO | None, more: tuple[str, ...]) -> Non
             continue
         path = _home_and_variables(os.fsdecode(line))
         if address_of(path):
-            found.problems.append(_is_address(path))
+            found.problems.append(_refusal_of_address(path))
         elif not os.path.isdir(path):  # noqa: PTH112
             found.inputs.add_named(path)
         elif problem := _add_searched(found, Path(path), more):

@@ -35,7 +35,7 @@ from ..runtime.progress import ProgressCounter, say
 from ..runtime.texts import Texts
 from ..runtime.threads import BackgroundWriter
 from .collected import COLLECTED, PAGE, Content, drop_parts, write_whole
-from .inputs import Inputs, describe_unread, find_inputs
+from .inputs import Found, Inputs, describe_unread, find_inputs
 from .jobs import Job, Jobs, find_jobs, is_result
 from .predict_scene import check_packages, predict_scene
 from .predict_video import predict_video
@@ -106,6 +106,11 @@ class PredictionOptions:
     workers: int
     fingerprint: Fingerprint
 
+    @property
+    def collected(self) -> list[str]:
+        """The outputs that are one file for all inputs."""
+        return [name for name in self.outputs if name in COLLECTED]
+
 
 @dataclass
 class Outcome:
@@ -159,15 +164,7 @@ def _run(
     simplify: float | None,
     uncertain: int,
 ) -> Iterator[Path]:
-    outputs = check_outputs(cfg.TEST.output)
-    if uncertain and PAGE not in outputs:
-        outputs.append(PAGE)
-    if simplify is not None:
-        if not set(outputs) & set(TOOLS):
-            raise UserError(
-                f"--simplify is for the outputs {', '.join(TOOLS)}. Set TEST.output to one of them."
-            )
-        opencv()  # its absence is reported before the work, not after it
+    outputs = _outputs(cfg, simplify, uncertain)
     check_model(cfg)
     table = class_table(cfg)
     folder = Path(cfg.TEST.result)
@@ -176,7 +173,7 @@ def _run(
     more = RASTER_EXTENSIONS if bands else ()
     found = find_inputs(words, sys.stdin, more) if is_first_process() else None
     if found is not None and bands is not None:
-        _check_files(found.inputs, bands)
+        _refuse_videos(found.inputs, bands)
     weights = trained_weights(cfg, "TEST")
     made_by = prediction_fingerprint(cfg, weights, table, devices[0])
     made_by |= {"--simplify": simplify, "--uncertain": bool(uncertain) or None}
@@ -187,7 +184,7 @@ def _run(
         if "scene" in jobs.inputs.kinds():
             check_packages(outputs)
         if uncertain:
-            _check_images(jobs)
+            _refuse_all_but_images(jobs)
         _announce(jobs, resume=resume)
     options = PredictionOptions(
         model=model_spec(cfg),
@@ -203,29 +200,55 @@ def _run(
         workers=cfg.TRAIN.workers,
         fingerprint=made_by,
     )
-    collected = [name for name in outputs if name in COLLECTED]
     if is_first_process() and not resume:
-        for output in collected:
+        for output in options.collected:
             drop_parts(folder, output)
     outcome = run_processes(_predict, devices, options, jobs, timeout_s=_TIMEOUT_S)
     if jobs is None or found is None:
         return iter(())
-    finished = jobs.done
+    return _conclude(found, jobs, outcome, options, resume=resume, uncertain=uncertain)
+
+
+def _outputs(cfg: CfgNode, simplify: float | None, uncertain: int) -> list[str]:
+    """The outputs to make. Raises: UserError for one that does not exist, or does not fit the options."""
+    outputs = check_outputs(cfg.TEST.output)
+    if uncertain and PAGE not in outputs:
+        outputs.append(PAGE)
+    if simplify is not None:
+        if not set(outputs) & set(TOOLS):
+            raise UserError(
+                f"--simplify is for the outputs {', '.join(TOOLS)}. Set TEST.output to one of them."
+            )
+        opencv()  # its absence is reported before the work, not after it
+    return outputs
+
+
+def _conclude(
+    found: Found, jobs: Jobs, outcome: Outcome, options: PredictionOptions, *, resume: bool, uncertain: int
+) -> Iterator[Path]:
+    """Write the outputs for all inputs, report, and return the paths of the files of each input.
+
+    Raises: InputError if some inputs could not be used.
+    """
+    finished = jobs.done.copy()
     finished[np.array(outcome.written, np.int64)] = True
     count = int(finished.sum())
     problems = [*found.problems, *(outcome.problems[k] for k in sorted(outcome.problems))]
     if count:
         done = np.flatnonzero(finished)
         if uncertain:
-            ranking = rank(folder, jobs, done.tolist(), earlier=resume)
-            say(write_ranking(folder, jobs, ranking, uncertain))
+            ranking = rank(options.folder, jobs, done.tolist(), earlier=resume)
+            say(write_ranking(options.folder, jobs, ranking, uncertain))
             done = ranking.numbers
-        for output in collected:
-            path = _write_whole(jobs, output, done, table, problems, resume=resume, uncertain=uncertain)
+        for output in options.collected:
+            path = _write_whole(
+                jobs, output, done, options.table, problems, resume=resume, uncertain=uncertain
+            )
             say(f"{'Page' if output == PAGE else output}: {path}\n")
     for tool, cost in outcome.costs.items():
         say(
-            f"Polygons for {tool}: IoU {cost.iou():.4f} with the predicted masks (--simplify {simplify:g}).\n"
+            f"Polygons for {tool}: IoU {cost.iou():.4f} with the predicted masks "
+            f"(--simplify {options.simplify:g}).\n"
         )
     others = Texts(path for path in found.unread if not is_result(path))
     if unread := describe_unread(replace(found, unread=others)):
@@ -258,14 +281,14 @@ def _write_whole(
     return write_whole(jobs.folder, output, keys, pieces, earlier=resume)
 
 
-def _check_images(jobs: Jobs) -> None:
+def _refuse_all_but_images(jobs: Jobs) -> None:
     others = np.flatnonzero(~jobs.inputs.of_kind("image"))
     if len(others):
         other = jobs.inputs.paths[int(others[0])]
         raise UserError(f"--uncertain ranks images, but {other} is a video or a scene. Name only images.")
 
 
-def _check_files(inputs: Inputs, bands: Bands) -> None:
+def _refuse_videos(inputs: Inputs, bands: Bands) -> None:
     moving = np.flatnonzero(inputs.of_kind("video", "camera"))
     if len(moving):
         first = inputs.paths[int(moving[0])]

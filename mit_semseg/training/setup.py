@@ -77,7 +77,8 @@ def build_run(
     torch.manual_seed(run.seed)
     with failing_together():
         dataset, validation = train_dataset(options), build_validation(options)
-        if process.is_first and start.state_file is None and not start.epoch:
+        is_new = start.state_file is None and not start.epoch
+        if process.is_first and is_new:
             check_weights(run.weights, options.module.model.arch_encoder)
         weights = start.weights if process.is_first else ("", "")
         module = build_module(
@@ -85,7 +86,7 @@ def build_run(
             weights,
             imagenet=run.pretrained and process.is_first and start.state_file is None,
             # A checkpoint of this run already has the classes that the run is trained for.
-            reset_classifier=run.reset_classifier and weights[1] == run.weights[1],
+            reset_classifier=run.reset_classifier and is_new,
         )
     # After loading the weights, since counting labels can take minutes and a bad file should show at once.
     module.crit = _criterion(options.module, module.decoder, class_weights(options, dataset, process))
@@ -129,7 +130,7 @@ def build_run(
         state.first_sub_batches = state.first_sub_batches or sub_batches
         if average is not None and not average.updates:
             average.begin_as(module)  # start from the loaded weights: the state has no average
-    if dataset.bands is not None and options.data.augment in ("crop", "photos"):
+    if dataset.bands is not None and options.data.augment in _OF_COLORS:
         notes.append(
             f"DATASET.augment {options.data.augment} changes brightness and contrast of all bands alike. It "
             f"skips {_OF_COLORS[options.data.augment]}, which only photos have."
