@@ -23,7 +23,7 @@ from .label_values import LabelCoding
 from .labels import read_with_nodata, standard_values
 from .records import Record, Records, read_records
 from .remote import Address, address_of
-from .resize import fit_size, pick_nearest, resize, round_up, scored_sizes
+from .resize import Scales, fit_size, pick_nearest, resize, round_up, scored_sizes
 from .scene_pairs import label_values, read_region, region_of
 from .schedule import Schedule
 from .shards import located
@@ -96,11 +96,7 @@ class _Listed(BaseDataset):
 
     def _scales(self, image: Image.Image) -> list[torch.Tensor]:
         """The image at each short edge, stretched to multiples of padding_constant; uint8 (1, 3, h, w)."""
-        return scaled(image, *self._sizes())
-
-    def _sizes(self) -> tuple[Sequence[int], int, int, int]:
-        """The arguments of `scored_sizes` besides the size of an image."""
-        return self.imgSizes, self.imgMaxSize, self.padding_constant, self.window
+        return scaled(image, *Scales.of(self))
 
     def _root(self, root: str | PathLike[str]) -> Path | Address:
         return address_of(root, self._cache) or Path(root)
@@ -148,7 +144,7 @@ class _Listed(BaseDataset):
         assert self.bands is not None
         return {
             "img_ori": self.bands.picture(*image),
-            "img_data": scaled_bands(image, *self._sizes(), bands=self.bands),
+            "img_data": scaled_bands(image, *Scales.of(self), bands=self.bands),
         }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +44,20 @@ def fit_size(width: int, height: int, short_edge: float, max_long_edge: float) -
     # Keep the order of operations: it decides which products fall just below a whole number.
     scale = min(short_edge / min(width, height), max_long_edge / max(width, height))
     return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+class Scales(NamedTuple):
+    """The sizes at which images are scored: the arguments of `scored_sizes` besides the size of an image."""
+
+    short_edges: tuple[int, ...]
+    max_long_edge: int
+    multiple: int
+    window: int = 0
+
+    @classmethod
+    def of(cls, options: Any) -> "Scales":
+        """Those of anything that has ``imgSizes``, ``imgMaxSize``, ``padding_constant`` and ``window``."""
+        return cls(tuple(options.imgSizes), options.imgMaxSize, options.padding_constant, options.window)
 
 
 def scored_sizes(

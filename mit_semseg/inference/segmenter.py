@@ -21,6 +21,7 @@ from ..data.bands import Bands
 from ..data.classes import ClassTable, load_classes
 from ..data.datasets import scaled
 from ..data.in_memory import AnyImage, check_kind, to_bands, to_rgb
+from ..data.resize import Scales
 from ..errors import UserError
 from ..export import Metadata, Options, write_model
 from ..export.compare import Row
@@ -76,15 +77,6 @@ def _begin_fork() -> None:
     _computing.clear()
     torch.set_num_threads(1)
     free_lock()
-
-
-class Scales(NamedTuple):
-    """The sizes at which images are scored, from the config's ``DATASET`` section."""
-
-    short_edges: tuple[int, ...]
-    max_long_edge: int
-    multiple: int  # sides are stretched to multiples of it
-    window: int = 0  # see `scored_sizes`
 
 
 class _Ready(NamedTuple):
@@ -222,10 +214,9 @@ class Segmenter:
             table = load_classes(file, count) if file else foreign_classes(foreign.model)
             weights, settings = foreign.files, scoring_settings(cfg)
             network = ScoringNetwork.prepared(foreign.build(), place, amp=settings.amp)
-        data = cfg.DATASET
-        scales = Scales(tuple(data.imgSizes), data.imgMaxSize, data.padding_constant, data.window)
         title = f"{cfg.MODEL.arch_encoder} + {cfg.MODEL.arch_decoder}"
-        return cls(network, table, scales, settings, title, origin_of(cfg, weights), Bands.of(data))
+        scales, bands = Scales.of(cfg.DATASET), Bands.of(cfg.DATASET)
+        return cls(network, table, scales, settings, title, origin_of(cfg, weights), bands)
 
     @overload
     def __call__(self, image: AnyImage, *, confidence: bool = False) -> Segmentation: ...

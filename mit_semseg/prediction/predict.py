@@ -19,6 +19,7 @@ from ..data.classes import ClassTable
 from ..data.datasets import TestDataset, scaled
 from ..data.loader import loading
 from ..data.raster import RASTER_EXTENSIONS
+from ..data.resize import Scales
 from ..data.shards import state_of_content
 from ..errors import InputError, UserError
 from ..inference.checkpoints import Weights, trained_weights
@@ -67,11 +68,6 @@ class ImageOptions(NamedTuple):
     clip_low: tuple[float, ...]
     clip_high: tuple[float, ...]
     display_bands: tuple[int, ...]
-
-    @property
-    def sizes(self) -> tuple[tuple[int, ...], int, int, int]:
-        """The arguments of `scored_sizes` besides the size of an image."""
-        return self.imgSizes, self.imgMaxSize, self.padding_constant, self.window
 
 
 @dataclass(frozen=True)
@@ -412,9 +408,9 @@ def _predict_scenes(
     recorder: Recorder,
     outcome: Outcome,
 ) -> None:
-    sizes, bands = options.images.sizes, Bands.of(options.images)
+    scales, bands = Scales.of(options.images), Bands.of(options.images)
     for k in jobs.share("scene", process.rank, process.size):
-        problem = predict_scene(predictor, jobs.reached(k), bands, sizes, recorder, shown=process.is_first)
+        problem = predict_scene(predictor, jobs.reached(k), bands, scales, recorder, shown=process.is_first)
         if problem:
             outcome.problems[k] = problem
         else:
@@ -430,7 +426,7 @@ def _predict_videos(
     outcome: Outcome,
 ) -> None:
     def scale(image: PIL.Image.Image) -> list[torch.Tensor]:
-        return scaled(image, *options.images.sizes)
+        return scaled(image, *Scales.of(options.images))
 
     for kind in ("video", "camera"):
         for k in jobs.share(kind, process.rank, process.size):

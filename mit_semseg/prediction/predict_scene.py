@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.bands import Bands
-from ..data.resize import scored_sizes
+from ..data.resize import Scales, scored_sizes
 from ..data.scene_pixels import ScenePixels
 from ..data.scenes import INSTALL, DamagedSceneError, Scene, SceneError
 from ..inference.scene import SceneScorer
@@ -38,7 +38,7 @@ def predict_scene(
     predictor: Predictor,
     job: Job,
     bands: Bands | None,
-    sizes: tuple[Sequence[int], int, int, int],
+    scales: Scales,
     recorder: Recorder,
     *,
     shown: bool,
@@ -47,7 +47,7 @@ def predict_scene(
 
     Args:
         bands: of the scene that the model takes; None for 8-bit RGB.
-        sizes: the arguments of `scored_sizes` besides the size of the scene.
+        scales: at which the scene is scored.
         shown: whether to show the progress.
 
     Returns: why the scene cannot be used, as a sentence; "" if its outputs were written.
@@ -63,7 +63,9 @@ def predict_scene(
             part = Path(file.name)
             overview = bool(pictures) or recorder.has_page
             with LabelRaster(part, scene, predictor.table, overview=overview) as raster:
-                _score(predictor, scene, scored_sizes(scene.width, scene.height, *sizes), raster, shown=shown)
+                _score(
+                    predictor, scene, scored_sizes(scene.width, scene.height, *scales), raster, shown=shown
+                )
             shown_pixels = scene.overview(raster.step) if overview else np.zeros((1, 1, 3), np.uint8)
             for name in POLYGONS:
                 if name in job.targets:
