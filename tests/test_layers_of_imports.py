@@ -148,13 +148,14 @@ def test_the_config_tree_is_read_near_the_top_and_goes_no_further():
     assert users == {
         *(
             "cli",
+            "inference/checkpoints",
             "inference/load",
             "evaluation/evaluate",
             "evaluation/export_command",
             "evaluation/smaller",
             "prediction/predict",
         ),
-        *("training/train", "training/options", "training/profile"),
+        *("training/train", "training/options", "training/profile", "training/profile_command"),
     }
 
 

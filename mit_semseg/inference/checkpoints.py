@@ -14,12 +14,17 @@ from ..models.weights.checkpoint import incomplete_epoch, newest_epoch
 from ..models.weights.pretrained import PUBLISHED, fetch_published, released_weights
 from ..runtime.log import get_logger
 from ..runtime.near_names import did_you_mean
-from .model_files import model_file
 
 Weights: TypeAlias = tuple[str, ...]
 """The checkpoints of encoder and decoder, the file of a packed model, or the files of an exported one."""
 
 CONFIG = "config.yaml"  # in the folder of a run
+
+
+def model_file(cfg: CfgNode) -> str:
+    """The file that a config uses in place of checkpoints; "" for none."""
+    file: str = cfg.MODEL.exported or cfg.MODEL.packed
+    return file
 
 
 def trained_weights(cfg: CfgNode, section: str) -> Weights:

@@ -19,9 +19,9 @@ from ..models.weights.checkpoint import newest_epoch
 from ..models.weights.packed import is_packed, read_manifest
 from ..runtime.paths import expand_argument, resolved
 from ..runtime.resources import find, shipped
-from .checkpoints import CONFIG, Weights
+from .checkpoints import CONFIG, Weights, model_file
 from .exported import AnyNetwork, ExportedNetwork
-from .model_files import check_count, classes_of_file, keys_of_file, model_file
+from .model_files import check_count, classes_of_file, keys_of_file
 from .network import ScoringNetwork
 from .origin import Origin
 from .predict import Settings

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from yacs.config import CfgNode
 
 from ..data.classes import ClassTable
 from ..errors import UserError
@@ -18,12 +17,6 @@ _NO_START = {
     **dict.fromkeys(("exported", "packed", "weights_encoder", "weights_decoder"), ""),
     "reset_classifier": False,
 }
-
-
-def model_file(cfg: CfgNode) -> str:
-    """The file that a config uses in place of checkpoints; "" for none."""
-    file: str = cfg.MODEL.exported or cfg.MODEL.packed
-    return file
 
 
 def keys_of_file(path: str | Path) -> dict[str, Any]:
