@@ -56,8 +56,9 @@ def test_a_model_is_built_from_its_parts(place, monkeypatch):
 
 
 def test_the_documentation_of_the_interface(place, monkeypatch):
+    pytest.importorskip("timm")  # the released model's encoder
     names = {}
     for example in examples("docs/python.md"):
         run(example, place, monkeypatch, names)
-    assert names["segmentation"].probabilities.shape == (150, 36, 48)
+    assert names["segmentation"].probabilities.shape == (11, 36, 48)
     assert (place / "a.png").is_file()

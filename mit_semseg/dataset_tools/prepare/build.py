@@ -357,5 +357,7 @@ def _report(
     if counts[TRAINING]:
         config = str(out / "config.yaml")
         quote = f'"{config}"' if " " in config else config
-        lines.append(f"Next: python train.py --cfg {quote}")
+        lines.append(
+            f"Next: python train.py --cfg config/photos-small.yaml --cfg {quote} (or another recipe)"
+        )
     return lines

@@ -42,7 +42,9 @@ def test_labels_images_lists_classes_and_config_are_written(prepare, pair):
         },
         "DIR": "ckpt/out",
     }
-    assert out.said.splitlines()[-1] == f"Next: python train.py --cfg {out.folder / 'config.yaml'}"
+    recipe = "--cfg config/photos-small.yaml"
+    expected = f"Next: python train.py {recipe} --cfg {out.folder / 'config.yaml'} (or another recipe)"
+    assert out.said.splitlines()[-1] == expected
     assert "3 classes, 25.0% of the pixels unlabelled" in out.said
 
 
