@@ -20,6 +20,7 @@ from ..models.weights.packed import is_packed, read_manifest
 from ..runtime.paths import expand_argument, resolved
 from ..runtime.resources import find, shipped
 from .checkpoints import CONFIG, Weights, model_file
+from .checkpoints import trained_weights as trained_weights  # programs import it from here, too
 from .exported import AnyNetwork, ExportedNetwork
 from .model_files import check_count, classes_of_file, keys_of_file
 from .network import ScoringNetwork
