@@ -489,7 +489,7 @@ def test_a_checkpoint_of_an_epoch_that_is_not_there(refused, tiny, trained):
     refused(
         *("eval", "--cfg", tiny.config, "VAL.checkpoint", "epoch_9.pth"),
         folder=trained,
-        says=["encoder_epoch_9.pth does not exist. The newest there is epoch_2.pth; set VAL.checkpoint"],
+        says=["encoder_epoch_9.pth does not exist. The newest there is epoch_2.pth. Set VAL.checkpoint, or"],
     )
 
 

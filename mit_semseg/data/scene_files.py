@@ -39,7 +39,7 @@ def is_scene(path: str | PathLike[str]) -> bool:
 def _tags(file: BinaryIO) -> dict[int, int]:
     """The tags of the first image, with the values of those that hold one integer; 0 for the others.
 
-    Raises: ValueError if the file is no TIFF, or ends too early.
+    Raises: ValueError if the file is not a TIFF, or is cut off.
     """
 
     def read(form: str) -> tuple[int, ...]:

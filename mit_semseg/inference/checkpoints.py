@@ -37,7 +37,7 @@ def trained_weights(cfg: CfgNode, section: str) -> Weights:
     Args:
         section: "VAL" or "TEST".
 
-    Raises: UserError if there are no such checkpoints.
+    Raises: UserError if the checkpoints do not exist.
     """
     folder, name = Path(cfg.DIR), cfg[section].checkpoint
     if single := model_file(cfg):
@@ -76,10 +76,13 @@ def trained_weights(cfg: CfgNode, section: str) -> Weights:
     files = (folder / f"encoder_{name}", folder / f"decoder_{name}")
     for file in files:
         if not file.is_file():
-            there = f"The newest there is epoch_{newest}.pth" if newest is not None else "There is no other"
             if released is not None:
-                there = f"The weights that come with the project are used if {section}.checkpoint is empty"
-            raise UserError(f"{file} does not exist. {there}; set {section}.checkpoint, or DIR.")
+                hint = f"The weights that come with the project are used if {section}.checkpoint is empty"
+            elif newest is not None:
+                hint = f"The newest there is epoch_{newest}.pth"
+            else:
+                hint = f"{folder} has no other checkpoint"
+            raise UserError(f"{file} does not exist. {hint}. Set {section}.checkpoint, or DIR.")
     get_logger().info("Checkpoint: %s and %s", files[0], files[1].name)
     _warn_of_other_model(cfg, folder)
     return str(files[0]), str(files[1])

@@ -115,7 +115,7 @@ class Segmentation:
         Args:
             name: name or number of the class.
 
-        Raises: ValueError if there is no such class.
+        Raises: ValueError if no class has this name or number.
         """
         if isinstance(name, str):
             classes = [k for k, other in enumerate(self.names) if other == name]

@@ -333,19 +333,18 @@ def _is_own(path: str, kind: Kind) -> bool:
 
 
 def is_result(path: str) -> bool:
-    """Whether a file that is not an image is an output of an earlier run."""
+    """Whether a file that is not an image has the name of an output, or is a video of an earlier run."""
     name = Path(path).name
     others = (
         suffix
         for output in OUTPUTS.values()
-        if output.draw is None and output.annotate is None
+        if output.draw is None
         for suffix in (output.suffix, output.scene_suffix)
         if suffix and not suffix.endswith((".png", ".tif"))
     )
     return (
         name in {kind.file for kind in COLLECTED.values()}
         or name.endswith(tuple(others))
-        or (path.endswith(OUTPUTS["labelme"].suffix) and is_untouched(Path(path)))
         or (is_video(path) and _is_own(path, "video"))
     )
 

@@ -376,17 +376,6 @@ def test_of_several_pages_the_first_is_segmented_and_this_is_said(segment, tmp_p
         )
 
 
-def test_files_that_are_not_read_are_counted_and_results_are_not(segment, tmp_path):
-    (tmp_path / "in").mkdir()
-    Image.fromarray(NOISE).save(tmp_path / "in" / "a.jpg")
-    (tmp_path / "in" / "annotations.json").write_text("{}")
-    for _ in range(2):
-        outcome = segment(tmp_path / "in", TEST__output="labelme,scores", out=tmp_path / "in")
-        assert outcome.code == 0, outcome.err
-        assert "1 image done. Not read: 1 .json." in outcome.out
-    assert {"a.json", "a_scores.npz"} <= set(tree(tmp_path / "in"))
-
-
 def test_the_content_of_a_file_counts_not_its_extension(segment, tmp_path):
     (tmp_path / "in").mkdir()
     for name, kind in (("a.jpg", "PNG"), ("b.PNG", "JPEG"), ("c.tif", "WEBP"), ("none", "PNG")):
