@@ -1,8 +1,13 @@
 """Lovász-softmax: intersection over union itself, made continuous."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
+from ..runtime.threads import map_single_threaded
 from .base import Loss, in_float32
 
 
@@ -23,54 +28,80 @@ class LovaszSoftmax(Loss):
         super().__init__()
 
     def forward(self, log_probs: Tensor, label: Tensor) -> Tensor:
-        probs = in_float32(log_probs).exp()
-        valid = label >= 0
-        present = torch.unique(label[valid]).tolist()
-        slope = torch.zeros_like(probs)
-        offset = probs.new_zeros(())
-        for number in present:
-            truth = label == number
-            growth = _growth(probs.detach()[:, number], truth, valid)
-            slope[:, number] = torch.where(truth, -growth, growth)
-            offset += growth[truth].sum()
-        # Linear in the errors while their order stays the same, so this has the right value and gradient.
-        return ((slope * probs).sum() + offset) * valid.sum() / max(len(present), 1)
+        log_probs = in_float32(log_probs)
+        with torch.no_grad():
+            by_class = log_probs.movedim(1, 0)  # each is sorted on its own
+            probs = torch.exp(by_class, out=by_class.new_empty(by_class.shape))
+            slopes = torch.zeros_like(probs)
+            label = label.flatten()
+            present = torch.bincount(label + 1)[1:].nonzero().flatten().tolist()
+            pieces = ((probs[n].flatten(), label, n, slopes[n].view(-1)) for n in present)
+            threads = torch.get_num_threads() if label.device.type == "cpu" else 1
+            # The loss is linear in the probabilities as long as the errors keep their order.
+            constant = sum(map_single_threaded(_slopes, pieces, threads=threads, depth=0))
+            gradient = slopes.mul_(probs)  # by the log-probabilities
+            pixels = int((label >= 0).sum()) / max(len(present), 1)
+            value = (gradient.sum() + constant) * pixels
+            gradient *= pixels
+        return _WithGradient.apply(log_probs, value, gradient.movedim(0, 1))
 
 
-def _growth(probs: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """The increase of 1 - IoU of a class by each pixel, if the pixels with larger errors are already wrong.
+class _WithGradient(Function):
+    """``apply(input, value, gradient)`` is the value as a function of the input, with this gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, output_grad: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return output_grad * gradient, None, None
+
+
+def _slopes(probs: Tensor, label: Tensor, number: int, slopes: Tensor) -> float:
+    """The loss of a class as a linear function of its probabilities: slopes * probs, summed, plus a constant.
 
     Args:
-        probs: of the class, (N, h, w).
-        truth, valid: (N, h, w) bool; whether the pixel's label is the class, and whether it has a label.
+        probs: of the class, (n,).
+        label: (n,) int64; -1 is unlabelled.
+        number: of the class, which must occur.
+        slopes: (n,), are overwritten: the increase of 1 - IoU by a pixel if the pixels with larger errors are
+            already wrong, negative where the label is the class.
 
-    Returns: (N, h, w); 0 where there is no label.
+    Returns: the constant.
     """
-    errors = torch.where(truth, 1 - probs, probs).masked_fill(~valid, -1)
-    order = _descending(errors.flatten())  # unlabelled pixels last
-    true = truth.flatten()[order]
+    truth = label == number
+    errors = torch.where(truth, 1 - probs, probs).masked_fill_(label < 0, -1)  # unlabelled pixels last
+    order, true = _descending(errors, truth)
     missed = true.cumsum(0, dtype=torch.int32)
-    found = truth.sum() - missed
+    found = missed[-1] - missed
     rank = torch.arange(1, 1 + len(order), dtype=torch.int32, device=order.device)
     # IoU is found / union. A pixel of the class takes one from the former, another adds one to the latter.
     # The differences are formulas, because subtracting neighbouring values would cancel in float32.
+    # Of unlabelled pixels they are 0, because all pixels of the class are missed before.
     union = (found + rank).to(probs)
-    growth = torch.empty_like(errors)
-    growth.view(-1)[order] = torch.where(true, 1 / union, found / (union * (union - 1)))
-    return growth.masked_fill_(~valid, 0)
+    growth = torch.where(true, 1 / union, found / (union * (union - 1)))
+    slopes.scatter_(0, order, torch.where(true, -growth, growth))
+    return float(growth.dot(true.to(growth)))
 
 
-def _descending(values: Tensor) -> Tensor:
-    """The stable order of values from the largest to the smallest, (N,) int64.
+def _descending(errors: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The stable order of errors from the largest to the smallest, (n,) int64, and the truth in this order.
 
     On a CPU, NumPy sorts integers several times as fast as torch sorts floats with their indices. So the bits
-    of a float are made an integer of the same order, and its index is appended, which also makes it unique.
+    of a float are made an integer of the same order. Its index is appended, which also makes it unique, and
+    its truth, which need not be looked up then.
     """
-    if values.device.type != "cpu" or values.dtype != torch.float32:
-        return values.argsort(descending=True, stable=True)
-    bits = values.view(torch.int32)
+    if errors.device.type != "cpu" or errors.dtype != torch.float32 or len(errors) >= 2**31:
+        order = errors.argsort(descending=True, stable=True)
+        return order, truth[order]
+    bits = errors.view(torch.int32)
     ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # negative floats are stored as sign and magnitude
     keys = ascending.bitwise_not_().long().bitwise_left_shift_(32)
-    keys.bitwise_or_(torch.arange(len(keys)))
+    keys.bitwise_or_(torch.arange(len(keys)).bitwise_left_shift_(1).bitwise_or_(truth))
     keys.numpy().sort()
-    return keys.bitwise_and_(0xFFFFFFFF)
+    true = keys.bitwise_and(1).bool()
+    return keys.bitwise_and_(0xFFFFFFFF).bitwise_right_shift_(1), true

@@ -192,7 +192,10 @@ def test_errors_of_a_cpu_are_ordered_as_torch_orders_them(size):
     values[::7] = -1.0
     values[1::9] = -1e-7
     values[2::9] = -2e-7
-    assert torch.equal(_descending(values), values.argsort(descending=True, stable=True))
+    truth = torch.rand(size, generator=torch.Generator().manual_seed(1)) < 0.3
+    order, true = _descending(values, truth)
+    assert torch.equal(order, values.argsort(descending=True, stable=True))
+    assert torch.equal(true, truth[order])
 
 
 def test_a_sum_gives_each_loss_and_its_units():
