@@ -2,7 +2,7 @@
 
 The photos are those of LabelMeFacade, prepared as docs/results.md says. Of its classes, door and window count
 as building. Classes that only CamVid has (pole, sign, fence, pedestrian, bicyclist) are errors wherever a
-model finds them on a labelled pixel. So the scores rank models; do not compare them with those of other works.
+model finds them on a labelled pixel. So the scores rank models; they do not compare with other works.
 
     python benchmarks/other_photos.py data/labelmefacade camvid-efficientnet_lite0-upernet ckpt/mine
 """
