@@ -58,9 +58,9 @@ def rate_of(times: list[float], batch: int) -> float:
 def train_own(folder: Path, amp: str, args: argparse.Namespace, more: list[str]) -> float:
     """Images a second of ``train.py``."""
     from mit_semseg import cli
-    from mit_semseg.runtime.tuning import prepare_torch
+    from mit_semseg.runtime.machine import limit_spinning
 
-    prepare_torch()
+    limit_spinning()
     from mit_semseg.training import train
 
     times, step = [], train.step

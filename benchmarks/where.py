@@ -12,8 +12,6 @@ has one sub-batch, and no average of the weights. With ``--procs 2``, two proces
 and the exchange between them is shown.
 """
 
-# ruff: noqa: E402 (torch is imported after its environment is set)
-
 import argparse
 import math
 import os
@@ -23,10 +21,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-from mit_semseg.runtime.tuning import keep_freed_memory, prepare_torch
-
-prepare_torch()  # as the commands do; it counts until torch is imported
 
 import torch
 import torch.distributed as dist
@@ -219,7 +213,6 @@ def row(
 
 def one_of_several(rank: int, cfg: CfgNode, count: int, steps: int, folder: str, limits: Limits) -> None:
     torch.set_num_threads(1)
-    keep_freed_memory()
     store = dist.FileStore(f"{folder}/store", count)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=count)
     process = ProcessInfo(rank, count, torch.device("cpu"))
@@ -240,8 +233,6 @@ def main() -> None:
     args = parser.parse_args()
     cfg = load_config(args.cfg, args.opts)
     options, device = train_options(cfg), args.device
-    if device.type == "cpu":
-        keep_freed_memory()
     options.module.model.check()
     check_recipe(options)
     formats = {"none": torch.float32}

@@ -22,7 +22,7 @@ from . import __version__
 from .errors import DivergenceError, InputError, ProcessError, UserError
 from .runtime.arguments import LARGEST_COUNT, number, whole
 from .runtime.log import LOST_OUTPUT, discard_output, ignore_decoder_warnings, warnings_as_lines
-from .runtime.tuning import prepare_torch
+from .runtime.machine import limit_spinning
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
 
 
 def _answer(words: list[str], prog: str | None) -> int:
-    prepare_torch()
+    limit_spinning()
     if not words or words[0] not in _COMMANDS:
         _overview().parse_args(words[:1])  # answers --help and --version, refuses the rest
         return 2

@@ -127,3 +127,14 @@ def naming_lack_of_memory(device: "torch.device") -> Iterator[None]:
             "DATASET.imgMaxSize or DATASET.crop_size, or set TRAIN.amp auto or TRAIN.checkpoint_activations "
             "True. In scoring, lower DATASET.imgSizes, or set INFERENCE.tile."
         ) from error
+
+
+def limit_spinning() -> None:
+    """Let torch's threads wait for work actively for less than a millisecond, then sleep.
+
+    By default, libgomp's threads spin much longer. If another program uses the cores, too, they take the time
+    from the threads that they wait for. The variable counts only if it is set before torch is imported;
+    what the user has set stays.
+    """
+    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")

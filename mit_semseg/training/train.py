@@ -23,7 +23,6 @@ from ..runtime.launch import count_processes, is_first_process, run_processes, s
 from ..runtime.log import capturing_log, get_logger, setup_logger
 from ..runtime.machines import claimed_on_machines
 from ..runtime.stopping import Interrupted, StopAgreement, stop_requests
-from ..runtime.tuning import keep_freed_memory
 from .checkpoints import drop_old_epochs
 from .counters import TrainState
 from .dry_run import dry_run
@@ -71,8 +70,6 @@ def _train(
     process: ProcessInfo, options: TrainOptions, devices: Sequence[torch.device] | None = None
 ) -> None:
     """Train in one process: on its own device, or on ``devices`` if they are given."""
-    if process.device.type == "cpu":
-        keep_freed_memory()
     with claimed_on_machines(options.run.folder, "trained", "DIR", process) as keeps:
         if options.sharded:
             _require_shared_folder(options.run.folder, process, keeps=keeps)

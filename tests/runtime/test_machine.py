@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -37,3 +41,18 @@ def test_a_lack_of_memory_is_a_message_with_what_to_do(entry, size):
 def test_other_errors_of_torch_stay_as_they_are():
     with pytest.raises(RuntimeError, match=r"^mat1 and mat2"):
         run_processes(fail_otherwise, [CPU], timeout_s=60)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_a_command_limits_spinning_unless_the_user_has_decided(given, wanted):
+    code = (
+        "import os; from mit_semseg.cli import main; main(['config', 'DIR']);"
+        "print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    decided = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    clean = {key: value for key, value in os.environ.items() if key not in decided}
+    done = subprocess.run([sys.executable, "-c", code], env=clean | given, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == wanted, done.stderr
