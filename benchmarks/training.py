@@ -37,7 +37,6 @@ from mit_semseg.lib.nn import convert_model
 from mit_semseg.losses import pixel_loss_sum
 from mit_semseg.models import ModelBuilder, SegmentationModule
 from mit_semseg.models.activation_checkpointing import checkpoint_activations
-from mit_semseg.models.activations import avoid_copies
 from mit_semseg.optim.optimizers import build_optimizer
 from mit_semseg.runtime.distributed import ProcessInfo
 from mit_semseg.training.precision import AMP, Precision, faster_layout, fastest_amp
@@ -128,7 +127,6 @@ def build_way(name: str, args: argparse.Namespace, shard: dict[str, Any]) -> Cal
     if name == "plain":
         plain = convert_model(module, synchronized=False)
         return plain_loop(plain, on_device(shard, device), device)  # type: ignore[arg-type]
-    avoid_copies(module)
     name, *more = name.split(" + ")
     if "recomputed" in more:
         checkpoint_activations(module.encoder)

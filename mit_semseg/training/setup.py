@@ -15,7 +15,6 @@ from ..evaluation.score_list import batches_of_list
 from ..lib.nn import freeze, freeze_batch_norm
 from ..losses import Criterion, build_criterion
 from ..models import SegmentationModule
-from ..models.activations import avoid_copies
 from ..models.layer_rates import layer_rates
 from ..optim.ema import WeightAverage
 from ..optim.optimizers import build_optimizer
@@ -220,8 +219,6 @@ def build_module(
     encoder, decoder = options.model.build(
         weights, use_softmax=False, imagenet=imagenet, reset_classifier=reset_classifier, adapt=True
     )
-    avoid_copies(encoder)
-    avoid_copies(decoder)
     deep_sup_scale = options.deep_sup_scale if decoder.deep_supervision else None
     loss = _criterion(options, decoder)
     return SegmentationModule(encoder, decoder, loss, deep_sup_scale, at_label_size=options.at_label_size)
