@@ -61,7 +61,7 @@ class _WithGradient(Function):
         return output_grad * gradient, None, None
 
 
-def _slopes(probs: Tensor, label: Tensor, number: int, slopes: Tensor) -> float:
+def _slopes(probs: Tensor, label: Tensor, number: int, slopes: Tensor) -> Tensor:
     """The loss of a class as a linear function of its probabilities: slopes * probs, summed, plus a constant.
 
     Args:
@@ -71,7 +71,7 @@ def _slopes(probs: Tensor, label: Tensor, number: int, slopes: Tensor) -> float:
         slopes: (n,), are overwritten: the increase of 1 - IoU by a pixel if the pixels with larger errors are
             already wrong, negative where the label is the class.
 
-    Returns: the constant.
+    Returns: the constant, 0-dim.
     """
     truth = label == number
     errors = torch.where(truth, 1 - probs, probs).masked_fill_(label < 0, -1)  # unlabelled pixels last
@@ -85,7 +85,7 @@ def _slopes(probs: Tensor, label: Tensor, number: int, slopes: Tensor) -> float:
     union = (found + rank).to(probs)
     growth = torch.where(true, 1 / union, found / (union * (union - 1)))
     slopes.scatter_(0, order, torch.where(true, -growth, growth))
-    return float(growth.dot(true.to(growth)))
+    return growth.dot(true.to(growth))
 
 
 def _descending(errors: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
