@@ -10,6 +10,7 @@ model finds them on a labelled pixel. So the scores rank models; they do not com
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mit_semseg import Segmenter
+from mit_semseg.data.classes import load_classes
 from mit_semseg.metrics.confusion import ConfusionMatrix
 
 CLASSES = ("building", "car", "pavement", "road", "sky", "vegetation")
@@ -24,17 +26,16 @@ NAMES = {"door": "building", "window": "building", "tree": "vegetation"}
 OTHER = len(CLASSES)
 
 
-def numbers(names: list[str]) -> np.ndarray:
+def numbers(names: Sequence[str]) -> np.ndarray:
     """For each class of a table, its index in CLASSES, or OTHER."""
     common = [NAMES.get(name, name) for name in names]
     return np.array([CLASSES.index(name) if name in CLASSES else OTHER for name in common])
 
 
 def score(segmenter: Segmenter, folder: Path) -> ConfusionMatrix:
-    table = (folder / "classes.csv").read_text().splitlines()[1:]
     # Label 0 is unlabelled, k is class k.
-    truth = np.concatenate([[-1], numbers([line.split(",")[1] for line in table])])
-    found = numbers(list(segmenter.names))
+    truth = np.concatenate([[-1], numbers(load_classes(folder / "classes.csv", 8).names)])
+    found = numbers(segmenter.names)
     matrix = ConfusionMatrix(OTHER + 1)
     for line in tqdm((folder / "validation.odgt").read_text().splitlines(), unit="photo", leave=False):
         record = json.loads(line)
