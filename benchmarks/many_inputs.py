@@ -28,9 +28,10 @@ from mit_semseg.config import cfg
 from mit_semseg.data.datasets import TestDataset
 from mit_semseg.data.shards import state_of_content
 from mit_semseg.inference.pictures import save_picture
+from mit_semseg.prediction.find_jobs import find_jobs
 from mit_semseg.prediction.inputs import Inputs, find_inputs
-from mit_semseg.prediction.jobs import find_jobs, plain_name
 from mit_semseg.prediction.manifest import Manifest
+from mit_semseg.runtime.output_paths import plain_name
 from mit_semseg.runtime.paths import Resolver
 
 OUTPUTS = ("overlay", "labels")

@@ -169,9 +169,9 @@ def _run_python(words, folder, environment, core, forking, streams):
     sys.path[:] = [first, *added, *(path for path in sys.path if not path.startswith(_TESTS))]
     sys.argv = words
     if forking:
-        from mit_semseg.runtime import launch
+        from mit_semseg.runtime import agent
 
-        launch._START_METHOD = "fork"
+        agent._START_METHOD = "fork"
     try:
         if option == "-m":
             runpy.run_module(words[0], run_name="__main__", alter_sys=True)

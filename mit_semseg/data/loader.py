@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..errors import ProcessError, UserError
+from ..runtime.agent import die_with_parent
 from ..runtime.distributed import local_world_size
-from ..runtime.launch import die_with_parent
 from ..runtime.log import get_logger, ignore_decoder_warnings
 from ..runtime.machine import cpu_count, shared_memory
 from ..runtime.stopping import ignore_stop_signals

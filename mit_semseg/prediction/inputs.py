@@ -33,7 +33,7 @@ _STANDARD_INPUT = "-"
 
 
 Kind = Literal["image", "scene", "video", "camera"]
-_KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Inputs(Sequence[Input]):
             start: where `Input.relative` begins in the path of a file.
         """
         self.paths.append(path)
-        self._kinds.append(_KINDS.index(kind))
+        self._kinds.append(KINDS.index(kind))
         self._starts.append(start)
 
     def add_file(self, path: str, start: int) -> None:
@@ -107,7 +107,7 @@ class Inputs(Sequence[Input]):
 
     def kind(self, index: int) -> Kind:
         """`Input.kind`."""
-        return _KINDS[self._kinds[index]]
+        return KINDS[self._kinds[index]]
 
     def relative(self, index: int) -> str:
         """`Input.relative`."""
@@ -120,11 +120,11 @@ class Inputs(Sequence[Input]):
 
     def kinds(self) -> set[Kind]:
         """All kinds that occur."""
-        return {_KINDS[k] for k in set(self._kinds)}
+        return {KINDS[k] for k in set(self._kinds)}
 
     def of_kind(self, *kinds: Kind) -> NDArray[np.bool_]:
         """Whether each input is of one of these kinds."""
-        return np.isin(np.frombuffer(bytes(self._kinds), np.uint8), [_KINDS.index(kind) for kind in kinds])
+        return np.isin(np.frombuffer(bytes(self._kinds), np.uint8), [KINDS.index(kind) for kind in kinds])
 
 
 @dataclass

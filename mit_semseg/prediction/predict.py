@@ -36,8 +36,10 @@ from ..runtime.progress import ProgressCounter, say
 from ..runtime.texts import Texts
 from ..runtime.threads import BackgroundWriter
 from .collected import COLLECTED, PAGE, Content, drop_parts, write_whole
+from .find_jobs import find_jobs
 from .inputs import Found, Inputs, describe_unread, find_inputs
-from .jobs import Job, Jobs, find_jobs, is_result
+from .jobs import Job, Jobs
+from .own_files import is_result
 from .predict_scene import check_packages, predict_scene
 from .predict_video import predict_video
 from .predictor import Prediction, Predictor

@@ -115,7 +115,7 @@ def build_run(
     extras: dict[str, Stateful] = {"number format": precision}
     if average is not None:
         extras["average of the weights"] = average
-    notes = list(start.notes)
+    notes = [*start.notes, *_notes_on_bands(dataset, options)]
     sub_batches = run.accumulate * process.size * len(devices)
     if start.state_file is None:
         state = initial_state(start, run, sub_batches)
@@ -130,11 +130,6 @@ def build_run(
         state.first_sub_batches = state.first_sub_batches or sub_batches
         if average is not None and not average.updates:
             average.begin_as(module)  # start from the loaded weights: the state has no average
-    if dataset.bands is not None and options.data.augment in _OF_COLORS:
-        notes.append(
-            f"DATASET.augment {options.data.augment} changes brightness and contrast of all bands alike. It "
-            f"skips {_OF_COLORS[options.data.augment]}, which only photos have."
-        )
     arch_encoder = options.module.model.arch_encoder
     set_up_speed(options.speed, arch_encoder, module, precision, dataset, process, devices)
     return Run(
@@ -157,6 +152,17 @@ def build_run(
         keeps=process.is_first or keeps,
         saver=Saver(),
     )
+
+
+def _notes_on_bands(dataset: TrainDataset, options: TrainOptions) -> list[str]:
+    """What the augmentation skips, because the images have bands."""
+    augment = options.data.augment
+    if dataset.bands is None or augment not in _OF_COLORS:
+        return []
+    return [
+        f"DATASET.augment {augment} changes brightness and contrast of all bands alike. It skips "
+        f"{_OF_COLORS[augment]}, which only photos have."
+    ]
 
 
 def _saved(start: Start, options: RunOptions, state: TrainState) -> int | None:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from mit_semseg.inference.pictures import save_labels
+from mit_semseg.prediction.find_jobs import find_jobs
 from mit_semseg.prediction.inputs import find_inputs
-from mit_semseg.prediction.jobs import find_jobs
 from mit_semseg.prediction.manifest import Manifest
 from mit_semseg.prediction.tools import coco
 from mit_semseg.runtime.files import state_of

@@ -186,8 +186,8 @@ def test_two_photos_of_one_name_keep_their_folders_in_the_file(segment, photos, 
 def test_videos_have_no_such_output(segment, photos, tmp_path):
     outcome = segment(photos, "--uncertain", "1", TEST__output="coco")
     assert outcome.code == 0, outcome.err
+    from mit_semseg.prediction.find_jobs import _without_outputs
     from mit_semseg.prediction.inputs import Inputs
-    from mit_semseg.prediction.jobs import _without_outputs
 
     inputs = Inputs()
     inputs.add("a.mp4", "video")

@@ -14,9 +14,10 @@ import torch.distributed as dist
 from forked import Command
 
 from mit_semseg.errors import ProcessError, UserError
-from mit_semseg.runtime import launch
+from mit_semseg.runtime import agent, membership
 from mit_semseg.runtime.distributed import ProcessInfo, gather_from_processes, sum_over_processes
-from mit_semseg.runtime.launch import choose_device, run_processes
+from mit_semseg.runtime.launch import run_processes
+from mit_semseg.runtime.membership import choose_device
 
 CPU = torch.device("cpu")
 
@@ -201,7 +202,7 @@ def test_an_environment_that_lacks_variables_of_a_launcher_is_refused(monkeypatc
 
 def test_a_process_whose_peers_do_not_exist_says_whom_it_waits_for(monkeypatch, capsys):
     """Variables of a launcher remain in a shell or a container, but only one process is started."""
-    monkeypatch.setattr(launch, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(membership, "_PATIENCE_S", 0.1)
     environment = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     for name, value in (environment | {"MASTER_PORT": "9"}).items():  # the port for discarded data
         monkeypatch.setenv(name, value)
@@ -215,9 +216,9 @@ def test_a_process_whose_peers_do_not_exist_says_whom_it_waits_for(monkeypatch, 
 def test_under_nohup_the_agent_ignores_a_closed_terminal():
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
-        assert signal.SIGHUP in launch._agent_signals()
+        assert signal.SIGHUP in agent._agent_signals()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        assert signal.SIGHUP not in launch._agent_signals()
+        assert signal.SIGHUP not in agent._agent_signals()
     finally:
         signal.signal(signal.SIGHUP, before)
 
