@@ -153,6 +153,7 @@ def test_the_config_tree_is_read_near_the_top_and_goes_no_further():
             "evaluation/evaluate",
             "evaluation/export_command",
             "evaluation/smaller",
+            "prediction/options",
             "prediction/predict",
         ),
         *("training/train", "training/options", "training/profile", "training/profile_command"),

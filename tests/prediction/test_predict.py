@@ -10,7 +10,7 @@ from forked import in_processes
 from PIL import Image, ImageOps
 
 from mit_semseg.errors import UserError
-from mit_semseg.prediction.predict import _predict
+from mit_semseg.prediction.share import predict_share
 from mit_semseg.runtime.distributed import gather_from_processes
 
 NOISE = np.random.Generator(np.random.Philox(5)).integers(0, 256, (30, 44, 3)).astype(np.uint8)
@@ -174,7 +174,7 @@ def test_a_trained_model_is_all_that_is_needed(segment, tiny, trained, tmp_path)
 def predict_own(process, options):
     """The message with which a process refuses to predict, given its own options."""
     try:
-        _predict(process, options[process.rank], None)
+        predict_share(process, options[process.rank], None)
     except UserError as error:
         return gather_from_processes(str(error))
     return gather_from_processes("")
