@@ -1,8 +1,9 @@
 """The models: encoders, decoders, the builder that selects them by name, and the module that joins them."""
 
 from . import hrnet, mobilenet, models, resnet, resnext
-from .builder import ModelBuilder, ModelSpec, check_pair
+from .builder import ModelBuilder
 from .segmentation import SegmentationModule
+from .spec import ModelSpec, check_pair
 
 __all__ = [
     "ModelBuilder",

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ..builder import ALL_DECODERS, ENCODERS, ModelSpec, decoder_style
+from ..builder import ALL_DECODERS, ENCODERS, decoder_style
 from ..options import encoder_options
+from ..spec import ModelSpec
 from ..weights.fit import refuse_integers, require_usable
 
 _STEPS = "num_batches_tracked"
