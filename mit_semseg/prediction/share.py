@@ -2,6 +2,7 @@
 
 import pickle
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..inference.load import load_network
 from ..runtime.distributed import ProcessInfo, broadcast_bytes, gather_from_processes, require_equal
 from ..runtime.progress import ProgressCounter
 from ..runtime.threads import BackgroundWriter
+from .inputs import Kind
 from .jobs import Job, Jobs
 from .options import PredictionOptions
 from .predict_scene import predict_scene
@@ -28,6 +30,7 @@ from .tools.areas import Cost, Shapes
 from .writers import write
 
 _WRITE_DEPTH = 2  # predictions that wait to be written; they may be large
+_MOVING: tuple[Kind, ...] = ("video", "camera")
 
 
 @dataclass
@@ -66,51 +69,94 @@ def predict_share(process: ProcessInfo, options: PredictionOptions, jobs: Jobs |
         )
         shapes = Shapes(len(options.table.names), options.simplify)
         recorder = Recorder(options.folder, options.fingerprint, process.rank, options.outputs, shapes)
-        _predict_images(process, options, jobs, predictor, recorder, outcome)
-        _predict_scenes(process, options, jobs, predictor, recorder, outcome)
-        _predict_videos(process, options, jobs, predictor, recorder, outcome)
+        share = _Share(process, options, jobs, predictor, recorder, outcome)
+        share.predict_images()
+        share.predict_scenes()
+        share.predict_videos()
         outcome.costs = shapes.costs
     total = Outcome()
-    for share in gather_from_processes(outcome):
-        total.problems |= share.problems
-        total.written += share.written
-        for tool, cost in share.costs.items():
+    for part in gather_from_processes(outcome):
+        total.problems |= part.problems
+        total.written += part.written
+        for tool, cost in part.costs.items():
             total.costs.setdefault(tool, Cost(len(options.table.names))).add(cost)
     return total
 
 
-def _predict_images(
-    process: ProcessInfo,
-    options: PredictionOptions,
-    jobs: Jobs,
-    predictor: Predictor,
-    recorder: Recorder,
-    outcome: Outcome,
-) -> None:
-    numbers = jobs.share("image", process.rank, process.size)
-    if not numbers:
-        return
-    files = _Files(TestDataset((jobs.inputs.paths[k] for k in numbers), options.images))
-    rows, workers = range(len(numbers)), options.workers
-    with (
-        loading(files.read, rows, workers=workers, device=process.device) as items,
-        ProgressCounter(len(numbers), "images", enabled=process.is_first) as counter,
-        BackgroundWriter(_WRITE_DEPTH) as background,
-    ):
-        for k, item in zip(numbers, items, strict=True):
-            if isinstance(item, UserError):
-                outcome.problems[k] = str(item)
-            else:
-                job = replace(jobs[k], state=item["state"])
-                prediction = predictor.predict(
-                    item["img_ori"],
-                    item["img_data"],
-                    name=job.input.path,
-                    without_data=item.get("without_data"),
+@dataclass
+class _Share:
+    """The jobs of one process, and all that it does them with. It notes in ``outcome`` how each has ended."""
+
+    process: ProcessInfo
+    options: PredictionOptions
+    jobs: Jobs
+    predictor: Predictor
+    recorder: Recorder
+    outcome: Outcome
+
+    def _numbers(self, kind: Kind) -> Sequence[int]:
+        return self.jobs.share(kind, self.process.rank, self.process.size)
+
+    def predict_images(self) -> None:
+        numbers, outcome, is_first = self._numbers("image"), self.outcome, self.process.is_first
+        if not numbers:
+            return
+        paths = self.jobs.inputs.paths
+        files = _Files(TestDataset((paths[k] for k in numbers), self.options.images))
+        rows, workers = range(len(numbers)), self.options.workers
+        with (
+            loading(files.read, rows, workers=workers, device=self.process.device) as items,
+            ProgressCounter(len(numbers), "images", enabled=is_first) as counter,
+            BackgroundWriter(_WRITE_DEPTH) as background,
+        ):
+            for k, item in zip(numbers, items, strict=True):
+                if isinstance(item, UserError):
+                    outcome.problems[k] = str(item)
+                else:
+                    job = replace(self.jobs[k], state=item["state"])
+                    prediction = self.predictor.predict(
+                        item["img_ori"],
+                        item["img_data"],
+                        name=job.input.path,
+                        without_data=item.get("without_data"),
+                    )
+                    background.submit(self._finish, job, prediction, item["pages"])
+                    outcome.written.append(k)
+                counter.add()
+
+    def _finish(self, job: Job, prediction: Prediction, pages: int) -> None:
+        write(prediction, job.targets, self.recorder.shapes)
+        self.recorder.add(job, job.input.path, prediction, prediction.shares(), pages=pages)
+
+    def predict_scenes(self) -> None:
+        scales, bands = Scales.of(self.options.images), Bands.of(self.options.images)
+        for k in self._numbers("scene"):
+            problem = predict_scene(
+                self.predictor,
+                self.jobs.reached(k),
+                bands,
+                scales,
+                self.recorder,
+                shown=self.process.is_first,
+            )
+            self._note(k, problem, is_written=not problem)
+
+    def predict_videos(self) -> None:
+        def scale(image: PIL.Image.Image) -> list[torch.Tensor]:
+            return scaled(image, *Scales.of(self.options.images))
+
+        for kind in _MOVING:
+            for k in self._numbers(kind):
+                is_written, problem = predict_video(
+                    self.predictor, self.jobs.reached(k), scale, self.recorder, shown=self.process.is_first
                 )
-                background.submit(_finish, job, prediction, recorder, item["pages"])
-                outcome.written.append(k)
-            counter.add()
+                self._note(k, problem, is_written=is_written)
+
+    def _note(self, k: int, problem: str, *, is_written: bool) -> None:
+        if problem:
+            self.outcome.problems[k] = problem
+        if is_written:
+            self.outcome.written.append(k)
 
 
 class _Files:
@@ -122,46 +168,3 @@ class _Files:
     def read(self, index: int) -> dict[str, Any]:
         state = state_of_content(self._dataset.records[index].fpath_img)
         return {**self._dataset.as_bytes(index), "state": state}
-
-
-def _finish(job: Job, prediction: Prediction, recorder: Recorder, pages: int) -> None:
-    write(prediction, job.targets, recorder.shapes)
-    recorder.add(job, job.input.path, prediction, prediction.shares(), pages=pages)
-
-
-def _predict_scenes(
-    process: ProcessInfo,
-    options: PredictionOptions,
-    jobs: Jobs,
-    predictor: Predictor,
-    recorder: Recorder,
-    outcome: Outcome,
-) -> None:
-    scales, bands = Scales.of(options.images), Bands.of(options.images)
-    for k in jobs.share("scene", process.rank, process.size):
-        problem = predict_scene(predictor, jobs.reached(k), bands, scales, recorder, shown=process.is_first)
-        if problem:
-            outcome.problems[k] = problem
-        else:
-            outcome.written.append(k)
-
-
-def _predict_videos(
-    process: ProcessInfo,
-    options: PredictionOptions,
-    jobs: Jobs,
-    predictor: Predictor,
-    recorder: Recorder,
-    outcome: Outcome,
-) -> None:
-    def scale(image: PIL.Image.Image) -> list[torch.Tensor]:
-        return scaled(image, *Scales.of(options.images))
-
-    for kind in ("video", "camera"):
-        for k in jobs.share(kind, process.rank, process.size):
-            job = jobs.reached(k)
-            is_written, problem = predict_video(predictor, job, scale, recorder, shown=process.is_first)
-            if problem:
-                outcome.problems[k] = problem
-            if is_written:
-                outcome.written.append(k)
