@@ -1,15 +1,17 @@
 """How fast are exported models? PyTorch as test.py uses it, onnxruntime and OpenVINO, with labels compared.
 
 All ways compute the scores of one image with all cores, from 8-bit pixels to logits at the network's stride.
-They run in turns, so that other load on the machine affects all. The released model has its weights, and is
-calibrated with images of CamVid. The other two have random weights and are calibrated with noise, because
-only their speed is of interest.
+They run in turns, so that other load on the machine affects all, and each time in a process of its own,
+because the threads of one runtime slow down another. The released model has its weights, and is calibrated
+with images of CamVid. The other two have random weights and are calibrated with noise, because only their
+speed is of interest.
 
     python benchmarks/export.py data/camvid > benchmarks/results/export.md
 """
 
 import argparse
 import datetime
+import multiprocessing
 import os
 import platform
 import re
@@ -17,8 +19,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +46,23 @@ PAIRS = (("mobilenetv2dilated", "c1", 320), ("resnet50dilated", "ppm", 2048))
 SIZE = (480, 640)
 NOISE_IMAGES = 2
 CPU = torch.device("cpu")
-Way = Callable[[], torch.Tensor]
+MODULE = ".pt"  # the extension of a module that is not exported
+CALLS = 4  # in each process; the first warms up
+
+
+class Way(NamedTuple):
+    """A file that `torch.save` or an export has written, and the number format to compute in."""
+
+    file: Path
+    amp: str = "none"
+
+
+class Measured(NamedTuple):
+    """Medians of a process, in seconds: of the time of a call, and of its processor time over all threads."""
+
+    time: float
+    busy: float
+    labels: NDArray[np.int64]
 
 
 class Model(NamedTuple):
@@ -80,10 +96,10 @@ def main() -> None:
     out(", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "openvino", "nncf")))
     out(f", Python {platform.python_version()}; {datetime.date.today()}.\n")
     out(f"`python benchmarks/export.py {' '.join(sys.argv[1:])}`\n\n")
-    out(f"{args.rounds} rounds, in which all ways run in turns. Times are medians; 'times as fast' is the ")
-    out("median of the ratios to\nPyTorch in float32 in each round. Processor time is the sum over all ")
-    out("threads, which other programs on the machine affect\nleast. Other labels: positions of the score ")
-    out("map whose class is not that of PyTorch in float32.\n")
+    out(f"{args.rounds} rounds, in which all ways run in turns, each in a process of its own. Times are ")
+    out("medians; 'times as fast'\nis the median of the ratios to PyTorch in float32 in each round. ")
+    out("Processor time is the sum over all threads, which other\nprograms on the machine affect least. ")
+    out("Other labels: positions of the score map whose class is not that of PyTorch in\nfloat32.\n")
     models = [released(args.data), *(random_weights(*pair) for pair in PAIRS)]
     for model in models:
         with tempfile.TemporaryDirectory() as folder:
@@ -137,29 +153,42 @@ def random_weights(encoder: str, decoder: str, fc_dim: int) -> Model:
     return Model(f"{encoder} + {decoder}, {SIZE[0]} x {SIZE[1]}", module, 150, images[:1], calibration)
 
 
-def report(model: Model, ways: dict[str, Callable[[], torch.Tensor]], rounds: int) -> None:
+def measure(way: Way, image: torch.Tensor, threads: int) -> Measured:
+    """Score an image in this process."""
+    torch.set_num_threads(threads)
+    network: ScoringNetwork | ExportedNetwork
+    if way.file.suffix == MODULE:
+        network = ScoringNetwork.prepared(torch.load(way.file, weights_only=False), CPU, amp=way.amp)
+    else:
+        network = ExportedNetwork(way.file, amp=way.amp)
+    times, busy = [], []
+    for _ in range(CALLS):
+        start, start_busy = time.perf_counter(), time.process_time()
+        scores = network(image)
+        times.append(time.perf_counter() - start)
+        busy.append(time.process_time() - start_busy)
+    return Measured(statistics.median(times[1:]), statistics.median(busy[1:]), scores.argmax(-1).numpy())
+
+
+def report(model: Model, ways: dict[str, Way], rounds: int) -> None:
     """Measure all ways and write their table."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    busy: dict[str, list[float]] = {name: [] for name in ways}
-    labels: dict[str, NDArray[np.int64]] = {}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            start, start_busy = time.perf_counter(), time.process_time()
-            scores = way()
-            if number:  # the first one warms up
-                times[name].append(time.perf_counter() - start)
-                busy[name].append(time.process_time() - start_busy)
-            labels[name] = scores.argmax(-1).numpy()
+    found: dict[str, list[Measured]] = {name: [] for name in ways}
+    threads = torch.get_num_threads()
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for _ in range(rounds):
+            for name, way in ways.items():
+                found[name].append(pool.apply(measure, (way, model.image, threads)))
     out = sys.stdout.write
     out(f"\n## {model.title}\n\n| | ms | fastest | times as fast | processor ms | times as fast ")
     out("| other labels |\n")
     out("|---|---|---|---|---|---|---|\n")
-    first = next(iter(ways))
-    for name, taken in times.items():
-        other = (labels[name] != labels[first]).mean()
-        out(f"| {name} | {1000 * statistics.median(taken):.0f} | {1000 * min(taken):.0f} ")
-        out(f"| {_ratio(times[first], taken):.2f} | {1000 * statistics.median(busy[name]):.0f} ")
-        out(f"| {_ratio(busy[first], busy[name]):.2f} | {100 * other:.2f} % |\n")
+    base = found[next(iter(ways))]
+    for name, each in found.items():
+        times, busy = [one.time for one in each], [one.busy for one in each]
+        other = (each[0].labels != base[0].labels).mean()
+        out(f"| {name} | {1000 * statistics.median(times):.0f} | {1000 * min(times):.0f} ")
+        out(f"| {_ratio([one.time for one in base], times):.2f} | {1000 * statistics.median(busy):.0f} ")
+        out(f"| {_ratio([one.busy for one in base], busy):.2f} | {100 * other:.2f} % |\n")
     sys.stdout.flush()
 
 
@@ -168,11 +197,13 @@ def _ratio(base: list[float], taken: list[float]) -> float:
 
 
 def ways_of(model: Model, folder: Path) -> dict[str, Way]:
-    """Functions that score the image of a model, by name; PyTorch in float32 is the first."""
+    """Ways to score the image of a model, by name; PyTorch in float32 is the first. Writes their files."""
     first = ScoringNetwork.prepared(model.module, CPU)
-    networks: dict[str, ScoringNetwork | ExportedNetwork] = {"PyTorch float32": first}
+    module = folder / f"module{MODULE}"
+    torch.save(model.module, module)
+    ways = {"PyTorch float32": Way(module)}
     if fastest_amp(CPU) == "bf16":  # others compute it more slowly than float32
-        networks["PyTorch bf16"] = ScoringNetwork.prepared(model.module, CPU, amp="bf16")
+        ways["PyTorch bf16"] = Way(module, "bf16")
     count = model.num_class
     metadata = Metadata(
         names=tuple(map(str, range(count))),
@@ -196,12 +227,12 @@ def ways_of(model: Model, folder: Path) -> dict[str, Way]:
         float32, int8 = folder / f"float32{extension}", folder / f"int8{extension}"
         write(graph, metadata, float32, LEAST_OPSET)
         quantized(float32, model.calibration, int8)
-        networks[f"{package} float32"] = ExportedNetwork(float32)
-        networks[f"{package} int8"] = ExportedNetwork(int8)
+        ways[f"{package} float32"] = Way(float32)
+        ways[f"{package} int8"] = Way(int8)
         if bf16 and package == "OpenVINO":
-            networks["OpenVINO bf16"] = ExportedNetwork(float32, amp="bf16")
-            networks["OpenVINO int8, the rest bf16"] = ExportedNetwork(int8, amp="bf16")
-    return {name: partial(network, model.image) for name, network in networks.items()}
+            ways["OpenVINO bf16"] = Way(float32, "bf16")
+            ways["OpenVINO int8, the rest bf16"] = Way(int8, "bf16")
+    return ways
 
 
 if __name__ == "__main__":
