@@ -2,9 +2,9 @@
 
 All ways compute the scores of one image with all cores, from 8-bit pixels to logits at the network's stride.
 They run in turns, so that other load on the machine affects all, and each time in a process of its own,
-because the threads of one runtime slow down another. The released model has its weights, and is calibrated
-with images of CamVid. The other two have random weights and are calibrated with noise, because only their
-speed is of interest.
+because the runtimes in one process may slow down each other. The released model has its weights, and is
+calibrated with images of CamVid. The other two have random weights and are calibrated with noise, because
+only their speed is of interest.
 
     python benchmarks/export.py data/camvid > benchmarks/results/export.md
 """
