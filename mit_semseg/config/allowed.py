@@ -192,6 +192,32 @@ class Names(Allowed):
 
 
 @dataclass(frozen=True)
+class Paths(Allowed):
+    """A list of paths. ``a/b,c`` is read as ``("a/b", "c")``; a path with a comma needs quotes and brackets.
+
+    Attributes:
+        optional: whether the list may be empty.
+    """
+
+    optional: bool = False
+
+    def read(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str) and not value.lstrip().startswith(("(", "[")):
+            value = [path.strip() for path in value.split(",")] if value.strip() else []
+        return tuple(_text(path) for path in (value if isinstance(value, list | tuple) else _tuple(value)))
+
+    def admits(self, value: Any) -> bool:
+        return (
+            isinstance(value, list | tuple)
+            and (self.optional or len(value) > 0)
+            and all(isinstance(path, str) and path and "\0" not in path for path in value)
+        )
+
+    def __str__(self) -> str:
+        return "one or more paths, separated by commas" + (", or empty" if self.optional else "")
+
+
+@dataclass(frozen=True)
 class ListOf(Allowed):
     """A list of numbers, each of which ``element`` admits. A single number is a list of one.
 

@@ -22,6 +22,7 @@ from .allowed import (
     Names,
     Number,
     Options,
+    Paths,
     Switch,
     Text,
     beyond,
@@ -511,6 +512,15 @@ KEYS = (
         "cross_entropy",
         Text("a loss, or a sum of losses"),
         "A name in `mit_semseg.losses.LOSSES`, or a weighted sum: `cross_entropy + 0.5*dice`.",
+    ),
+    Key(
+        "TRAIN.teachers",
+        (),
+        Paths(optional=True),
+        "Trained models whose probabilities the loss `distillation` teaches, see training.md: folders of "
+        "train.py, or packed or exported models.",
+        is_path=True,
+        since="2.1",
     ),
     Key(
         "TRAIN.class_weights",

@@ -3,6 +3,7 @@
 from .criterion import (
     LOSSES,
     OF_QUERIES,
+    OF_TEACHERS,
     Criterion,
     LossOptions,
     build_criterion,
@@ -13,6 +14,7 @@ from .criterion import (
 __all__ = [
     "LOSSES",
     "OF_QUERIES",
+    "OF_TEACHERS",
     "Criterion",
     "LossOptions",
     "build_criterion",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .base import Loss
 from .cross_entropy import CrossEntropy
 from .dice import Dice
+from .distillation import Distillation
 from .focal import Focal
 from .lovasz import LovaszSoftmax
 from .mask_classification import MaskClassification
@@ -34,12 +35,16 @@ class LossOptions:
 OF_QUERIES = "mask_classification"
 """The loss of decoders with queries."""
 
+OF_TEACHERS = "distillation"
+"""The loss that needs teachers."""
+
 LOSSES: dict[str, Callable[[LossOptions], Loss]] = {
     "cross_entropy": lambda options: CrossEntropy(options.class_weights, options.label_smoothing),
     "ohem": lambda options: OHEM(options.class_weights, options.ohem_threshold, options.ohem_min_kept),
     "focal": lambda options: Focal(options.class_weights, options.focal_gamma),
     "dice": lambda options: Dice(),
     "lovasz": lambda options: LovaszSoftmax(),
+    OF_TEACHERS: lambda options: Distillation(),
     OF_QUERIES: lambda options: MaskClassification(options.queries),
 }
 
@@ -47,10 +52,11 @@ LOSSES: dict[str, Callable[[LossOptions], Loss]] = {
 class Criterion(nn.Module):
     """Several losses of the same scores, and their weights.
 
-    ``criterion(log_probs, label)`` is the sum of each loss over its units, (K,) for K losses, and
+    ``criterion(log_probs, label, taught)`` is the sum of each loss over its units, (K,) for K losses, and
     ``units(label)`` are the units, (K,) float64; see `Loss`. A loss may have several parts, which count as
     losses with the same weight. Training minimizes
-    ``sum(weights * sums / units)``, with sums and units over all devices.
+    ``sum(weights * sums / units)``, with sums and units over all devices. Only `Distillation` reads the
+    probabilities ``taught``, which are optional.
     """
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
@@ -60,8 +66,12 @@ class Criterion(nn.Module):
             weight for loss, weight in zip(losses, weights, strict=True) for _ in range(loss.parts)
         )
 
-    def forward(self, log_probs: Tensor, label: Tensor) -> Tensor:
-        return torch.cat([loss(log_probs, label).view(-1) for loss in self.losses])
+    def forward(self, log_probs: Tensor, label: Tensor, taught: Tensor | None = None) -> Tensor:
+        sums = [
+            loss(log_probs, label, taught) if isinstance(loss, Distillation) else loss(log_probs, label)
+            for loss in self.losses
+        ]
+        return torch.cat([each.view(-1) for each in sums])
 
     def units(self, label: Tensor) -> Tensor:
         return torch.cat([loss.units(label).view(-1) for loss in self.losses])  # type: ignore[operator]

@@ -1,6 +1,6 @@
 """Encoder, decoder and loss as one module."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -36,7 +36,13 @@ class SegmentationModule(SegmentationModuleBase):
         deep_sup_scale: weight of the auxiliary loss of a decoder with deep supervision; None omits that loss.
         at_label_size: resize the scores to the labels before loss and accuracy. Without it, both must have
             the same size.
+
+    Attributes:
+        teacher: maps ``img_data`` and a size to probabilities (N, C, *size), which ``crit`` gets as its third
+            argument; None, the default, for a loss of the labels only. It is no part of the module's state.
     """
+
+    teacher: Callable[[Tensor, tuple[int, int]], Tensor] | None = None
 
     def __init__(
         self,
@@ -98,9 +104,10 @@ class SegmentationModule(SegmentationModuleBase):
         if isinstance(prediction, QueryScores):
             return self._of_queries(prediction, label, count_correct)
         prediction = self._for_labels(prediction, label)
-        loss = self.crit(prediction, label)
+        taught = () if self.teacher is None else (self.teacher(batch["img_data"], tuple(label.shape[-2:])),)
+        loss = self.crit(prediction, label, *taught)
         if auxiliary is not None and self.deep_sup_scale is not None:
-            loss = loss + self.crit(self._for_labels(auxiliary, label), label) * self.deep_sup_scale
+            loss = loss + self.crit(self._for_labels(auxiliary, label), label, *taught) * self.deep_sup_scale
         if count_correct:
             return loss, _correct_pixels(prediction, label)
         return loss, self.pixel_acc(prediction, label)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..losses import OF_QUERIES, parse_losses
+from ..losses import OF_QUERIES, OF_TEACHERS, parse_losses
 from ..models.builder import ALL_DECODERS, check_packaged
 from ..models.foreign import PREFIX as HUB
 from ..models.foreign import located
@@ -28,6 +28,7 @@ def check_recipe(options: TrainOptions) -> None:
     except ValueError as error:
         raise UserError(f"TRAIN.loss is '{loss}', but {error}.") from None
     _check_pair(options, tuple(losses))
+    _check_teachers(options, tuple(losses))
     if smoothing and "cross_entropy" not in losses:
         raise UserError(
             f"TRAIN.label_smoothing is {smoothing}, but TRAIN.loss {loss} does not use it. "
@@ -60,6 +61,21 @@ def _check_pair(options: TrainOptions, losses: tuple[str, ...]) -> None:
     if not queries and OF_QUERIES in losses:
         raise UserError(
             f"TRAIN.loss is '{loss}', but {arch} has no queries. Set another loss, such as cross_entropy."
+        )
+
+
+def _check_teachers(options: TrainOptions, losses: tuple[str, ...]) -> None:
+    """Refuse distillation without teachers, and teachers without it."""
+    loss, teachers = options.module.loss, ",".join(options.teachers)
+    if OF_TEACHERS in losses and not teachers:
+        raise UserError(
+            f"TRAIN.loss is '{loss}', but there is no teacher. Set TRAIN.teachers to the folder of a trained "
+            "model."
+        )
+    if teachers and OF_TEACHERS not in losses:
+        raise UserError(
+            f"TRAIN.teachers is {teachers}, but TRAIN.loss {loss} does not use it. Add {OF_TEACHERS} to the "
+            f"loss: TRAIN.loss '{loss} + {OF_TEACHERS}'."
         )
 
 

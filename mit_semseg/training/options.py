@@ -159,6 +159,7 @@ class TrainOptions:
     mask_annealing: tuple[float, ...]
     schedule: LRSchedule
     ema_decay: float
+    teachers: tuple[str, ...]
     validation: ValidationOptions | None
     sharded: bool
     replicated: bool
@@ -200,6 +201,7 @@ def train_options(cfg: CfgNode) -> TrainOptions:
             after_warmup=train.lr_after_warmup,
         ),
         ema_decay=train.ema_decay,
+        teachers=tuple(train.teachers),
         validation=_validation_options(cfg) if cfg.VAL.every else None,
         sharded=train.parallel == "fsdp",
         replicated=train.parallel == "dp",

@@ -30,6 +30,7 @@ from .shard_files import read_divided_state
 from .sharding import shard
 from .speed import choose_precision, set_up_speed
 from .state import NAME, Stateful, load_state, saved_position
+from .teachers import Teachers, find_teachers
 from .validation import Validation
 
 _OF_COLORS = {  # in an augmentation of photos, which images with bands do not get
@@ -53,6 +54,7 @@ def check_options(options: TrainOptions, processes: int) -> None:
     load_classes(options.data.classes, options.data.num_class)
     train_dataset(options)
     build_validation(options)
+    find_teachers(options.teachers, options.data)
 
 
 def build_run(
@@ -132,6 +134,10 @@ def build_run(
             average.begin_as(module)  # start from the loaded weights: the state has no average
     arch_encoder = options.module.model.arch_encoder
     set_up_speed(options.speed, arch_encoder, module, precision, dataset, process, devices)
+    if options.teachers:
+        with failing_together():
+            teachers = find_teachers(options.teachers, options.data)
+            module.teacher = Teachers(teachers, devices, "bf16" if precision.amp == "bf16" else "none")
     return Run(
         options=run,
         process=process,

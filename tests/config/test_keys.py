@@ -17,6 +17,7 @@ from mit_semseg.config.allowed import (
     Names,
     Number,
     Options,
+    Paths,
     Switch,
     Text,
     parse_class_weights,
@@ -47,6 +48,7 @@ REFUSED = {
     Number: (math.nan, math.inf, "fast", -math.inf, [1]),
     Choice: ("no such choice", 3, 1.5),
     Text: (["a", "list"], "a\0b", True),
+    Paths: (True, {"a": 1}, ("a", None), "a\0b"),
     Names: ((1, 2), True, {"a": 1}),
     ListOf: ("big", (1, "a"), (True, True), (-1, math.nan), {"a": 1}),
     Options: ("a: [", "5", "a: {b: 1}", "a: [[1]]", "a: null", 'a: "b', True, ["a"], "}, {", "1: 2"),
@@ -171,6 +173,7 @@ def test_the_tree_of_defaults_has_the_keys_of_the_table_and_is_a_copy():
             ((), ("a",), ("b", "a")),
             (("c",), "a"),
         ),
+        (Paths(), "one or more paths, separated by commas", (("a/b", "c"),), ((), ("",), "a")),
         (ClassWeights(), str(ClassWeights()), ("", "enet", "[0, 1.5]"), ("[0]", "[-1]", "mean", None)),
     ],
     ids=str,
@@ -256,3 +259,18 @@ def test_a_value_beyond_its_limits_is_refused(key, value, says):
 def test_the_nearest_key(name, near):
     assert nearest(name) == near
     assert near in (*BY_NAME, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("", ()),
+        ("ckpt/a", ("ckpt/a",)),
+        ("ckpt/a, b c/d", ("ckpt/a", "b c/d")),
+        ("('a,b', 'c')", ("a,b", "c")),
+        (["x", "y"], ("x", "y")),
+        (2024, ("2024",)),
+    ],
+)
+def test_paths_are_separated_by_commas(text, paths):
+    assert Paths().read(text) == paths

@@ -35,11 +35,12 @@ def test_a_sum_is_read_in_its_order(text, expected):
         (
             "cross_entrpy",
             "has no loss cross_entrpy. Did you mean cross_entropy? The losses are "
-            "cross_entropy, ohem, focal, dice, lovasz, mask_classification",
+            "cross_entropy, ohem, focal, dice, lovasz, distillation, mask_classification",
         ),
         (
             "mse",
-            "has no loss mse. The losses are cross_entropy, ohem, focal, dice, lovasz, mask_classification",
+            "has no loss mse. The losses are cross_entropy, ohem, focal, dice, lovasz, distillation, "
+            "mask_classification",
         ),
     ],
 )
