@@ -14,6 +14,7 @@ from ..models.weights.checkpoint import incomplete_epoch, newest_epoch
 from ..models.weights.pretrained import PUBLISHED, fetch_published, released_weights
 from ..runtime.log import get_logger
 from ..runtime.near_names import did_you_mean
+from ..runtime.paths import resolved
 
 Weights: TypeAlias = tuple[str, ...]
 """The checkpoints of encoder and decoder, the file of a packed model, or the files of an exported one."""
@@ -59,7 +60,10 @@ def trained_weights(cfg: CfgNode, section: str) -> Weights:
     released = released_weights(folder.name) if newest is None else None
     if not name:
         if released is not None:
-            get_logger().info("%s holds no checkpoint: using %s", folder, released[0].parent)
+            if resolved(folder) == resolved(released[0].parent):
+                get_logger().info("Checkpoint: %s and %s", released[0], released[1].name)
+            else:
+                get_logger().info("%s holds no checkpoint: using %s", folder, released[0].parent)
             _warn_of_other_model(cfg, released[0].parent)
             return str(released[0]), str(released[1])
         incomplete = incomplete_epoch(folder)

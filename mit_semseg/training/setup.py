@@ -137,6 +137,7 @@ def build_run(
     if options.teachers:
         with failing_together():
             teachers = find_teachers(options.teachers, options.data)
+            notes += map(str, teachers)
             module.teacher = Teachers(teachers, devices, "bf16" if precision.amp == "bf16" else "none")
     return Run(
         options=run,

@@ -29,14 +29,20 @@ class Teacher:
     """A trained model, not loaded yet.
 
     Attributes:
+        name: as in ``TRAIN.teachers``.
         scale: factor on the sides of the images of the training, to the size at which it scores images.
         multiple: the sides of its images are multiples of this number of pixels.
     """
 
+    name: str
     model: ModelSpec
     weights: Weights
     scale: float
     multiple: int
+
+    def __str__(self) -> str:
+        scale = "" if self.scale == 1 else f", which sees the images at {self.scale:.2g} times their size"
+        return f"Teacher: {self.name}{scale}"
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """The (height, width) at which it sees images of the training."""
@@ -85,6 +91,7 @@ def _find(name: str, data: Section) -> Teacher:
         )
     check_model(cfg)
     return Teacher(
+        name,
         model_spec(cfg),
         trained_weights(cfg, "VAL"),
         scale=fmean(theirs.imgSizes) / fmean(data.imgSizes),

@@ -76,6 +76,7 @@ def test_a_teacher_sees_the_images_at_its_own_scale(tiny, trained):
     assert same.size(64, 96) == (64, 96)
     (smaller,) = teachers_of(tiny, trained, DATASET__imgSizes="(72,)")
     assert smaller.scale == 0.5
+    assert str(smaller) == f"Teacher: {trained}, which sees the images at 0.5 times their size"
     assert smaller.size(64, 96) == (32, 48)
     assert smaller.size(70, 90) == (32, 48)  # the nearest multiple of padding_constant
     assert smaller.size(5, 90) == (8, 48)
@@ -125,6 +126,7 @@ def test_the_teacher_is_no_part_of_the_weights_and_does_not_change(student, trai
     before = weights(trained)
     outcome = student("run", TRAIN__ema_decay=0.9, TRAIN__autotune=True, VAL__every=1)
     assert outcome.code == 0, outcome.err
+    assert f"Teacher: {trained}\n" in outcome.err + outcome.out
     assert weights(tmp_path / "run").keys() == before.keys()
     after = weights(trained)
     assert all(torch.equal(before[name], after[name]) for name in before)
