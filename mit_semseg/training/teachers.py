@@ -129,11 +129,8 @@ class Teachers:
         networks = self._networks[images.device]
         mean = None
         for teacher, network in networks:
-            scores = (
-                network(_resized(images, teacher.size(*images.shape[-2:])))
-                .to(images.device)
-                .permute(0, 3, 1, 2)
-            )
+            seen = _resized(images, teacher.size(*images.shape[-2:]))
+            scores = network(seen).to(images.device).permute(0, 3, 1, 2)
             scores = resize(scores, size, network.align_corners)
             shares = scores.softmax(1) if network.softmax else scores / scores.sum(1, keepdim=True)
             mean = shares if mean is None else mean.add_(shares)
