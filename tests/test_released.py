@@ -13,10 +13,15 @@ from mit_semseg import Segmenter
 from mit_semseg.config import load_config
 
 NAME = "camvid-efficientnet_lite0-upernet"
-FOLDER = ROOT / "ckpt" / "released" / NAME
+RELEASED = ROOT / "ckpt" / "released"
+FOLDER = RELEASED / NAME
 PICTURE = ROOT / "docs" / "images" / "street.png"  # the photo, its classes, and a legend below
 CAMVID = ROOT.parent / "shared" / "data" / "camvid"
-FIGURES = 0.7598, 95.12  # mean IoU, and pixel accuracy in percent, of every 25th image
+FIGURES = {  # mean IoU, and pixel accuracy in percent, of every 25th image
+    "camvid-efficientnet_lite0-upernet": (0.7598, 95.12),
+    "camvid-efficientnet_lite2-upernet": (0.7787, 95.77),
+}
+every = pytest.mark.parametrize("name", FIGURES)
 
 
 def photo():
@@ -24,8 +29,13 @@ def photo():
         return picture.convert("RGB").crop((0, 0, picture.width // 2, picture.width // 2 * 3 // 4))
 
 
-def test_they_are_small_and_in_float16():
-    files = [FOLDER / "encoder.pth", FOLDER / "decoder.pth"]
+def test_each_model_is_tested_here():
+    assert {folder.name for folder in RELEASED.iterdir()} == set(FIGURES)
+
+
+@every
+def test_they_are_small_and_in_float16(name):
+    files = [RELEASED / name / "encoder.pth", RELEASED / name / "decoder.pth"]
     assert sum(file.stat().st_size for file in files) <= 12e6
     for file in files:
         weights = torch.load(file, weights_only=True).values()
@@ -33,9 +43,10 @@ def test_they_are_small_and_in_float16():
         assert all(torch.isfinite(w).all() for w in weights)
 
 
-def test_a_street_is_segmented_from_any_folder(script, tmp_path):
+@every
+def test_a_street_is_segmented_from_any_folder(name, script, tmp_path):
     photo().save(tmp_path / "street.jpg", quality=95)
-    config = ROOT / "config" / f"{NAME}.yaml"
+    config = ROOT / "config" / f"{name}.yaml"
     words = ["--gpu", "cpu", "--imgs", "street.jpg", "--cfg", config, "TEST.output", "labels,side_by_side"]
     outcome = script("test.py", *words, cwd=tmp_path)
     assert outcome.code == 0, outcome.err
@@ -80,14 +91,15 @@ def test_a_checkpoint_that_is_asked_for_is_not_replaced_by_them(call):
     assert "The weights that come with the project are used if TEST.checkpoint is empty" in outcome.err
 
 
+@every
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the CamVid images")
-def test_their_scores_on_a_few_images_are_those_of_the_day_they_were_released(call, tmp_path):
-    """Those on all images are in docs/results.md; benchmarks/released.py compares them."""
+def test_their_scores_on_a_few_images_are_those_of_the_day_they_were_released(name, call, tmp_path):
+    """Those on all images are on their cards; benchmarks/released.py compares them."""
     lines = (CAMVID / "validation.odgt").read_text().splitlines(keepends=True)
     (tmp_path / "few.odgt").write_text("".join(lines[::25]))
-    words = ["--gpus", "cpu", "--cfg", NAME, "DIR", tmp_path / NAME, "DATASET.root_dataset", CAMVID]
+    words = ["--gpus", "cpu", "--cfg", name, "DIR", tmp_path / name, "DATASET.root_dataset", CAMVID]
     outcome = call("eval", *words, "DATASET.list_val", tmp_path / "few.odgt")
     assert outcome.code == 0, outcome.err
     found = re.search(r"Mean IoU: ([\d.]+), Accuracy: ([\d.]+)%", outcome.out)
-    assert float(found[1]) == pytest.approx(FIGURES[0], abs=5e-4)
-    assert float(found[2]) == pytest.approx(FIGURES[1], abs=0.05)
+    assert float(found[1]) == pytest.approx(FIGURES[name][0], abs=5e-4)
+    assert float(found[2]) == pytest.approx(FIGURES[name][1], abs=0.05)
