@@ -118,6 +118,11 @@ class Teachers:
             for device in devices
         }
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Teachers":
+        return (
+            self  # a copy of the network that learns, such as that of a validation, needs no copies of them
+        )
+
     @torch.no_grad()
     def __call__(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """The mean probabilities, (N, C, *size) float32.

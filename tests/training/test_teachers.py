@@ -1,5 +1,7 @@
 """Training with teachers."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,7 @@ def test_the_loss_of_a_step_has_the_divergence_from_the_teacher(tiny, trained):
         own = torch.nn.functional.interpolate(own, size, mode="bilinear").log_softmax(1)
         taught = teacher(shard["img_data"], size)
         divergence = (taught * (taught.log() - own)).sum(1).mean().item()
+    assert copy.deepcopy(module).teacher is teacher
     complete = loss()
     complete.backward()
     assert all(weight.grad is not None for weight in module.parameters() if weight.requires_grad)
