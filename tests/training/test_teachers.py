@@ -143,9 +143,10 @@ def test_a_resumed_run_ends_with_the_same_bits(student, tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_two_processes_train_as_one_with_as_many_images(student, script, tiny, trained, tmp_path):
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_with_as_many_images(parallel, student, script, tiny, trained, tmp_path):
     keys = {**LOSS, "TRAIN__freeze": "bn", "TRAIN__num_epoch": 1, "DATASET__imgSizes": "(32,)"}
-    words = tiny.overrides(**keys, TRAIN__teachers=trained, DIR=tmp_path / "two")
+    words = tiny.overrides(**keys, TRAIN__teachers=trained, TRAIN__parallel=parallel, DIR=tmp_path / "two")
     outcome = script("train.py", "--gpus", "cpu", "--procs", 2, "--cfg", tiny.config, *words)
     assert outcome.code == 0, outcome.err
     assert student("one", TRAIN__accumulate=2, **keys).code == 0
