@@ -518,7 +518,7 @@ KEYS = (
         (),
         Paths(optional=True),
         "Trained models whose probabilities the loss `distillation` teaches, see training.md: folders of "
-        "train.py, or packed or exported models.",
+        "train.py, packed or exported models, or names of shipped configs.",
         is_path=True,
         since="2.1",
     ),

@@ -38,8 +38,9 @@ class SegmentationModule(SegmentationModuleBase):
             the same size.
 
     Attributes:
-        teacher: maps ``img_data`` and a size to probabilities (N, C, *size), which ``crit`` gets as its third
-            argument; None, the default, for a loss of the labels only. It is no part of the module's state.
+        teacher: a function, not an ``nn.Module``, from ``img_data`` and a size to probabilities
+            (N, C, *size). ``crit`` gets them as its third argument. If it is None, the default, ``crit`` gets
+            scores and labels only. The state of the module does not contain it.
     """
 
     teacher: Callable[[Tensor, tuple[int, int]], Tensor] | None = None

@@ -69,8 +69,12 @@ def _check_teachers(options: TrainOptions, losses: tuple[str, ...]) -> None:
     loss, teachers = options.module.loss, ",".join(options.teachers)
     if OF_TEACHERS in losses and not teachers:
         raise UserError(
-            f"TRAIN.loss is '{loss}', but there is no teacher. Set TRAIN.teachers to the folder of a trained "
-            "model."
+            f"TRAIN.loss is '{loss}', but TRAIN.teachers is empty. Set it to the folder of a trained model."
+        )
+    if teachers and OF_QUERIES in losses:
+        raise UserError(
+            f"TRAIN.teachers is {teachers}, but a decoder with queries cannot learn from teachers. Leave it "
+            "empty."
         )
     if teachers and OF_TEACHERS not in losses:
         raise UserError(

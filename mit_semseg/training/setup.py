@@ -54,7 +54,7 @@ def check_options(options: TrainOptions, processes: int) -> None:
     load_classes(options.data.classes, options.data.num_class)
     train_dataset(options)
     build_validation(options)
-    find_teachers(options.teachers, options.data)
+    find_teachers(options)
 
 
 def build_run(
@@ -136,7 +136,7 @@ def build_run(
     set_up_speed(options.speed, arch_encoder, module, precision, dataset, process, devices)
     if options.teachers:
         with failing_together():
-            teachers = find_teachers(options.teachers, options.data)
+            teachers = find_teachers(options)
             notes += map(str, teachers)
             module.teacher = Teachers(teachers, devices, "bf16" if precision.amp == "bf16" else "none")
     return Run(

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -12,13 +13,15 @@ from torch import Tensor
 
 from ..data import bands
 from ..data.classes import load_classes, numbered_classes
+from ..data.resize import round_up
 from ..errors import UserError
-from ..inference.checkpoints import Weights, trained_weights
+from ..inference.checkpoints import Weights, model_file, trained_weights
 from ..inference.exported import AnyNetwork
 from ..inference.load import check_model, find_classes, load_network, model_spec, read_config
 from ..models import ModelSpec
 from ..models.layers import resize
-from .options import Section
+from ..runtime.paths import resolved
+from .options import Section, TrainOptions
 
 _SAME = ("num_class", "channels", "window", *(key for key in bands.KEYS if key != "display_bands"))
 """Keys of the section DATASET that must be those of the training, because both get the same images."""
@@ -47,31 +50,37 @@ class Teacher:
     def size(self, height: int, width: int) -> tuple[int, int]:
         """The (height, width) at which it sees images of the training."""
         height, width = (
-            max(1, round(side * self.scale / self.multiple)) * self.multiple for side in (height, width)
+            round_up(max(1, round(side * self.scale)), self.multiple) for side in (height, width)
         )
         return height, width
 
 
-def find_teachers(names: Sequence[str], data: Section) -> list[Teacher]:
+def find_teachers(options: TrainOptions) -> list[Teacher]:
     """The models that ``TRAIN.teachers`` names.
 
-    Args:
-        names: folders of train.py, packed or exported models, config files, or names of shipped configs.
-        data: the section DATASET of the training.
+    Each is a folder of train.py, a packed or exported model, a config file, or the name of a shipped config.
 
-    Raises: UserError for a model that cannot be loaded, or that has other classes or images.
+    Raises: UserError for a model that cannot be loaded, that has other classes or images, or that this run
+        would replace.
     """
     found = []
-    for name in names:
+    for name in options.teachers:
         try:
-            found.append(_find(name, data))
+            found.append(_find(name, options.data, options.run.folder))
         except UserError as error:
             raise UserError(f"TRAIN.teachers, {name}: {error}") from error
     return found
 
 
-def _find(name: str, data: Section) -> Teacher:
+def _find(name: str, data: Section, folder: Path) -> Teacher:
+    if Path(name).suffix in (".pth", ".pt"):
+        raise UserError(
+            f"it is a checkpoint. Name its folder, {Path(name).parent}, which stands for its newest epoch. "
+            "For another epoch, name a file of mit-semseg pack."
+        )
     cfg = read_config(name)
+    if not model_file(cfg) and resolved(Path(cfg.DIR)) == resolved(folder):
+        raise UserError("it is the folder of this run. Set DIR to another folder, or name another teacher.")
     theirs: Any = cfg.DATASET
     for key in _SAME:
         if theirs[key] != data[key]:
@@ -83,7 +92,7 @@ def _find(name: str, data: Section) -> Teacher:
         warnings.simplefilter("ignore")  # about a table that is not there; then the classes have numbers
         given = find_classes(cfg).names
     wanted = load_classes(data.classes, data.num_class).names
-    if given != wanted and given != numbered_classes(data.num_class).names:
+    if given != wanted and numbered_classes(data.num_class).names not in (given, wanted):
         number = next(k for k, (its, ours) in enumerate(zip(given, wanted, strict=True)) if its != ours)
         raise UserError(
             f"class {number + 1} is {given[number]} there and {wanted[number]} here. A teacher must have the "
@@ -100,7 +109,7 @@ def _find(name: str, data: Section) -> Teacher:
 
 
 class Teachers:
-    """Loaded teachers: the mean of their probabilities. They do not change.
+    """Loaded teachers: the mean of their probabilities.
 
     They are called like ``SegmentationModule.teacher``.
     """
@@ -119,9 +128,8 @@ class Teachers:
         }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Teachers":
-        return (
-            self  # a copy of the network that learns, such as that of a validation, needs no copies of them
-        )
+        # They do not change, so a copy of the network that learns, such as that of a validation, shares them.
+        return self
 
     @torch.no_grad()
     def __call__(self, images: Tensor, size: tuple[int, int]) -> Tensor:
