@@ -3,9 +3,11 @@
 Two agents of torchrun, each with a folder of its own, train a small model. At random moments, one of these
 happens: a machine dies and returns, with its disk or with an empty one; a process is killed (SIGKILL, as when
 memory runs out); a machine gets SIGTERM, as before a spot machine is taken away, and returns. At the end, the
-images that were trained on are compared with those of the undisturbed order.
+images that were trained on are compared with those of the undisturbed order. With `--parallel fsdp`, which
+needs a shared disk, both have the same folder, and no disk dies.
 
-    python benchmarks/elastic.py --minutes 10 > benchmarks/results/elastic.md
+    python benchmarks/elastic.py --minutes 60 > benchmarks/results/elastic.md
+    python benchmarks/elastic.py --minutes 20 --parallel fsdp > benchmarks/results/elastic-fsdp.md
 """
 
 import argparse
@@ -37,7 +39,8 @@ from mit_semseg.training.state import saved_position
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCH_ITERS = 20
-EVENTS = ("machine dies", "machine and its disk die", "process is killed", "machine gets SIGTERM")
+DISK_DIES = "machine and its disk die"
+EVENTS = ("machine dies", DISK_DIES, "process is killed", "machine gets SIGTERM")
 KEYS = {
     "DATASET.imgSizes": "(48,64)",
     "MODEL.arch_encoder": "mobilenetv2dilated",
@@ -68,7 +71,7 @@ def disturb(cluster: Cluster, event: str, number: int, agents: dict[int, Agent])
         seconds = agent.terminate()
     else:
         agent.kill()
-        if event == "machine and its disk die":
+        if event == DISK_DIES:
             shutil.rmtree(agent.directory, ignore_errors=True)
     if not agent.is_running():
         agents[number] = cluster.start(number, agent.directory)
@@ -79,7 +82,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parallel", choices=("ddp", "fsdp"), default="ddp", help="TRAIN.parallel")
     args = parser.parse_args()
+    shared = args.parallel == "fsdp"
+    events = [event for event in EVENTS if not (shared and event == DISK_DIES)]
     rng = random.Random(args.seed)
     happened: collections.Counter[str] = collections.Counter()
     wrong: list[str] = []
@@ -90,6 +96,7 @@ def main() -> int:
         subprocess.run(scenes, check=True, cwd=ROOT, stdout=sys.stderr)
         keys = {
             **KEYS,
+            "TRAIN.parallel": args.parallel,
             "DATASET.list_train": data / "training.odgt",
             "DATASET.root_dataset": data,
             "DATASET.classes": data / "classes.csv",
@@ -97,7 +104,7 @@ def main() -> int:
         overrides = [str(word) for pair in keys.items() for word in pair]
         config = str(ROOT / "config/toy-resnet18-upernet_tiny.yaml")
         words = ["--gpus", "cpu", "--cfg", config, *overrides]
-        folders = {number: Path(temporary, f"disk{number}") for number in (1, 2)}
+        folders = {number: Path(temporary, "disk" if shared else f"disk{number}") for number in (1, 2)}
         start = time.monotonic()
         with Cluster(Path(temporary, "cluster"), words, restarts=1000) as cluster:
             agents = {number: cluster.start(number, folder) for number, folder in folders.items()}
@@ -110,7 +117,7 @@ def main() -> int:
                     cluster.output,
                 )
                 time.sleep(rng.uniform(0, 10))
-                event, number = rng.choice(EVENTS), rng.choice((1, 2))
+                event, number = rng.choice(events), rng.choice((1, 2))
                 happened[event] += 1
                 sys.stderr.write(f"{time.monotonic() - start:.0f} s: machine {number}: {event}\n")
                 stops.append(disturb(cluster, event, number, agents))
@@ -135,12 +142,13 @@ def main() -> int:
     out = sys.stdout.write
     out("# Machines that die, leave and return at random, and the order of the data\n\n")
     out(
-        f"`python benchmarks/elastic.py --minutes {args.minutes:g} --seed {args.seed}`, "
+        f"`python benchmarks/elastic.py --minutes {args.minutes:g} --seed {args.seed} "
+        f"--parallel {args.parallel}`, "
         f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, PyTorch {torch.__version__}\n\n"
     )
     out(f"{happened.total()} events in {(time.monotonic() - start) / 60:.0f} minutes:\n\n")
-    out("".join(f"- {event}: {happened[event]}\n" for event in EVENTS))
+    out("".join(f"- {event}: {happened[event]}\n" for event in events))
     out(
         f"\n{trained} iterations by {groups} groups of one or two processes, {len(images)} sub-batches. "
         f"Iterations that were trained again, since they had not been saved: "

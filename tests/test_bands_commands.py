@@ -105,6 +105,17 @@ def test_evaluation_ignores_pixels_without_data(run, call):
     assert metrics["images"] == 2
 
 
+def test_a_model_teaches_models_of_its_own_bands_only(run, call, tmp_path):
+    words = ("--gpus", "cpu", "--cfg", run / "config.yaml", "DIR", tmp_path / "run", "VAL.every", 0)
+    words += ("TRAIN.loss", "cross_entropy + distillation", "TRAIN.teachers", run / "run")
+    outcome = call("train", *words, "DATASET.bands", "[5,3,4,1]")
+    assert outcome.code == 2
+    assert "DATASET.bands is (5, 4, 3, 1) there and (5, 3, 4, 1) here" in outcome.err
+    outcome = call("train", *words)
+    assert outcome.code == 0, outcome.err
+    assert f"Teacher: {run / 'run'}\n" in (tmp_path / "run/log.txt").read_text()
+
+
 def test_prediction_gives_no_class_where_there_is_no_data(run, script, tmp_path):
     words = ("--imgs", run / "validation0.tif", "--gpu", "cpu", "--cfg", run / "config.yaml")
     outcome = script("test.py", *words, "TEST.result", tmp_path / "out", "TEST.output", "side_by_side,labels")

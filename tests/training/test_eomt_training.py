@@ -1,17 +1,24 @@
 """EoMT trains by train.py, and its models are resumed, evaluated, predicted and exported as any other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from mit_semseg import Segmenter
+from mit_semseg.config import load_config
+from mit_semseg.data.images import normalize
 from mit_semseg.errors import UserError
 from mit_semseg.models import ModelBuilder
 from mit_semseg.models.layer_rates import layer_rates
 from mit_semseg.optim import build_optimizer
 from mit_semseg.training import train as training
+from mit_semseg.training.options import train_options
 from mit_semseg.training.step import step
+from mit_semseg.training.teachers import Teachers, find_teachers
 
 KEYS = {
     "MODEL__arch_encoder": "dinov2_small",
@@ -64,6 +71,17 @@ def test_evaluation_prediction_and_segmenter_use_it(learned, call, tiny, tmp_pat
     segmenter = Segmenter.load(learned, device="cpu")
     probabilities = segmenter(photo).probabilities
     assert torch.allclose(torch.as_tensor(probabilities).sum(0), torch.tensor(1.0), atol=1e-5)
+
+
+def test_it_teaches_the_probabilities_that_the_segmenter_gives(learned, tiny):
+    keys = tiny.overrides(TRAIN__teachers=learned)
+    (teacher,) = find_teachers(train_options(load_config(str(tiny.config), keys)))
+    image = Image.open(tiny.folder / "training" / "0.jpg").convert("RGB").resize((48, 48))
+    segmenter = Segmenter.load(learned, device="cpu", sizes=48)
+    teacher = replace(teacher, scale=1)
+    pixels = normalize(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
+    taught = Teachers([teacher], [torch.device("cpu")], "none")(pixels, (48, 48))
+    assert np.abs(taught[0].numpy() - segmenter(image).probabilities).max() < 1e-5
 
 
 def test_an_exported_file_gives_its_labels(learned, call, tiny, tmp_path):

@@ -63,6 +63,15 @@ def test_it_teaches_the_probabilities_that_the_segmenter_gives(tiny, trained):
         assert np.abs(found.numpy() - expected).max() < 1e-5
 
 
+def test_bf16_teaches_nearly_the_same(tiny, trained):
+    exact, rounded = (
+        Teachers(teachers_of(tiny, trained), [CPU], amp)(batch(photos(tiny)), (32, 48))
+        for amp in ("none", "bf16")
+    )
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().max() < 0.03
+
+
 def test_several_teachers_teach_their_mean(tiny, trained, student, tmp_path):
     assert student("other", TRAIN__seed=5).code == 0
     both, one, other = (
@@ -86,12 +95,14 @@ def test_a_teacher_sees_the_images_at_its_own_scale(tiny, trained):
     assert smaller.size(5, 90) == (8, 48)
 
 
-def test_the_loss_of_a_step_has_the_divergence_from_the_teacher(tiny, trained):
+@pytest.mark.parametrize("decoder", ["c1", "c1_deepsup"])
+def test_the_loss_of_a_step_has_the_divergence_from_the_teacher(decoder, tiny, trained):
     from mit_semseg.runtime.distributed import ProcessInfo
     from mit_semseg.training.setup import build_module, train_dataset
     from mit_semseg.training.step import Normalizer, forward, on_device
 
     keys = {"TRAIN__loss": "cross_entropy + 3*distillation", "TRAIN__label_resolution": "full"}
+    keys |= {"MODEL__arch_decoder": decoder, "TRAIN__deep_sup_scale": 0.5}
     options = train_options(load_config(str(tiny.config), tiny.overrides(**keys)))
     torch.manual_seed(0)
     module = build_module(options.module).eval()
@@ -104,10 +115,12 @@ def test_the_loss_of_a_step_has_the_divergence_from_the_teacher(tiny, trained):
         return forward(module, [shard], normalizer)[0]
 
     with torch.no_grad():
-        own = module.decoder(module.encoder(shard["img_data"], return_feature_maps=True))
-        own = torch.nn.functional.interpolate(own, size, mode="bilinear").log_softmax(1)
+        scores = module.decoder(module.encoder(shard["img_data"], return_feature_maps=True))
         taught = teacher(shard["img_data"], size)
-        divergence = (taught * (taught.log() - own)).sum(1).mean().item()
+        divergence = 0
+        for weight, own in zip((1, 0.5), scores if decoder == "c1_deepsup" else [scores], strict=False):
+            own = torch.nn.functional.interpolate(own, size, mode="bilinear").log_softmax(1)
+            divergence += weight * (taught * (taught.log() - own)).sum(1).mean().item()
     assert copy.deepcopy(module).teacher is teacher
     complete = loss()
     complete.backward()
@@ -142,8 +155,8 @@ def test_a_resumed_run_ends_with_the_same_bits(student, tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_processes_train_as_one_with_as_many_images(parallel, student, script, tiny, trained, tmp_path):
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp", "dp"])
+def test_two_devices_train_as_one_with_as_many_images(parallel, student, script, tiny, trained, tmp_path):
     keys = {**LOSS, "TRAIN__freeze": "bn", "TRAIN__num_epoch": 1, "DATASET__imgSizes": "(32,)"}
     words = tiny.overrides(**keys, TRAIN__teachers=trained, TRAIN__parallel=parallel, DIR=tmp_path / "two")
     outcome = script("train.py", "--gpus", "cpu", "--procs", 2, "--cfg", tiny.config, *words)
