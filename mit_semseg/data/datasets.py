@@ -265,7 +265,7 @@ class TrainDataset(_Listed):
         assert num_class is not None
         try:
             with self._placing(row):
-                label = standard_values(self.label_values(row), self.records[row].fpath_segm, self.coding)
+                label = standard_values(self.label_values(row), str(self.files(row)[1]), self.coding)
         except UserError:
             if not self.skips_errors:
                 raise
@@ -352,7 +352,8 @@ class ValDataset(_Listed):
 
     An item has ``img_ori`` (H, W, 3) uint8 array; ``img_data``, a list of (1, 3, h, w) float32, one for each
     short edge in ``opt.imgSizes``, normalized and stretched to multiples of ``padding_constant``;
-    ``seg_label`` (1, H, W) int64, -1 where unlabelled; and ``info``, the image's path in the list.
+    ``seg_label`` (1, H, W) int64, -1 where unlabelled; and ``info``, the image's path in the list, for a
+    window of a scene also its place.
 
     Arguments and errors are those of BaseDataset; ``root_dataset`` is that of TrainDataset.
     """
@@ -396,8 +397,16 @@ class ValDataset(_Listed):
         return {
             **images,
             "seg_label": torch.from_numpy(label.astype(np.int64) - 1)[None],
-            "info": self.records[index].fpath_img,
+            "info": self._title(index),
         }
+
+    def _title(self, index: int) -> str:
+        """The image's path in the list, for a window also its place in the scene."""
+        record = self.records[index]
+        if not record.is_window:
+            return record.fpath_img
+        rows, columns = region_of(record)
+        return f"{record.fpath_img}, rows {rows[0]} to {rows[1]}, columns {columns[0]} to {columns[1]}"
 
 
 class TestDataset(_Listed):

@@ -62,7 +62,7 @@ class LabelCoding:
 
     def beyond(self, values: np.ndarray) -> int | None:
         """The largest value that is above the last class and not ignored; None if there is none."""
-        if self.num_class is None:
+        if self.num_class is None or not values.size:
             return None
         largest, limit = int(values.max()), self.offset + self.num_class - 1
         if largest > limit and largest == self.ignore:

@@ -26,4 +26,4 @@ class Distillation(Loss):
         return F.kl_div(log_probs, taught.to(log_probs.dtype), reduction="sum")
 
     def units(self, label: Tensor) -> Tensor:
-        return torch.tensor(label.numel(), dtype=torch.float64, device=label.device)
+        return label.new_full((), label.numel(), dtype=torch.float64)

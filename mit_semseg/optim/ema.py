@@ -12,8 +12,9 @@ class WeightAverage:
     """The average ``a`` of each parameter ``p``. Every update does ``a += (1 - d) * (p - a)``.
 
     ``d`` is ``decay``, but at most (1 + n) / (10 + n) in update n, counted from 0, to forget the first
-    weights quickly. Averages are float32, or float64 if the module is. Buffers are copied, not averaged,
-    because BatchNorm's statistics are averages already.
+    weights quickly. Averages are float32, or float64 if the module is. Buffers of the state dict are copied,
+    not averaged, because BatchNorm's statistics are averages already. Other buffers are ignored: they are
+    constants, or follow from the config, such as the class weights of a loss.
 
     Args:
         module: the module without a parallel wrapper. The average starts from its weights.
@@ -31,13 +32,17 @@ class WeightAverage:
         self.decay = decay
         self.updates = 0
         self._parameters = {name: _copy(value) for name, value in module.named_parameters()}
-        self._buffers = {name: value.detach().clone() for name, value in module.named_buffers()}
+        saved = module.state_dict().keys()
+        self._buffers = {
+            name: value.detach().clone() for name, value in module.named_buffers() if name in saved
+        }
 
     def begin_as(self, module: nn.Module) -> None:
         """Start again from the present weights of ``module``."""
         self.updates = 0
         _assign(
-            [*self._parameters.values(), *self._buffers.values()], [*module.parameters(), *module.buffers()]
+            [*self._parameters.values(), *self._buffers.values()],
+            [*module.parameters(), *self._buffers_of(module)],
         )
 
     @torch.no_grad()
@@ -49,13 +54,13 @@ class WeightAverage:
         if averages:
             torch._foreach_lerp_(averages, new, 1 - decay)
         if self._buffers:
-            torch._foreach_copy_(list(self._buffers.values()), list(module.buffers()))
+            torch._foreach_copy_(list(self._buffers.values()), self._buffers_of(module))
         self.updates += 1
 
     @contextmanager
     def weights_in(self, module: nn.Module) -> Iterator[None]:
         """Inside the block, ``module`` has the averaged weights; after it, exactly its own again."""
-        own = [*module.parameters(), *module.buffers()]
+        own = [*module.parameters(), *self._buffers_of(module)]
         kept = [value.detach().clone() for value in own]
         try:
             _assign(own, [*self._parameters.values(), *self._buffers.values()])
@@ -80,7 +85,10 @@ class WeightAverage:
         if not isinstance(state, dict) or state.keys() != {"updates", *own}:
             raise ValueError("not an average of weights: it must have updates, parameters and buffers")
         for kind, values in own.items():
-            for name in sorted(values.keys() ^ state[kind].keys()):
+            names = values.keys() ^ state[kind].keys()
+            if kind == "buffers":  # releases before 2.1 also stored buffers outside of the state dict
+                names &= values.keys()
+            for name in sorted(names):
                 raise ValueError(f"average of another module: {name} is in only one of them")
             for name, value in values.items():
                 if state[kind][name].shape != value.shape:
@@ -91,6 +99,10 @@ class WeightAverage:
         for kind, values in own.items():
             _assign(list(values.values()), [state[kind][name] for name in values])
         self.updates = int(state["updates"])
+
+    def _buffers_of(self, module: nn.Module) -> list[Tensor]:
+        buffers = dict(module.named_buffers())
+        return [buffers[name] for name in self._buffers]
 
 
 def _copy(value: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..losses import OF_QUERIES, OF_TEACHERS, parse_losses
-from ..models.builder import ALL_DECODERS, check_packaged
+from ..models.builder import ALL_DECODERS, check_packaged, decoder_style
 from ..models.foreign import PREFIX as HUB
 from ..models.foreign import located
 from ..models.weights import checkpoint
@@ -99,7 +99,11 @@ def check_batch(options: TrainOptions, processes: int) -> None:
     Raises: UserError with the number to set.
     """
     model, batch = options.module.model, options.run.batch_size_per_gpu
-    needed = ALL_DECODERS[model.arch_decoder.lower()].min_batch if model.decoder_norm == "batch" else 1
+    arch = model.arch_decoder.lower()
+    style = decoder_style(
+        arch, model.decoder_dim, model.decoder_dropout, model.decoder_norm, model.decoder_options
+    )
+    needed = ALL_DECODERS[arch].min_batch(style) if style.norm == "batch" else 1
     if batch * processes < needed and not options.module.freeze_batch_norm:
         raise UserError(
             f"TRAIN.batch_size_per_gpu is {batch}, but {model.arch_decoder} pools "

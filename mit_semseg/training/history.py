@@ -107,12 +107,17 @@ class History:
         rates: Row = (
             (self.lr_encoder[with_rates], self.lr_decoder[with_rates]) if with_rates >= 0 else ("", "")
         )
-        means = ["" if isnan(value) else value for value in (self.loss[k], self.acc[k])]
+        means = _cells(self.loss[k], self.acc[k])
         return (self.epoch[k], round(self.epoch[k] * epoch_iters), *means, *rates, "", "")
 
     def _val_row(self, k: int, epoch_iters: int) -> Row:
-        epoch, mean_iou, acc = (self.val[key][k] for key in _VAL)
-        return (epoch, round(epoch * epoch_iters), "", "", "", "", mean_iou, acc)
+        epoch, *scores = (self.val[key][k] for key in _VAL)
+        return (epoch, round(epoch * epoch_iters), "", "", "", "", *_cells(*scores))
+
+
+def _cells(*values: float) -> list[float | str]:
+    """Cells of the table, which are empty where there is no value."""
+    return ["" if isnan(value) else value for value in values]
 
 
 def _floats(values: Any) -> list[float]:

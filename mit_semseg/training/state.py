@@ -321,7 +321,8 @@ def _check_optimizer(file: Path, stored: Any, optimizer: torch.optim.Optimizer) 
         isinstance(stored, dict)
         and stored.get("groups") == _group_sizes(optimizer)
         and isinstance(stored.get("state"), dict)
-        and stored["state"].keys() in (set(), set(range(len(parameters))))  # all have a gradient in each step
+        # A parameter without a gradient has none, such as the norm of a map that the decoder does not read.
+        and stored["state"].keys() <= set(range(len(parameters)))
         and all(_is_of(parameters[index], values) for index, values in stored["state"].items())
         and len({_kept(values) for values in stored["state"].values()}) <= 1
     )

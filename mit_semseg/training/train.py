@@ -220,7 +220,7 @@ def _advising(run: Run) -> Iterator[None]:
         if run.precision.amp != "none":
             advice.append("set TRAIN.amp none")
         where = (
-            "No state was saved yet, so training starts from the beginning."
+            f"{run.options.folder} holds no state yet: the same command starts from the same point."
             if run.saved is None
             else f"{run.options.folder / NAME} holds the state after iteration {run.saved}. "
             "TRAIN.resume auto resumes from it."

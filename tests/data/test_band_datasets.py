@@ -138,3 +138,13 @@ def test_other_values_of_such_a_label_are_still_judged(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "255", True)])
     with pytest.raises(UserError, match=r"a\.tif holds the value 9"):
         read_label(tmp_path / "a.tif", LabelCoding(3))
+
+
+def test_a_label_without_any_data_counts_nothing_and_trains_as_unlabelled(tmp_path):
+    opt = write_set(tmp_path, bands=3)
+    label = np.full((32, 40), 255, np.uint8)
+    tifffile.imwrite(tmp_path / "empty.tif", label, extratags=[(42113, "s", 0, "255", True)])
+    record = {"fpath_img": "0.tif", "fpath_segm": "empty.tif", "width": 40, "height": 32}
+    dataset = TrainDataset(tmp_path, [record], opt)
+    assert dataset.label_counts(0)["counts"].tolist() == [0, 0, 0]
+    assert (dataset[0]["seg_label"] == -1).all()

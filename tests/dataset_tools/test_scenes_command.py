@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,12 @@ def test_windows_without_labels_are_omitted_and_the_rest_trains(call, sources, t
     config = yaml.safe_load((sources / "out" / "config.yaml").read_text())
     assert (config["DATASET"]["window"], config["DATASET"]["num_class"]) == (32, 3)
     shared = ("--cfg", tiny.config, "--cfg", sources / "out" / "config.yaml", "DIR", sources / "run")
-    outcome = call("train", "--gpus", "cpu", *shared, "TRAIN.num_epoch", 1, "TRAIN.epoch_iters", 1)
+    words = ("TRAIN.num_epoch", 1, "TRAIN.epoch_iters", 1, "VAL.every", 1)
+    outcome = call("train", "--gpus", "cpu", *shared, *words)
     assert outcome.code == 0, outcome.err
+    samples = [file.name for file in (sources / "run/samples").rglob("*.png")]
+    assert len(samples) == 4
+    assert all(re.fullmatch(r"s0\.tif, rows \d+ to \d+, columns \d+ to \d+\.png", name) for name in samples)
     outcome = call("eval", "--gpus", "cpu", *shared)
     assert outcome.code == 0, outcome.err
     outcome = call("data", "check", "--cfg", sources / "out" / "config.yaml", "--workers", 0)

@@ -8,7 +8,7 @@ from torch import nn
 from mit_semseg.errors import UserError
 from mit_semseg.models import ModelBuilder, SegmentationModule, check_pair
 from mit_semseg.models.builder import DECODERS
-from mit_semseg.models.decoders.base import Decoder
+from mit_semseg.models.decoders.base import Decoder, Style
 from mit_semseg.models.decoders.ppm import POOL_SCALES
 from mit_semseg.models.decoders.upernet import UPerNet
 from mit_semseg.models.layers import NORMS, resize
@@ -209,6 +209,28 @@ def test_upernet_enlarges_pooled_maps_after_the_convolution_with_the_result_of_b
         torch.testing.assert_close(
             decoder._pool(last), decoder.ppm_last_conv(torch.cat(parts, 1)), rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "images"),
+    [
+        ("ppm", {}, 2),
+        ("ppm", {"pool_scales": (2, 3)}, 1),
+        ("deeplabv3", {}, 2),
+        ("c1", {}, 1),
+        ("upernet", {}, 1),
+        ("upernet", {"relu_first": True}, 2),
+        ("upernet", {"relu_first": True, "pool_scales": (2, 3)}, 1),
+    ],
+)
+def test_the_least_number_of_images_is_what_batch_norm_needs(name, options, images):
+    style = Style(dim=24, **options)
+    assert DECODERS[name].min_batch(style) == images
+    decoder = DECODERS[name](CHANNELS, 3, style=style)
+    decoder(features(batch=images))
+    if images == 2:
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+            decoder(features(batch=1))
 
 
 def test_upernet_lite_is_upernet_of_half_the_width():

@@ -56,6 +56,12 @@ def test_it_scores_images_of_every_size(size, masked):
     assert scores.min() >= 0
 
 
+@pytest.mark.parametrize(("key", "value"), [("dim", 64), ("dropout", 0.1), ("norm", "group")])
+def test_keys_that_would_change_nothing_are_refused(key, value):
+    with pytest.raises(UserError, match=rf"^MODEL\.decoder_{key} is {value}, but the decoder eomt has no"):
+        ModelBuilder.build_decoder("eomt", channels=(24,), num_class=3, **{key: value})
+
+
 def test_annealing_lifts_the_masks_block_by_block():
     _, decoder = model()
     found = {}
@@ -155,8 +161,9 @@ def test_probabilities_are_the_shares_of_the_scores():
     encoder, decoder = model()
     network = ScoringNetwork.prepared(SegmentationModule(encoder, decoder, None).eval(), torch.device("cpu"))
     image = torch.randn(1, 3, 40, 56)
-    sums = SegmentationModule(encoder, decoder, None).eval()({"img_data": image}, segSize=(40, 56))
-    shares = sums / sums.sum(1, keepdim=True)
+    sums = decoder.logits(decoder.features(encoder, image))
+    shares = SegmentationModule(encoder, decoder, None).eval()({"img_data": image}, segSize=(40, 56))
+    assert torch.allclose(shares, sums / sums.sum(1, keepdim=True), atol=1e-6)
     found = predict_probabilities(network, [image], (40, 56))
     assert torch.allclose(found, shares, atol=1e-5)
     labels, confidence = predict_confident_labels(network, [image], (40, 56))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mit_semseg.lib.nn import SynchronizedBatchNorm2d
+from mit_semseg.losses.cross_entropy import CrossEntropy
 from mit_semseg.optim.ema import WeightAverage
 
 
@@ -109,6 +110,25 @@ def test_a_stored_average_goes_on_as_the_one_that_was_not_interrupted(tmp_path):
         assert stored.keys() == expected.keys()
         assert all(torch.equal(stored[name], expected[name]) for name in expected)
     assert resumed.updates == average.updates == 2
+
+
+def test_class_weights_of_a_loss_are_no_part_of_it():
+    def module(weights):
+        one = one_weight()
+        one.crit = CrossEntropy(weights)
+        return one
+
+    weighted, plain = module(torch.tensor([1.0, 2.0])), module(None)
+    average, other = WeightAverage(weighted, 0.5), WeightAverage(plain, 0.5)
+    average.update(weighted)
+    state = average.state_dict()
+    assert state["buffers"] == {}
+    other.load_state_dict(state)
+    state["buffers"] = {"crit.class_weights": torch.tensor([1.0, 2.0])}  # as release 2.0 stored it
+    other.load_state_dict(state)
+    assert other.updates == 1
+    with average.weights_in(weighted):
+        assert weighted.crit.class_weights.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

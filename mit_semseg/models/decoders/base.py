@@ -14,7 +14,7 @@ from ..layers import channel_dropout, conv_bn_relu, resize, resize_like
 class Style(NamedTuple):
     """Options of a decoder's inner layers, by default those of the published model.
 
-    Every decoder reads the first three; ``Decoder.options`` names the others that it reads.
+    Every decoder with inner layers reads the first three; ``Decoder.options`` names the others that it reads.
 
     Attributes:
         dim: channels of its inner maps; 0 for the published width.
@@ -74,7 +74,6 @@ class Decoder(nn.Module):
 
     Attributes:
         min_maps: least number of encoder maps.
-        min_batch: least number of images over all devices that its BatchNorms need in training.
         output_map: index of the encoder map with the stride of the scores; see `stride_map`.
         fixed_stride: stride of the scores, if it is not that of a map; 0 if it is.
         deep_supervision: whether it has an auxiliary output.
@@ -87,7 +86,6 @@ class Decoder(nn.Module):
 
     options: ClassVar[tuple[str, ...]] = ()
     min_maps = 1
-    min_batch = 1
     output_map = -1
     fixed_stride = 0
     deep_supervision = False
@@ -122,6 +120,14 @@ class Decoder(nn.Module):
         return cls.fixed_stride or strides[cls.stride_map(style)]
 
     @classmethod
+    def min_batch(cls, style: Style = PUBLISHED_STYLE) -> int:
+        """The least number of images over all devices that its BatchNorms need in training.
+
+        It is 2 if one of them gets one value per channel and image: a single value has no variance.
+        """
+        return 1
+
+    @classmethod
     def query_count(cls, style: Style = PUBLISHED_STYLE) -> int:
         """The number of queries; 0 for a decoder that gives each pixel its scores directly."""
         return 0
@@ -146,7 +152,7 @@ class Decoder(nn.Module):
         """Prepare for an iteration of the training, of which this share has passed."""
 
     def features(self, encoder: nn.Module, images: Tensor) -> Any:
-        """What :meth:`logits` and :meth:`forward` take: the encoder's maps of images (N, 3, H, W)."""
+        """What :meth:`logits` and :meth:`forward` take: the encoder's maps of images (N, C, H, W)."""
         return encoder(images, return_feature_maps=True)
 
     def probabilities(self, scores: Tensor) -> Tensor:
@@ -191,7 +197,7 @@ class Decoder(nn.Module):
         """
         scores = _in_float32(self.logits(conv_out))
         if self.use_softmax:
-            return F.softmax(scores if segSize is None else self.resize(scores, segSize), dim=1)
+            return self.probabilities(scores if segSize is None else self.resize(scores, segSize))
         main = F.log_softmax(scores, dim=1)
         if not self.deep_supervision:
             return main

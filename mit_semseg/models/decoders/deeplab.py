@@ -32,9 +32,12 @@ class DeepLabV3(Decoder):
     """
 
     options: ClassVar[tuple[str, ...]] = ("align_corners", "maps", "dilations")
-    min_batch = 2  # the pooled map has one value per channel and image, and one value has no variance
     published_dropout = 0.1
     separable = False
+
+    @classmethod
+    def min_batch(cls, style: Style = PUBLISHED_STYLE) -> int:
+        return 2
 
     def __init__(
         self,

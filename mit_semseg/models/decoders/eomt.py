@@ -27,7 +27,7 @@ class EoMT(Decoder):
     then attends to the patches inside its mask only. This restriction is lifted block by block, for a
     growing share of the queries, so that the trained model needs none of it (mask annealing).
 
-    Shape: images (N, 3, H, W) -> scores (N, num_class, H, W) at stride 1, see `QueryScores.pixels`.
+    Shape: images (N, C, H, W) -> scores (N, num_class, H, W) at stride 1, see `QueryScores.pixels`.
 
     Attributes:
         joint_blocks: blocks of the encoder that the queries pass through.
@@ -48,6 +48,12 @@ class EoMT(Decoder):
         style: Style = PUBLISHED_STYLE,
     ) -> None:
         super().__init__(channels, num_class, use_softmax, style)
+        for key in ("dim", "dropout", "norm"):
+            if (given := getattr(style, key)) != (default := getattr(PUBLISHED_STYLE, key)):
+                raise UserError(
+                    f"MODEL.decoder_{key} is {given}, but the decoder eomt has no layer that it changes. Set "
+                    f"it to {default}."
+                )
         width = channels[-1]
         self.queries, self.joint_blocks = style.queries, style.joint_blocks
         if min(self.queries, self.joint_blocks) < 1 or style.upscales < 0:
@@ -130,16 +136,13 @@ class EoMT(Decoder):
         return scores.pixels()
 
     def forward(self, conv_out: Any, segSize: tuple[int, int] | None = None) -> Any:
-        """In training, ``conv_out``, the predictions of all queries; for inference, `QueryScores.pixels`.
+        """In training, ``conv_out``, the predictions of all queries; for inference, probabilities.
 
         Args:
             conv_out: the result of `features`.
-            segSize: (height, width) that the scores are resized to; None for the size of the image.
+            segSize: (height, width) of the probabilities; None for the size of the image.
         """
-        if not self.use_softmax:
-            return conv_out
-        scores = self.logits(conv_out)
-        return scores if segSize is None else self.resize(scores, segSize)
+        return super().forward(conv_out, segSize) if self.use_softmax else conv_out
 
     def _predict(
         self, vit: Any, x: Tensor, size: tuple[Any, Any], masks: list[Tensor], classes: list[Tensor]

@@ -26,8 +26,11 @@ class PPM(Decoder):
 
     options: ClassVar[tuple[str, ...]] = ("align_corners", "maps", "pool_scales")
     pool_scales: tuple[int, ...] = POOL_SCALES
-    min_batch = 2  # the coarsest grid has one cell per image, and one value has no variance
     published_dropout = 0.1
+
+    @classmethod
+    def min_batch(cls, style: Style = PUBLISHED_STYLE) -> int:
+        return 2 if 1 in (style.pool_scales or cls.pool_scales) else 1
 
     def __init__(
         self,

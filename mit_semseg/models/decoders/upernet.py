@@ -27,6 +27,11 @@ class UPerNet(Decoder):
     pool_scales: tuple[int, ...] = POOL_SCALES
     fpn_dim = 512
 
+    @classmethod
+    def min_batch(cls, style: Style = PUBLISHED_STYLE) -> int:
+        # Without relu_first, BatchNorm comes after the pooled maps are enlarged.
+        return 2 if style.relu_first and 1 in (style.pool_scales or cls.pool_scales) else 1
+
     def __init__(
         self,
         channels: tuple[int, ...],
@@ -66,7 +71,7 @@ class UPerNet(Decoder):
         return classify(self.dropout(fused))
 
     def _pyramid(self, features: list[Tensor]) -> list[Tensor]:
-        """A map for each one of the encoder, finest first, with what the coarser ones know."""
+        """A map for each one of the encoder, finest first, to which the coarser ones were added."""
         top = self._pool(features[-1])
         pyramid = [top]
         for level in reversed(range(len(self.fpn_in))):
