@@ -5,8 +5,8 @@ change it.
 """
 
 from .keys import get_defaults
-from .load import current_names, load_config, with_keys
+from .load import current_names, flat_config, load_config, with_keys
 
 cfg = get_defaults()
 
-__all__ = ["cfg", "current_names", "get_defaults", "load_config", "with_keys"]
+__all__ = ["cfg", "current_names", "flat_config", "get_defaults", "load_config", "with_keys"]

@@ -56,7 +56,7 @@ class Switch(Allowed):
 
 @dataclass(frozen=True)
 class Integer(Allowed):
-    """Integers within two bounds. `LARGEST` is a bound that the words leave out."""
+    """Integers within two bounds. `LARGEST` is a bound that the words omit."""
 
     at_least: int
     at_most: int = LARGEST

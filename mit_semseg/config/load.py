@@ -202,6 +202,14 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return tree
 
 
+def flat_config(text: str) -> dict[str, Any]:
+    """The config in a YAML text as a dict with dotted keys: ``{"TRAIN.seed": 1, ...}``.
+
+    Raises: yaml.YAMLError or AttributeError for a text that is not a config.
+    """
+    return dict(_flatten(yaml.safe_load(text)))
+
+
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         # No key is that deep. YAML allows a mapping to contain itself.

@@ -100,8 +100,8 @@ class RandomScaledCrop(v2.Transform):
 class BrightnessContrast(v2.Transform):
     """The colour jitter of images with bands: brightness and contrast, the same for all bands.
 
-    Values are multiplied by a random factor, and their distance to the mean of the image by another one, each
-    drawn from 1 minus to 1 plus the argument. Values stay from 0 to 1.
+    Values are multiplied by a random factor, and their distance to the mean of their band by another one,
+    each drawn from 1 minus to 1 plus the argument. Values stay from 0 to 1.
 
     Shape: (C, H, W) float32.
     """

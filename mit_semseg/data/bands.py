@@ -202,8 +202,7 @@ class Bands(BandSelection):
         return unit.sub(mean).mul_(factor)
 
     def scale_and_shift(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What clipped values of files are multiplied by and what is then subtracted, (C, 1, 1) float32 "
-        "each."""
+        """The factor on the clipped values of files, and what is then subtracted, (C, 1, 1) float32 each."""
         mean, std = np.array(self.mean), np.array(self.std)
         scale, shift = (torch.from_numpy(each.astype(np.float32)) for each in (1 / std, mean / std))
         return scale.view(-1, 1, 1), shift.view(-1, 1, 1)

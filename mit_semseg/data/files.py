@@ -48,11 +48,6 @@ VIDEO_EXTENSIONS = (
 )
 
 
-def is_image(path: str | PathLike[str]) -> bool:
-    """Whether a file has the extension of an image, in any case."""
-    return extension(path) in IMAGE_EXTENSIONS
-
-
 def is_video(path: str | PathLike[str]) -> bool:
     """Whether a file has the extension of a video, in any case."""
     return extension(path) in VIDEO_EXTENSIONS
@@ -66,7 +61,7 @@ def extension(path: str | PathLike[str]) -> str:
 def find_recursive(root_dir: str | PathLike[str], ext: str = ".jpg") -> list[str]:
     """All files in a folder and its subfolders whose names end with ``ext``, in any case; sorted.
 
-    Which folders are searched, says `search`.
+    See `search` for the folders that are searched.
     """
     return [file for file in search(root_dir).files if file.lower().endswith(ext.lower())]
 

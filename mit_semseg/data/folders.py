@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
-_OF_SYSTEMS = {  # files that systems and network drives create, in lower case
+_SYSTEM_FILES = {  # files that systems and network drives create, in lower case
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "#recycle", "@eadir"),
     *("system volume information", "lost+found"),
 }
@@ -82,7 +82,7 @@ def is_ignored(name: str) -> bool:
 
 def is_left_by_system(name: str) -> bool:
     """Whether a file or folder was left by an operating system or a network drive, without being hidden."""
-    return name.lower() in _OF_SYSTEMS
+    return name.lower() in _SYSTEM_FILES
 
 
 def _is_above(folder: str, others: Sequence[str]) -> bool:

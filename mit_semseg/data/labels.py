@@ -45,11 +45,26 @@ def read_label(path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:
     Raises: UserError as `read_values` does, and for a value that is not a class in ``coding``.
     """
     values, nodata = read_with_nodata(path)
-    if nodata is not None and (hidden := values == nodata).any():
-        # Any class in their place, so that only the other values are judged.
-        standard = standard_values(np.where(hidden, coding.offset, values), path, coding)
-        return np.where(hidden, standard.dtype.type(0), standard)
-    return standard_values(values, path, coding)
+    if nodata is None:
+        return standard_values(values, path, coding)
+    return standard_where(values != nodata, values, path, coding)
+
+
+def standard_where(
+    valid: np.ndarray, values: np.ndarray, path: str | PathLike[str], coding: LabelCoding
+) -> np.ndarray:
+    """The standard values of a label, 0 where it has no data.
+
+    Args:
+        valid: the pixels with data, (H, W) bool.
+
+    Raises: UserError as `standard_values` does; pixels without data are not judged.
+    """
+    if valid.all():
+        return standard_values(values, path, coding)
+    # Any class in their place, so that only the other values are judged.
+    standard = standard_values(np.where(valid, values, coding.offset), path, coding)
+    return np.where(valid, standard, standard.dtype.type(0))
 
 
 def standard_values(values: np.ndarray, path: str | PathLike[str], coding: LabelCoding) -> np.ndarray:

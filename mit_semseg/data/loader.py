@@ -28,14 +28,12 @@ AUTO = -1
 _MAX_WORKERS = 16
 _PREFETCH = 4  # items that each worker reads ahead
 _MAX_SKIPPED = 0.01  # as a share of the records
-_END_S = (
-    2.0  # seconds for the workers to end by themselves: they have nothing to lose, and docker stop waits 10
-)
+# Seconds for the workers to end by themselves: they have nothing to lose, and docker stop waits 10.
+_END_S = 2.0
 _KILLED_S = 20.0  # seconds for the system to free the memory of killed ones
 _SLOW_S = 300.0  # seconds without an item after which a line is logged
-_HUNG_S = (
-    3600.0  # seconds without an item after which the workers count as hung; a slow disk may need minutes
-)
+# Seconds without an item after which the workers count as hung; a slow disk may need minutes.
+_HUNG_S = 3600.0
 
 
 class _Outcomes(Dataset[Any]):

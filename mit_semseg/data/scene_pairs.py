@@ -11,7 +11,7 @@ from ..errors import UserError
 from .band_images import BandImage
 from .bands import Bands, BandSelection, Pixels
 from .label_values import LabelCoding
-from .labels import standard_values
+from .labels import standard_where
 from .records import Record
 from .scenes import LabelScene, Raster, Scene, SceneError, Span
 
@@ -81,10 +81,7 @@ def open_scenes(image: Name, label: Name) -> ScenePair:
 
     Raises: UserError if a file cannot be used, or if they differ in size, transform or reference system.
     """
-    pair = ScenePair(Raster(image), LabelScene(label))
-    if what := difference(*pair):
-        raise SceneError(f"{label} does not match its image {image}: {what}.")
-    return pair
+    return _matching(ScenePair(Raster(image), LabelScene(label)))
 
 
 def kept_scene(image: Name, *, rgb: bool) -> Raster:
@@ -106,8 +103,9 @@ def kept_label(label: Name) -> LabelScene:
 
 @lru_cache(maxsize=_OPEN)
 def _open_pair(image: Name, label: Name, bands: Bands | None, process: int) -> tuple[Scene, LabelScene]:
-    open_scenes(image, label)
-    return Scene(image, bands), _open_label(label, process)
+    scene, labels = Scene(image, bands), _open_label(label, process)
+    _matching(ScenePair(scene, labels))
+    return scene, labels
 
 
 @lru_cache(maxsize=_OPEN)
@@ -123,6 +121,13 @@ def _open_raster(image: Name, process: int) -> Raster:
 @lru_cache(maxsize=_OPEN)
 def _open_label(label: Name, process: int) -> LabelScene:
     return LabelScene(label)
+
+
+def _matching(pair: ScenePair) -> ScenePair:
+    """The pair. Raises: SceneError if its files differ in size, transform or reference system."""
+    if what := difference(*pair):
+        raise SceneError(f"{pair.label.path} does not match its image {pair.image.path}: {what}.")
+    return pair
 
 
 def difference(image: Raster, label: LabelScene) -> str:
@@ -173,9 +178,4 @@ def check_inside(region: Region, scene: Raster) -> None:
 
 def _label(scene: LabelScene, region: Region, coding: LabelCoding) -> np.ndarray:
     values, valid = scene.read(*region)
-    if not valid.all():
-        ignored = coding.ignore if coding.ignore is not None else 0
-        values = np.where(valid, values, values.dtype.type(ignored))
-    standard = np.array(standard_values(values, scene.path, coding))
-    standard[~valid] = 0
-    return standard
+    return np.array(standard_where(valid, values, scene.path, coding))

@@ -25,7 +25,7 @@ class ExportedNetwork:
 
     Attributes:
         device, stride, grid, softmax, align_corners: see `ScoringNetwork`; it computes on the CPU.
-        amp: what the runtime can do of the ``amp`` that was asked for.
+        amp: ``bf16`` if it was asked for and the runtime supports it, else ``none``.
         path: of the file.
         bands: of the images; None for 8-bit RGB.
     """

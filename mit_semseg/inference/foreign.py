@@ -33,7 +33,7 @@ _RECIPE = {
 
 
 # That of EoMT.
-_RECIPE_OF_QUERIES = {
+_QUERY_RECIPE = {
     "TRAIN.loss": "mask_classification",
     "TRAIN.optim": "AdamW",
     "TRAIN.lr_encoder": 1e-4,
@@ -135,7 +135,7 @@ def foreign_keys(model: ForeignModel, folder: Path, classes: str | Path = "") ->
     if model.tile:
         keys["INFERENCE.tile"] = model.tile
     if spec.arch_decoder in QUERY_DECODERS:
-        keys |= _RECIPE_OF_QUERIES
+        keys |= _QUERY_RECIPE
     return keys
 
 

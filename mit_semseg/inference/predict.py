@@ -289,6 +289,15 @@ class Sums:
         raise UserError(f"The scores of {image} are NaN or infinite. {advice}")
 
 
+def runs_of(network: AnyNetwork, *, flip: bool) -> tuple[Network, ...]:
+    """The network, and with ``flip`` also one that scores the mirror image of what it is given."""
+
+    def mirrored(image: Tensor) -> Tensor:
+        return network(image.flip(-1)).flip(2)
+
+    return (network, mirrored) if flip else (network,)
+
+
 def _maps(
     network: AnyNetwork, images: Sequence[Tensor], settings: Settings, names: Sequence[str]
 ) -> Iterator[tuple[list[ScoreMap], Callable[[], None]]]:
@@ -299,10 +308,7 @@ def _maps(
     if not images:
         raise ValueError("images is empty: there is no scale to score")
 
-    def mirrored(image: Tensor) -> Tensor:
-        return network(image.flip(-1)).flip(2)
-
-    runs: tuple[Network, ...] = (network, mirrored) if settings.flip else (network,)
+    runs = runs_of(network, flip=settings.flip)
     sums = Sums(names, settings)
     # Images that are scored whole go through the network together. A tile is large enough on its own.
     whole: dict[tuple[int, int], Tensor] = {}

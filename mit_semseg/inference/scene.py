@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .blocks import Block, axis, column_step
 from .exported import AnyNetwork
-from .predict import Settings, Sums, for_each_labelled_block, label_type
+from .predict import Settings, Sums, for_each_labelled_block, label_type, runs_of
 from .tiles import Network, Pixels, ScoreMap, Span, TiledMap, WholeMap, spans
 
 STEP = 512
@@ -105,10 +105,7 @@ class SceneScorer:
 
             return call
 
-        def mirrored(image: Tensor) -> Tensor:
-            return self._network(image.flip(-1)).flip(2)
-
-        runs = [counted(run) for run in (self._network, mirrored)[: 1 + self._settings.flip]]
+        runs = [counted(run) for run in runs_of(self._network, flip=self._settings.flip)]
         scales = [self._scale(image, run) for image in self._images for run in runs]
         for strip in self._strips:
             maps = [self._map(scale, strip) for scale in scales]

@@ -1,6 +1,5 @@
 """`Segmentation`: the classes of one image, and the pictures and files made of them."""
 
-import difflib
 import io
 import threading
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from ..data.classes import ClassTable
 from ..data.resize import pick_nearest
 from ..errors import UserError
+from ..runtime.near_names import suggestion
 from .pictures import (
     Image,
     add_legend,
@@ -120,9 +120,8 @@ class Segmentation:
         if isinstance(name, str):
             classes = [k for k, other in enumerate(self.names) if other == name]
             if not classes:
-                near = difflib.get_close_matches(name, self.names, n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"The classes are {', '.join(self.names)}."
-                raise ValueError(f"no class is called {name!r}. {hint}")
+                known = f"The classes are {', '.join(self.names)}."
+                raise ValueError(f"no class is called {name!r}. {suggestion(name, self.names)}{known}")
             return np.isin(self.labels, classes)
         if not 0 <= name < len(self.names):
             raise ValueError(f"class {name} does not exist: the classes are 0 to {len(self.names) - 1}")

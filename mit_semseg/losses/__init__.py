@@ -2,8 +2,8 @@
 
 from .criterion import (
     LOSSES,
-    OF_QUERIES,
-    OF_TEACHERS,
+    QUERY_LOSS,
+    TEACHER_LOSS,
     Criterion,
     LossOptions,
     build_criterion,
@@ -13,8 +13,8 @@ from .criterion import (
 
 __all__ = [
     "LOSSES",
-    "OF_QUERIES",
-    "OF_TEACHERS",
+    "QUERY_LOSS",
+    "TEACHER_LOSS",
     "Criterion",
     "LossOptions",
     "build_criterion",

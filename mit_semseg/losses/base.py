@@ -1,5 +1,7 @@
 """The base of all losses."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -16,12 +18,14 @@ class Loss(nn.Module):
     gradients are 0.
 
     Attributes:
+        options: the fields of `LossOptions` that its constructor takes, in this order.
         parts: number of sums, each with its own units.
 
     Args:
         class_weights: (C,), the weight of a pixel of each class; None for equal weights.
     """
 
+    options: ClassVar[tuple[str, ...]] = ()
     class_weights: Tensor | None
     parts = 1
 

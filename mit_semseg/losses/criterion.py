@@ -1,13 +1,13 @@
 """The objective of training: a weighted sum of losses."""
 
-import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ..runtime.near_names import suggestion
 from .base import Loss
 from .cross_entropy import CrossEntropy
 from .dice import Dice
@@ -22,7 +22,7 @@ _LARGEST_WEIGHT = 1e6  # in a sum of losses; gradients in float32 overflow far b
 
 @dataclass(frozen=True)
 class LossOptions:
-    """The options of all losses; each loss reads its own."""
+    """The options of all losses; `Loss.options` names those that a loss takes."""
 
     class_weights: Tensor | None = None
     label_smoothing: float = 0.0
@@ -32,31 +32,31 @@ class LossOptions:
     queries: int = 0
 
 
-OF_QUERIES = "mask_classification"
+QUERY_LOSS = "mask_classification"
 """The loss of decoders with queries."""
 
-OF_TEACHERS = "distillation"
+TEACHER_LOSS = "distillation"
 """The loss that needs teachers."""
 
-LOSSES: dict[str, Callable[[LossOptions], Loss]] = {
-    "cross_entropy": lambda options: CrossEntropy(options.class_weights, options.label_smoothing),
-    "ohem": lambda options: OHEM(options.class_weights, options.ohem_threshold, options.ohem_min_kept),
-    "focal": lambda options: Focal(options.class_weights, options.focal_gamma),
-    "dice": lambda options: Dice(),
-    "lovasz": lambda options: LovaszSoftmax(),
-    OF_TEACHERS: lambda options: Distillation(),
-    OF_QUERIES: lambda options: MaskClassification(options.queries),
+LOSSES: dict[str, type[Loss]] = {
+    "cross_entropy": CrossEntropy,
+    "ohem": OHEM,
+    "focal": Focal,
+    "dice": Dice,
+    "lovasz": LovaszSoftmax,
+    TEACHER_LOSS: Distillation,
+    QUERY_LOSS: MaskClassification,
 }
 
 
 class Criterion(nn.Module):
     """Several losses of the same scores, and their weights.
 
-    ``criterion(log_probs, label, taught)`` is the sum of each loss over its units, (K,) for K losses, and
-    ``units(label)`` are the units, (K,) float64; see `Loss`. A loss may have several parts, which count as
-    losses with the same weight. Training minimizes
-    ``sum(weights * sums / units)``, with sums and units over all devices. Only `Distillation` reads the
-    probabilities ``taught``, which are optional.
+    ``criterion(log_probs, label, taught)`` gives the sum of each loss over its units, (K,) for K losses. Only
+    `Distillation` reads the probabilities ``taught``, which are optional. ``units(label)`` gives the units,
+    (K,) float64, see `Loss`. A loss with several parts counts as several losses with the same weight.
+
+    Training minimizes ``sum(weights * sums / units)``, with sums and units over all devices.
     """
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float]) -> None:
@@ -80,7 +80,9 @@ class Criterion(nn.Module):
 def build_criterion(text: str, options: LossOptions) -> Criterion:
     """The criterion of a text such as ``cross_entropy + 0.5*dice``, see `parse_losses`."""
     terms = parse_losses(text)
-    return Criterion([LOSSES[name](options) for name in terms], list(terms.values()))
+    kinds = [LOSSES[name] for name in terms]
+    losses = [kind(*(getattr(options, field) for field in kind.options)) for kind in kinds]
+    return Criterion(losses, list(terms.values()))
 
 
 def pixel_loss_sum() -> Criterion:
@@ -103,9 +105,9 @@ def parse_losses(text: str) -> dict[str, float]:
             raise ValueError("takes a sum such as cross_entropy + 0.5*dice")
         name, weight = match[2], 1.0
         if name not in LOSSES:
-            near = difflib.get_close_matches(name.lower(), LOSSES, n=1)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            raise ValueError(f"has no loss {name}. {hint}The losses are {', '.join(LOSSES)}")
+            raise ValueError(
+                f"has no loss {name}. {suggestion(name, LOSSES)}The losses are {', '.join(LOSSES)}"
+            )
         if match[1] is not None:
             try:
                 weight = float(match[1])

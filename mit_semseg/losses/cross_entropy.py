@@ -16,6 +16,8 @@ class CrossEntropy(Loss):
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture, section 7 (label smoothing).
     """
 
+    options = ("class_weights", "label_smoothing")
+
     def __init__(self, class_weights: Tensor | None = None, smoothing: float = 0.0) -> None:
         super().__init__(class_weights)
         self.smoothing = smoothing

@@ -15,6 +15,8 @@ class Focal(Loss):
     Source: Lin et al. 2017, Focal Loss for Dense Object Detection, section 3.
     """
 
+    options = ("class_weights", "focal_gamma")
+
     def __init__(self, class_weights: Tensor | None = None, gamma: float = 2.0) -> None:
         super().__init__(class_weights)
         self.gamma = gamma

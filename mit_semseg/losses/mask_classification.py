@@ -31,9 +31,9 @@ class MaskClassification(Loss):
     """Cross-entropy and dice of the assigned masks, and cross-entropy of all queries' classes.
 
     The target of an image is one mask for each class that occurs in it. The Hungarian algorithm assigns each
-    to a query; the other queries shall predict "no object". Masks are compared at points: at random ones for
-    the assignment, and for the loss at those of many random ones where the prediction is least certain, plus
-    some others. If a label has no more pixels than there are points, all pixels are compared instead.
+    to a query; the other queries learn to predict "no object". Masks are compared at points: at random ones
+    for the assignment, and for the loss at those of many random ones where the prediction is least certain,
+    plus some others. If a label has no more pixels than there are points, all pixels are compared instead.
     Pixels without a label belong to no mask. An image without any label is ignored.
 
     ``loss(scores, label)`` takes `QueryScores` and labels (N, h, w) of the padded image. It
@@ -45,6 +45,8 @@ class MaskClassification(Loss):
     """
 
     parts = 2
+
+    options = ("queries",)
 
     def __init__(self, queries: int) -> None:
         super().__init__()

@@ -26,6 +26,8 @@ class OHEM(Loss):
     Segmentation.
     """
 
+    options = ("class_weights", "ohem_threshold", "ohem_min_kept")
+
     def __init__(
         self, class_weights: Tensor | None = None, threshold: float = 0.7, min_kept: float = 1 / 16
     ) -> None:

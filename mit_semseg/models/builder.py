@@ -1,6 +1,5 @@
 """Encoders and decoders by name. To add one, write its file and add a line to a table here."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -9,6 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
+from ..runtime.near_names import suggestion
 from .decoders.base import Decoder, Style
 from .decoders.c1 import C1, C1DeepSup
 from .decoders.deeplab import DeepLabV3, DeepLabV3Deepsup, DeepLabV3Plus, DeepLabV3PlusDeepsup
@@ -314,11 +314,9 @@ def look_up(arch: str, table: Mapping[str, _T], key: str, kind: str) -> tuple[st
     """The name of an architecture as its table spells it, and its entry. Raises: UserError if it has none."""
     name = arch.lower()
     if name not in table:
-        near = difflib.get_close_matches(name, table, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
         others = f" and {TIMM}NAME, for the models of timm" if kind == "encoder" else ""
         raise UserError(
-            f"{key} is '{arch}', which is not a known {kind}. {hint}"
+            f"{key} is '{arch}', which is not a known {kind}. {suggestion(name, table)}"
             f"The {kind}s are {', '.join(table)}{others}."
         )
     return name, table[name]

@@ -84,6 +84,11 @@ def channel_dropout(probability: float) -> nn.Module:
     return nn.Dropout2d(probability) if probability else nn.Identity()
 
 
+def in_float32(scores: Tensor) -> Tensor:
+    """Scores in float32 or float64, because the 16 bits of autocast are too few for probabilities."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
 def resize(x: Tensor, size: tuple[int, ...], align_corners: bool = False) -> Tensor:
     """``x`` (N, C, H, W) bilinearly resized to ``size`` (height, width).
 
@@ -161,9 +166,8 @@ class AvgPool2d(nn.AvgPool2d):
 
 def in_graph() -> bool:
     """Whether the running code becomes a graph that other sizes of images will pass through."""
-    exporting = getattr(
-        torch.compiler, "is_exporting", torch.compiler.is_compiling
-    )  # torch 2.6 has no former
+    # torch 2.6 has no is_exporting.
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     return bool(torch.jit.is_tracing() or exporting())
 
 

@@ -1,6 +1,5 @@
 """The options of encoders and decoders: which there are, and values of the right type."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import UserError
+from ..runtime.near_names import suggestion
 from .decoders.base import PUBLISHED_STYLE, Decoder, Style
 
 _LARGEST = 1 << 20  # of any number in an option; far above any width, and too small to overflow
@@ -40,10 +40,8 @@ def read_options(
     result = {}
     for name, value in given.items():
         if name not in defaults:
-            near = difflib.get_close_matches(name, defaults, n=1)
             known = f"Its options are {', '.join(defaults)}." if defaults else "It has none."
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise UserError(f"{key}: {arch} has no option '{name}'.{hint} {known}")
+            raise UserError(f"{key}: {arch} has no option '{name}'. {suggestion(name, defaults)}{known}")
         try:
             result[name] = _read(value, defaults[name])
         except ValueError as error:

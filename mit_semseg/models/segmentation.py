@@ -22,7 +22,7 @@ class SegmentationModuleBase(nn.Module):
             pred: scores (N, C, h, w).
             label: (N, h, w); -1 means no label.
         """
-        return _correct_pixels(pred, label).float() / (label >= 0).sum().float().clamp(min=1)
+        return _accuracy(_correct_pixels(pred, label), label)
 
 
 class SegmentationModule(SegmentationModuleBase):
@@ -81,7 +81,7 @@ class SegmentationModule(SegmentationModuleBase):
         """Class probabilities if ``segSize`` is given, else the loss and the pixel accuracy.
 
         Args:
-            feed_dict: ``img_data`` (N, 3, H, W) float, and for training ``seg_label`` (N, h, w) int64 with -1
+            feed_dict: ``img_data`` (N, C, H, W) float, and for training ``seg_label`` (N, h, w) int64 with -1
                 for pixels to ignore; other keys are not read. It may come in a list, as from a loader with
                 `user_scattered_collate`; its tensors are then copied to the device of the module.
             segSize: (height, width) of the probabilities.
@@ -109,9 +109,7 @@ class SegmentationModule(SegmentationModuleBase):
         loss = self.crit(prediction, label, *taught)
         if auxiliary is not None and self.deep_sup_scale is not None:
             loss = loss + self.crit(self._for_labels(auxiliary, label), label, *taught) * self.deep_sup_scale
-        if count_correct:
-            return loss, _correct_pixels(prediction, label)
-        return loss, self.pixel_acc(prediction, label)
+        return loss, _accuracy(_correct_pixels(prediction, label), label, count_correct)
 
     def _of_queries(
         self, prediction: QueryScores, label: Tensor, count_correct: bool
@@ -119,8 +117,7 @@ class SegmentationModule(SegmentationModuleBase):
         assert self.crit is not None
         label = prediction.covered(label)
         correct = ((prediction.labels(label.shape[1:]) == label) & (label >= 0)).sum()
-        loss = self.crit(prediction, label)
-        return loss, correct if count_correct else correct.float() / (label >= 0).sum().float().clamp(min=1)
+        return self.crit(prediction, label), _accuracy(correct, label, count_correct)
 
     def _unpacked(self, batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The dict in a list of one, on the device of the module."""
@@ -135,6 +132,11 @@ class SegmentationModule(SegmentationModuleBase):
         # Log-probabilities are the scores minus a number for each pixel, also after both are resized.
         align_corners = getattr(self.decoder, "align_corners", False)  # a decoder of the user may lack it
         return F.log_softmax(resize(log_probs, label.shape[-2:], align_corners), dim=1)
+
+
+def _accuracy(correct: Tensor, label: Tensor, count: bool = False) -> Tensor:
+    """The share of correct pixels among the labelled ones, 0 if none is; or their number, unchanged."""
+    return correct if count else correct.float() / (label >= 0).sum().float().clamp(min=1)
 
 
 def _correct_pixels(pred: Tensor, label: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Optimizers by their names in torch.optim, and the weights that they do not decay."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -8,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from ..runtime.near_names import suggestion
 
 Groups = list[dict[str, Any]]
 Build = Callable[[Groups, float, float], torch.optim.Optimizer]
@@ -49,10 +50,10 @@ def find_optimizer(name: str) -> Build:
     if name in _UNFIT:
         raise ValueError(f"{_UNFIT[name]}. Choose one of {', '.join(_names())}")
     if name not in _names():
-        lower = {known.lower(): known for known in _names()}
-        near = difflib.get_close_matches(name.lower(), lower, n=1)
-        hint = f"Did you mean {lower[near[0]]}? " if near else ""
-        raise ValueError(f"is not an optimizer. {hint}The optimizers are {', '.join(_names())}")
+        known = _names()
+        raise ValueError(
+            f"is not an optimizer. {suggestion(name, known)}The optimizers are {', '.join(known)}"
+        )
     kind = getattr(torch.optim, name)
 
     def build(groups: Groups, lr: float, beta1: float) -> torch.optim.Optimizer:

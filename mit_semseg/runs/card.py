@@ -21,7 +21,7 @@ LIBRARY = "mit-semseg"
 
 _MARK = "<!-- Written by mit-semseg card, which replaces this file as long as this line is in it. -->"
 _RECIPE = ("MODEL", "DATASET", "TRAIN", "INFERENCE")  # sections that a reader may want to repeat
-_OF_A_MACHINE = {"TRAIN.workers", "TRAIN.resume", "TRAIN.start_epoch", "TRAIN.trackers", "TRAIN.tensorboard"}
+_MACHINE_KEYS = {"TRAIN.workers", "TRAIN.resume", "TRAIN.start_epoch", "TRAIN.trackers", "TRAIN.tensorboard"}
 _LEAST_OBJECTS = 10  # of a size, to conclude from
 _WEAK = 0.3  # IoU below which a class is named as a weak one
 
@@ -176,7 +176,7 @@ def _recipe(run: Run) -> str:
     """The keys that differ from the defaults, without paths, which say nothing on another machine."""
     chosen: dict[str, dict[str, Any]] = {}
     for key in KEYS:
-        if key.section in _RECIPE and not key.is_path and key.name not in _OF_A_MACHINE:
+        if key.section in _RECIPE and not key.is_path and key.name not in _MACHINE_KEYS:
             value = run.config.get(key.name, key.default)
             if not _is_default(key, value):
                 chosen.setdefault(key.section, {})[key.leaf] = value

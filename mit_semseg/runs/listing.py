@@ -14,7 +14,7 @@ from ..runtime.near_names import did_you_mean
 from .run import Run, is_run, read_run
 
 # Subfolders of a run that hold no runs, and may hold many files.
-_OF_A_RUN = {"tensorboard", "wandb", "samples", "result"}
+_RUN_FOLDERS = {"tensorboard", "wandb", "samples", "result"}
 
 
 def find_runs(root: Path) -> list[Run]:
@@ -30,7 +30,7 @@ def find_runs(root: Path) -> list[Run]:
     for place, folders, _ in os.walk(root, onerror=_report):
         here = is_run(Path(place))
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not (here and name in _OF_A_RUN)
+            name for name in folders if not name.startswith(".") and not (here and name in _RUN_FOLDERS)
         )
         if here:
             name = Path(place).relative_to(root).as_posix()

@@ -15,7 +15,7 @@ from .samples import samples
 # neighbours apart. Further runs repeat them with dashed lines.
 _COLORS = ("#3b7dd8", "#e07b24", "#2f9e6e", "#c94f8c", "#8a63d2", "#b08900", "#1fa3b5", "#d2504b")
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
-_OF_EACH_RUN = {"DIR", "TRAIN.resume", "TRAIN.start_epoch"}  # where a run is and starts, not what it computes
+_RUN_KEYS = {"DIR", "TRAIN.resume", "TRAIN.start_epoch"}  # where a run is and starts, not what it computes
 _UNKNOWN = "–"  # noqa: RUF001
 
 
@@ -61,7 +61,7 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     """
     known = [run.config for run in runs if run.config]
     order = {key.name: place for place, key in enumerate(KEYS)}
-    names = {name for config in known for name in config} - _OF_EACH_RUN
+    names = {name for config in known for name in config} - _RUN_KEYS
     rows = []
     for name in sorted(names, key=lambda name: (order.get(name, len(order)), name)):
         values = [_text(run.config, name) for run in runs]

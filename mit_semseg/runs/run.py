@@ -13,14 +13,13 @@ from typing import Any
 
 import yaml
 
-from ..config import current_names
+from ..config import current_names, flat_config
 from ..errors import UserError
 from ..models.weights.checkpoint import epoch_path, newest_epoch, read
 from ..runtime.claim import owner_of
 from ..tracking import read_identity
 from ..training.history import COLUMNS, History
 from ..training.state import NAME as STATE
-from ..training.state import flat_config
 
 TRAINING, FINISHED, STOPPED, DEAD = "training", "finished", "stopped", "dead"
 

@@ -1,10 +1,23 @@
-"""The file that was meant, when a path does not exist but a nearly equal one does."""
+"""What was meant by a name or a path that does not exist: one that does, and is nearly equal."""
 
+import difflib
 import os
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from os import PathLike, fspath
 from pathlib import Path
+
+
+def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """Known names that are like a name, in any case of letters: at most ``count``, the nearest first."""
+    by_lower = {each.lower(): each for each in known}
+    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=count)]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``"Did you mean NAME? "`` with the known name that is most like a name; "" if none is."""
+    return "".join(f"Did you mean {near}? " for near in nearest(name, known))
 
 
 def did_you_mean(path: str | PathLike[str]) -> str:

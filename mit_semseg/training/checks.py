@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import UserError
-from ..losses import OF_QUERIES, OF_TEACHERS, parse_losses
+from ..losses import LOSSES, QUERY_LOSS, TEACHER_LOSS, parse_losses
 from ..models.builder import ALL_DECODERS, check_packaged, decoder_style
 from ..models.foreign import PREFIX as HUB
 from ..models.foreign import located
@@ -13,8 +13,6 @@ from ..models.weights.packaged import PREFIX
 from ..optim.optimizers import decays_weights, find_optimizer
 from ..tracking import package_of
 from .options import TrainOptions
-
-_TAKE_CLASS_WEIGHTS = ("cross_entropy", "ohem", "focal")
 
 
 def check_recipe(options: TrainOptions) -> None:
@@ -27,17 +25,19 @@ def check_recipe(options: TrainOptions) -> None:
         losses = parse_losses(loss)
     except ValueError as error:
         raise UserError(f"TRAIN.loss is '{loss}', but {error}.") from None
-    _check_pair(options, tuple(losses))
+    _check_loss_of_decoder(options, tuple(losses))
     _check_teachers(options, tuple(losses))
-    if smoothing and "cross_entropy" not in losses:
+    takers = _losses_with("label_smoothing")
+    if smoothing and losses.keys().isdisjoint(takers):
         raise UserError(
             f"TRAIN.label_smoothing is {smoothing}, but TRAIN.loss {loss} does not use it. "
-            "Set it to 0, or add cross_entropy to the loss."
+            f"Set it to 0, or add {' or '.join(takers)} to the loss."
         )
-    if options.class_weights and not losses.keys() & set(_TAKE_CLASS_WEIGHTS):
+    takers = _losses_with("class_weights")
+    if options.class_weights and losses.keys().isdisjoint(takers):
         raise UserError(
             f"TRAIN.class_weights is {options.class_weights}, but TRAIN.loss {loss} weighs all classes "
-            f"alike. Leave it empty, or add one of {', '.join(_TAKE_CLASS_WEIGHTS)} to the loss."
+            f"alike. Leave it empty, or add one of {', '.join(takers)} to the loss."
         )
     try:
         find_optimizer(options.optim)
@@ -50,15 +50,20 @@ def check_recipe(options: TrainOptions) -> None:
         )
 
 
-def _check_pair(options: TrainOptions, losses: tuple[str, ...]) -> None:
+def _losses_with(option: str) -> list[str]:
+    """The names of the losses that take an option."""
+    return [name for name, kind in LOSSES.items() if option in kind.options]
+
+
+def _check_loss_of_decoder(options: TrainOptions, losses: tuple[str, ...]) -> None:
     """Refuse a loss of pixels for a decoder with queries, and the loss of queries for another one."""
     arch, loss = options.module.model.arch_decoder, options.module.loss
     queries = ALL_DECODERS[arch.lower()].query_count() > 0
-    if queries and losses != (OF_QUERIES,):
+    if queries and losses != (QUERY_LOSS,):
         raise UserError(
-            f"TRAIN.loss is '{loss}', but {arch} predicts masks by queries. Set TRAIN.loss {OF_QUERIES}."
+            f"TRAIN.loss is '{loss}', but {arch} predicts masks by queries. Set TRAIN.loss {QUERY_LOSS}."
         )
-    if not queries and OF_QUERIES in losses:
+    if not queries and QUERY_LOSS in losses:
         raise UserError(
             f"TRAIN.loss is '{loss}', but {arch} has no queries. Set another loss, such as cross_entropy."
         )
@@ -67,19 +72,19 @@ def _check_pair(options: TrainOptions, losses: tuple[str, ...]) -> None:
 def _check_teachers(options: TrainOptions, losses: tuple[str, ...]) -> None:
     """Refuse distillation without teachers, and teachers without it."""
     loss, teachers = options.module.loss, ",".join(options.teachers)
-    if OF_TEACHERS in losses and not teachers:
+    if TEACHER_LOSS in losses and not teachers:
         raise UserError(
             f"TRAIN.loss is '{loss}', but TRAIN.teachers is empty. Set it to the folder of a trained model."
         )
-    if teachers and OF_QUERIES in losses:
+    if teachers and QUERY_LOSS in losses:
         raise UserError(
             f"TRAIN.teachers is {teachers}, but a decoder with queries cannot learn from teachers. Leave it "
             "empty."
         )
-    if teachers and OF_TEACHERS not in losses:
+    if teachers and TEACHER_LOSS not in losses:
         raise UserError(
-            f"TRAIN.teachers is {teachers}, but TRAIN.loss {loss} does not use it. Add {OF_TEACHERS} to the "
-            f"loss: TRAIN.loss '{loss} + {OF_TEACHERS}'."
+            f"TRAIN.teachers is {teachers}, but TRAIN.loss {loss} does not use it. Add {TEACHER_LOSS} to the "
+            f"loss: TRAIN.loss '{loss} + {TEACHER_LOSS}'."
         )
 
 

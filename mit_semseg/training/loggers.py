@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from ..config import flat_config
 from ..runtime.files import replacing, unwritable
 from ..runtime.log import appending_log_to
 from ..tracking import Ending, TrackedRun, Trackers, open_trackers, write_identity
@@ -12,7 +13,6 @@ from .history import COLUMNS, Row
 from .options import RunOptions
 from .progress import Line
 from .samples import write_samples
-from .state import flat_config
 from .validation import Scores
 
 

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from .. import __version__
 from ..data.bands import RGB
-from ..data.resize import fit_size, round_up
+from ..data.resize import scored_sizes
 from ..inference import ScoringNetwork
 from ..inference.load import load_network, scoring_settings
 from ..inference.network import input_channels
@@ -118,10 +118,10 @@ def as_text(figures: dict[str, Any]) -> str:
 
 
 def _scored_size(short_edges: Sequence[int], max_long_edge: int, multiple: int) -> tuple[int, int]:
-    """Height and width of a 4:3 image at the middle one of the short edges, as `scaled` scales it."""
+    """Height and width of a 4:3 image at the middle one of the short edges."""
     short_edge = sorted(short_edges)[len(short_edges) // 2]
-    width, height = fit_size(4 * short_edge, 3 * short_edge, short_edge, max_long_edge)
-    return round_up(height, multiple), round_up(width, multiple)
+    ((width, height),) = scored_sizes(4 * short_edge, 3 * short_edge, [short_edge], max_long_edge, multiple)
+    return height, width
 
 
 def _parameters(net: nn.Module) -> int:

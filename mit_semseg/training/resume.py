@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from .. import __version__
+from ..config import flat_config
 from ..config.keys import KEYS
 from ..errors import UserError
 from ..models.weights.checkpoint import epoch_path, newest_epoch, read
@@ -32,11 +33,12 @@ from .counters import TrainState
 from .history import History
 from .options import RunOptions
 from .shard_files import read_whole_state
-from .state import NAME, check_state, flat_config, list_digest, read_state, saved_position
+from .state import NAME, list_digest, read_state, saved_position
+from .state_fit import check_state
 
 _OR_NEW = "or set DIR to another folder to start a new run"
 # Keys whose values may differ between the machines of a run: paths, and settings of a single process.
-_OF_A_MACHINE = ("TRAIN.workers", "DATASET.cache_gb", *(key.name for key in KEYS if key.is_path))
+_MACHINE_KEYS = ("TRAIN.workers", "DATASET.cache_gb", *(key.name for key in KEYS if key.is_path))
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def agree_on_start(process: ProcessInfo, options: RunOptions) -> Start:
 
 
 def read_shared_state(process: ProcessInfo, start: Start) -> dict[str, Any]:
-    """The content of the state to resume, in all processes."""
+    """The content of the state to resume, in all processes. Raises: UserError if it cannot be used."""
     file, is_source = start.state_file, process.rank == start.source
     assert file is not None
     if process.size == 1:
@@ -152,7 +154,7 @@ def initial_state(start: Start, options: RunOptions, sub_batches: int) -> TrainS
 
 def _require_equal_runs(options: RunOptions, digest: str) -> None:
     """Refuse processes whose config or lists differ from rank 0's. Raises: UserError, the same in all."""
-    keys = {key: value for key, value in flat_config(options.config).items() if key not in _OF_A_MACHINE}
+    keys = {key: value for key, value in flat_config(options.config).items() if key not in _MACHINE_KEYS}
     with failing_together():
         validation = list_digest(options.validation_list) if options.validation_list else ""
     lists = {"the content of DATASET.list_train": digest, "the content of DATASET.list_val": validation}

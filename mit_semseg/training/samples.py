@@ -10,7 +10,7 @@ FOLDER = "samples"
 
 
 def write_samples(folder: Path, samples: Mapping[str, Image]) -> None:
-    """Write pictures by the names of their images, each into the subfolder that its name has.
+    """Write pictures by the names of their images, each in the subfolder of its image's name.
 
     Raises: UserError if the disk refuses.
     """

@@ -1,7 +1,6 @@
 """Saving without stopping the training: a copy of the state in host memory, which a thread writes."""
 
 import contextlib
-import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from .tensor_trees import map_tensors
 
 
 class Snapshot:
@@ -19,30 +20,22 @@ class Snapshot:
     """
 
     def __init__(self) -> None:
-        self._memory: dict[tuple[Any, ...], Tensor] = {}
+        self._memory: dict[str, Tensor] = {}
 
     def of(self, values: dict[str, Any], name: str) -> dict[str, Any]:
         """A copy, whose tensors the next call with the same name overwrites."""
-        copied: dict[str, Any] = self._copy(values, (name,))
+        copied: dict[str, Any] = map_tensors(values, self._copy, name)
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         return copied
 
-    def _copy(self, value: Any, path: tuple[Any, ...]) -> Any:
-        if isinstance(value, Tensor):
-            memory = self._memory.get(path)
-            if memory is None or memory.shape != value.shape or memory.dtype != value.dtype:
-                value = value.detach()
-                memory = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
-                self._memory[path] = memory
-            return memory.copy_(value.detach(), non_blocking=True)
-        if isinstance(value, dict):
-            copied = copy.copy(value)  # keeps the versions of layers, which a state dict has as an attribute
-            copied.update({key: self._copy(one, (*path, key)) for key, one in value.items()})
-            return copied
-        if isinstance(value, list | tuple):
-            return type(value)(self._copy(one, (*path, k)) for k, one in enumerate(value))
-        return value
+    def _copy(self, name: str, value: Tensor) -> Tensor:
+        value = value.detach()
+        memory = self._memory.get(name)
+        if memory is None or memory.shape != value.shape or memory.dtype != value.dtype:
+            memory = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+            self._memory[name] = memory
+        return memory.copy_(value, non_blocking=True)
 
 
 class Saver:

@@ -27,13 +27,14 @@ from .resume import Start, initial_state, read_shared_state
 from .run import Run
 from .saving import Saver
 from .shard_files import read_divided_state
-from .sharding import shard
+from .sharding import is_sharded, shard
 from .speed import choose_precision, set_up_speed
-from .state import NAME, Stateful, load_state, saved_position
+from .state import NAME, Stateful, saved_position
+from .state_fit import load_state
 from .teachers import Teachers, find_teachers
 from .validation import Validation
 
-_OF_COLORS = {  # in an augmentation of photos, which images with bands do not get
+_COLOR_CHANGES = {  # in an augmentation of photos, which images with bands do not get
     "crop": "saturation and hue",
     "photos": "saturation, hue, white balance and JPEG",
 }
@@ -79,28 +80,7 @@ def build_run(
     torch.manual_seed(run.seed)
     with failing_together():
         dataset, validation = train_dataset(options), build_validation(options)
-        is_new = start.state_file is None and not start.epoch
-        if process.is_first and is_new:
-            check_weights(run.weights, options.module.model.arch_encoder)
-        weights = start.weights if process.is_first else ("", "")
-        module = build_module(
-            options.module,
-            weights,
-            imagenet=run.pretrained and process.is_first and start.state_file is None,
-            # A checkpoint of this run already has the classes that the run is trained for.
-            reset_classifier=run.reset_classifier and is_new,
-        )
-    # After loading the weights, since counting labels can take minutes and a bad file should show at once.
-    module.crit = _criterion(options.module, module.decoder, class_weights(options, dataset, process))
-    sharded = options.sharded and process.size > 1
-    if not sharded:
-        module = module.to(process.device)
-    module.train()
-    broadcast_module(module, process.device)
-    freeze_parts(module, options.module)
-    module.set_annealing(options.mask_annealing)
-    if sharded:
-        shard(module, process)
+    module = _start_module(process, options, start, dataset)
     optimizer = build_optimizer(
         options.optim,
         module.encoder,
@@ -117,17 +97,12 @@ def build_run(
     extras: dict[str, Stateful] = {"number format": precision}
     if average is not None:
         extras["average of the weights"] = average
-    notes = [*start.notes, *_notes_on_bands(dataset, options)]
     sub_batches = run.accumulate * process.size * len(devices)
+    notes = [*start.notes, *_notes_on_bands(dataset, options)]
     if start.state_file is None:
         state = initial_state(start, run, sub_batches)
     else:
-        if sharded:
-            content = read_divided_state(start.state_file, module, optimizer, extras)
-        else:
-            content = read_shared_state(process, start)
-        with failing_together():
-            state, more = load_state(start.state_file, content, module, optimizer, extras)
+        state, more = _load_state(process, start, module, optimizer, extras)
         notes += more
         state.first_sub_batches = state.first_sub_batches or sub_batches
         if average is not None and not average.updates:
@@ -161,14 +136,61 @@ def build_run(
     )
 
 
+def _start_module(
+    process: ProcessInfo, options: TrainOptions, start: Start, dataset: TrainDataset
+) -> SegmentationModule:
+    """The module with the weights of the start and its loss, on the device, frozen and sharded as asked."""
+    run = options.run
+    with failing_together():
+        is_new = start.state_file is None and not start.epoch
+        if process.is_first and is_new:
+            check_weights(run.weights, options.module.model.arch_encoder)
+        module = build_module(
+            options.module,
+            start.weights if process.is_first else ("", ""),
+            imagenet=run.pretrained and process.is_first and start.state_file is None,
+            # A checkpoint of this run already has the classes that the run is trained for.
+            reset_classifier=run.reset_classifier and is_new,
+        )
+    # After loading the weights, since counting labels can take minutes and a bad file should show at once.
+    module.crit = _criterion(options.module, module.decoder, class_weights(options, dataset, process))
+    sharded = options.sharded and process.size > 1
+    if not sharded:
+        module = module.to(process.device)
+    module.train()
+    broadcast_module(module, process.device)
+    freeze_parts(module, options.module)
+    module.set_annealing(options.mask_annealing)
+    if sharded:
+        shard(module, process)
+    return module
+
+
+def _load_state(
+    process: ProcessInfo,
+    start: Start,
+    module: SegmentationModule,
+    optimizer: torch.optim.Optimizer,
+    extras: dict[str, Stateful],
+) -> tuple[TrainState, list[str]]:
+    """Load the state of the start into all parts. Returns the counters, and notes for the user."""
+    assert start.state_file is not None
+    if is_sharded(module):
+        content = read_divided_state(start.state_file, module, optimizer, extras)
+    else:
+        content = read_shared_state(process, start)
+    with failing_together():
+        return load_state(start.state_file, content, module, optimizer, extras)
+
+
 def _notes_on_bands(dataset: TrainDataset, options: TrainOptions) -> list[str]:
     """What the augmentation skips, because the images have bands."""
     augment = options.data.augment
-    if dataset.bands is None or augment not in _OF_COLORS:
+    if dataset.bands is None or augment not in _COLOR_CHANGES:
         return []
     return [
         f"DATASET.augment {augment} changes brightness and contrast of all bands alike. It skips "
-        f"{_OF_COLORS[augment]}, which only photos have."
+        f"{_COLOR_CHANGES[augment]}, which only photos have."
     ]
 
 

@@ -7,7 +7,6 @@ then deletes the former folder. A save that is killed therefore leaves the forme
 Any number of processes can read such a state, also without sharding, and a sharded run reads any state.
 """
 
-import copy
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -29,14 +28,14 @@ from .state import (
     Stateful,
     check_finite,
     drop_shards,
-    named_tensors,
     parts_of,
     read_state,
     write_config,
 )
+from .tensor_trees import map_tensors, named_tensors
 
 # All that the index of a folder of shards names. Another name could run code.
-_OF_AN_INDEX = {
+_INDEX_TYPES = {
     "pathlib": {"Path", "PosixPath", "WindowsPath"},
     "pathlib._local": {"Path", "PosixPath", "WindowsPath"},
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
@@ -178,21 +177,10 @@ def _marks(slot: str) -> dict[str, Any]:
     return {"format": SHARDED_FORMAT, "shards": slot}
 
 
-def _filled(value: Any, tensors: Mapping[str, Tensor], name: str = "") -> Any:
-    """A copy of nested dicts and lists with other tensors, by the names of `named_tensors`."""
-    if isinstance(value, Tensor):
-        return tensors[name]
-    if isinstance(value, dict):
-        copied = copy.copy(value)  # keeps the versions of layers, which a state dict has as an attribute
-        copied.update(
-            {k: _filled(one, tensors, f"{name}.{k}" if name else str(k)) for k, one in value.items()}
-        )
-        return copied
-    if isinstance(value, list | tuple):
-        return type(value)(
-            _filled(one, tensors, f"{name}.{k}" if name else str(k)) for k, one in enumerate(value)
-        )
-    return value
+def _filled(parts: dict[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A copy of parts of a state with other tensors, by the names of `named_tensors`."""
+    filled: dict[str, Any] = map_tensors(parts, lambda name, _: tensors[name])
+    return filled
 
 
 def _write_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
@@ -246,6 +234,6 @@ class _Index(pickle.Unpickler):
         is_type = module == "torch" and (
             name == "Size" or isinstance(getattr(torch, name, None), torch.dtype)
         )
-        if is_type or name in _OF_AN_INDEX.get(module, ()):
+        if is_type or name in _INDEX_TYPES.get(module, ()):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"its index names {module}.{name}, which could run code")

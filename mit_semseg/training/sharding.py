@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..lib.nn.batchnorm import buffers_can_drift
 from ..runtime.distributed import ProcessInfo, whole_tensor
+from .tensor_trees import map_tensors
 
 _UNIT = 1_000_000  # parameters; smaller exchanges cost more time than they save memory
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # a network may call their elements by itself
@@ -95,16 +96,16 @@ def gathered(values: dict[str, Any], *, keep: bool) -> dict[str, Any]:
 
     Args:
         values: DTensors and tensors in nested dicts.
-        keep: whether this process needs the result. If not, it gets an empty dict, and needs memory for one
+        keep: whether this process needs the result. If not, its tensors are None, and it needs memory for one
             whole tensor at a time.
     """
-    copied = copy.copy(values)  # keeps the versions of layers, which a state dict has as an attribute
-    copied.clear()
-    for name, value in values.items():
-        found = gathered(value, keep=keep) if isinstance(value, dict) else _own_copy(value)
-        if keep:
-            copied[name] = found.cpu() if isinstance(found, Tensor) else found
-    return copied
+
+    def whole(_: str, value: Tensor) -> Tensor | None:
+        found = _own_copy(value)
+        return found.cpu() if keep else None
+
+    found: dict[str, Any] = map_tensors(values, whole)
+    return found
 
 
 def _own_copy(value: Tensor) -> Tensor:

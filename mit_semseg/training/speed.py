@@ -21,6 +21,7 @@ from ..models import SegmentationModule
 from ..models.activation_checkpointing import checkpoint_activations
 from ..runtime.distributed import ProcessInfo, sum_over_processes
 from ..runtime.log import get_logger
+from ..runtime.machine import synchronize
 from .options import SpeedOptions
 from .precision import AMP, Precision, faster_layout, fastest_amp, trains_wrongly
 from .step import Normalizer, criterion_of, forward, on_device
@@ -150,22 +151,18 @@ def _seconds(
     taken: list[list[float]] = [[] for _ in candidates]
     for turn in range(_ROUNDS + 1):
         for candidate, times in zip(candidates, taken, strict=True):
-            _wait_for(devices)
+            for device in devices:
+                synchronize(device)
             start = time.perf_counter()
             trial.zero_grad(set_to_none=True)
             normalizer = Normalizer(criterion_of(trial), [shard["seg_label"] for shard in batch], process)
             loss, _ = forward(trial, batch, normalizer, candidate)
             candidate.backward(loss)
-            _wait_for(devices)
+            for device in devices:
+                synchronize(device)
             if turn:
                 times.append(time.perf_counter() - start)
     return [statistics.median(times) for times in taken]
-
-
-def _wait_for(devices: Sequence[torch.device]) -> None:
-    for device in devices:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
 
 
 @contextmanager

@@ -105,12 +105,16 @@ def _train_from_start(
         for line in [run.describe(), *run.describe_rates(), *run.notes]:
             log.info(line)
     _try_out(run)
-    logging = logging_to(run.options, run.state, headline, enabled=process.is_first)
-    data = batches(run.options, run.dataset, process, len(run.devices), run.state)
-    with logging as loggers, stop_requests() as request, data as loaded, _advising(run), saving(run.saver):
+    with (
+        logging_to(run.options, run.state, headline, enabled=process.is_first) as loggers,
+        stop_requests() as request,
+        batches(run.options, run.dataset, process, len(run.devices), run.state) as data,
+        _advising(run),
+        saving(run.saver),
+    ):
         if options.run.resume == "auto" and run.state.iteration and run.saved is None:
             run.save()  # this machine has no state yet, or an older one
-        stop_for = _train_epochs(run, loaded, StopAgreement(request, run.options.timeout), loggers)
+        stop_for = _train_epochs(run, data, StopAgreement(request, run.options.timeout), loggers)
     if stop_for:
         raise SystemExit(128 + stop_for)
 

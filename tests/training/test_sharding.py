@@ -26,8 +26,9 @@ from mit_semseg.training.parallel import parallel
 from mit_semseg.training.precision import Precision
 from mit_semseg.training.shard_files import read_whole_state
 from mit_semseg.training.sharding import naming_use_of_shares, shard, whole_copy
-from mit_semseg.training.state import SHARDS, named_tensors, parts_of, read_state
+from mit_semseg.training.state import SHARDS, parts_of, read_state
 from mit_semseg.training.step import step
+from mit_semseg.training.tensor_trees import named_tensors
 
 # A small rate: large ones multiply the rounding errors by which two orders of summation differ.
 RUN = {

@@ -14,13 +14,8 @@ from mit_semseg.training.checkpoints import drop_old_epochs, save_best, save_epo
 from mit_semseg.training.counters import TrainState, Window
 from mit_semseg.training.history import History
 from mit_semseg.training.options import train_options
-from mit_semseg.training.state import (
-    check_state,
-    load_state,
-    read_state,
-    state_content,
-    write_state,
-)
+from mit_semseg.training.state import read_state, state_content, write_state
+from mit_semseg.training.state_fit import check_state, load_state
 
 
 class Pair(nn.Module):

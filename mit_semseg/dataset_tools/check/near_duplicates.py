@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-BITS = 128
 NEAR = 14
 """Bits in which two pictures of one scene may differ. Different scenes differ in half of them."""
 

@@ -19,7 +19,7 @@ from .near_duplicates import near_pairs
 
 NUM_VALUES = 65536
 """The number of values that a label can have."""
-_OF_WINDOWS = ("constant_band", "mostly_nodata", "outside")
+_WINDOW_FINDINGS = ("constant_band", "mostly_nodata", "outside")
 """The kinds of findings that windows of one scene have on their own. All others are about its files."""
 _FEW_MIRRORED = 0.05  # share of labels; more of them hide a move that all labels have
 Repeats = tuple[np.ndarray, np.ndarray]
@@ -117,7 +117,7 @@ class DatasetTally:
 
     def _is_new(self, kind: str, path: str, detail: str) -> bool:
         """Whether a finding about a window is not yet known from another window of the same scene."""
-        if kind in _OF_WINDOWS:
+        if kind in _WINDOW_FINDINGS:
             return True
         # Of all tiles, each is said; of other problems, all windows have the same.
         key = kind, path, detail if kind == "damaged" else ""

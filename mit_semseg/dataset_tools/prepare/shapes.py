@@ -15,7 +15,6 @@ from ...data.polygons import fill_polygon
 from ...errors import UserError
 
 LATER, SMALLER = "later", "smaller"
-OVERLAPS = (LATER, SMALLER)
 """Which of two shapes has the pixels that both cover."""
 
 Size = tuple[int, int]

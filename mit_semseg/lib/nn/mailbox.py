@@ -186,9 +186,8 @@ def _create(size: int) -> IO[bytes] | None:
     except OSError:
         return None
     try:
-        os.posix_fallocate(
-            file.fileno(), 0, size
-        )  # otherwise a write would kill the process when memory runs out
+        # Otherwise a write would kill the process when memory runs out.
+        os.posix_fallocate(file.fileno(), 0, size)
     except OSError:
         file.close()
         return None

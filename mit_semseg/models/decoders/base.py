@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ..layers import channel_dropout, conv_bn_relu, resize, resize_like
+from ..layers import channel_dropout, conv_bn_relu, in_float32, resize, resize_like
 
 
 class Style(NamedTuple):
@@ -195,14 +195,14 @@ class Decoder(nn.Module):
             otherwise log-probabilities (N, num_class, h, w). With deep supervision, a pair (main, auxiliary)
             of the same size.
         """
-        scores = _in_float32(self.logits(conv_out))
+        scores = in_float32(self.logits(conv_out))
         if self.use_softmax:
             return self.probabilities(scores if segSize is None else self.resize(scores, segSize))
         main = F.log_softmax(scores, dim=1)
         if not self.deep_supervision:
             return main
         # The auxiliary scores come from a finer map if the encoder has no dilation.
-        aux = resize_like(_in_float32(self.aux_logits(conv_out)), scores, self.align_corners)
+        aux = resize_like(in_float32(self.aux_logits(conv_out)), scores, self.align_corners)
         return main, F.log_softmax(aux, dim=1)
 
 
@@ -243,11 +243,6 @@ class Auxiliary(Decoder):
 def joined_channels(channels: tuple[int, ...], style: Style) -> int:
     """The channels of the map that `Decoder.joined` returns."""
     return sum(channels[index] for index in style.maps) if style.maps else channels[-1]
-
-
-def _in_float32(scores: Tensor) -> Tensor:
-    """Scores in float32 or float64, because the 16 bits of autocast are too few for probabilities."""
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def score_stride(decoder: Any, strides: tuple[int, ...]) -> int:

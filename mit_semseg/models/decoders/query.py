@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layers import in_graph, resize
+from ..layers import in_float32, in_graph, resize
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,6 @@ class QueryScores:
             for side, padded, own in zip(label.shape[1:], self.padded, self.size, strict=True)
         ]
         return F.pad(label, (0, extra[1], 0, extra[0]), value=-1) if any(extra) else label
-
-
-def in_float32(scores: Tensor) -> Tensor:
-    """Scores in float32 or float64, because the 16 bits of autocast are too few for probabilities."""
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def _summed(masks: Tensor, classes: Tensor) -> Tensor:

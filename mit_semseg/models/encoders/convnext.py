@@ -33,7 +33,6 @@ class ConvNeXt(nn.Module):
     """
 
     strides = (4, 8, 16, 32)
-    rounds_down = True
 
     def __init__(
         self,

@@ -9,22 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..activation_checkpointing import CheckpointedSequential
-from ..layers import BatchNorm2d, requested_maps, resize, resize_like
+from ..layers import BatchNorm2d, conv_bn_relu, requested_maps, resize, resize_like
 from ..weights.pretrained import with_imagenet
 from .resnet import BasicBlock, Bottleneck
 
 _WIDTH = 48  # channels of the branch at stride 4; each further branch doubles them
 _BLOCKS = 4  # residual blocks of a branch, in each module
-
-
-def _conv_bn(
-    in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, relu: bool = True
-) -> nn.Sequential:
-    layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
-        BatchNorm2d(out_channels),
-    ]
-    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
 class HighResolutionModule(nn.Module):
@@ -80,10 +70,10 @@ def _fuse(channels: list[int], source: int, target: int) -> nn.Module | None:
     if source == target:
         return None
     if source > target:
-        return _conv_bn(channels[source], channels[target], kernel_size=1, relu=False)
+        return conv_bn_relu(channels[source], channels[target], kernel_size=1)[:2]  # without ReLU
     steps = target - source
-    halve = [_conv_bn(channels[source], channels[source], stride=2) for _ in range(steps - 1)]
-    return nn.Sequential(*halve, _conv_bn(channels[source], channels[target], stride=2, relu=False))
+    halve = [conv_bn_relu(channels[source], channels[source], stride=2) for _ in range(steps - 1)]
+    return nn.Sequential(*halve, conv_bn_relu(channels[source], channels[target], stride=2)[:2])
 
 
 class HRNetV2(nn.Module):
@@ -109,7 +99,7 @@ class HRNetV2(nn.Module):
         widths = [_WIDTH * 2**i for i in range(4)]
         self.stage2_cfg, self.stage3_cfg, self.stage4_cfg = ({"NUM_BRANCHES": n} for n in (2, 3, 4))
         self.transition1 = nn.ModuleList(
-            [_conv_bn(256, widths[0]), nn.Sequential(_conv_bn(256, widths[1], stride=2))]
+            [conv_bn_relu(256, widths[0]), nn.Sequential(conv_bn_relu(256, widths[1], stride=2))]
         )
         self.stage2 = CheckpointedSequential(HighResolutionModule(widths[:2]))
         self.transition2 = _new_branch(widths[:3])
@@ -154,12 +144,12 @@ class HRNet(nn.Module):
             raise ValueError("widths and blocks need four values and modules three, all above 0")
         self.channels = tuple(widths)
         branches = list(widths)
-        self.stem = nn.Sequential(*_conv_bn(3, 64, stride=2), *_conv_bn(64, 64, stride=2))
+        self.stem = nn.Sequential(*conv_bn_relu(3, 64, stride=2), *conv_bn_relu(64, 64, stride=2))
         self.layer1 = CheckpointedSequential(
             Bottleneck(64, 64), *(Bottleneck(256, 64) for _ in range(blocks[0] - 1))
         )
         self.transition1 = nn.ModuleList(
-            [_conv_bn(256, widths[0]), nn.Sequential(_conv_bn(256, widths[1], stride=2))]
+            [conv_bn_relu(256, widths[0]), nn.Sequential(conv_bn_relu(256, widths[1], stride=2))]
         )
         self.transition2 = _new_branch(branches[:3])
         self.transition3 = _new_branch(branches)
@@ -181,7 +171,7 @@ class HRNet(nn.Module):
 def _new_branch(widths: list[int]) -> nn.ModuleList:
     """A transition: None for each branch that stays, and layers from the last one to a new one."""
     kept: list[Any] = [None] * (len(widths) - 1)
-    return nn.ModuleList([*kept, nn.Sequential(_conv_bn(widths[-2], widths[-1], stride=2))])
+    return nn.ModuleList([*kept, nn.Sequential(conv_bn_relu(widths[-2], widths[-1], stride=2))])
 
 
 def hrnetv2(pretrained: bool = False) -> HRNetV2:

@@ -94,9 +94,8 @@ class MobileNetV2Dilated(nn.Module):
         super().__init__()
         if dilate_scale not in (8, 16):
             raise ValueError(f"dilate_scale is {dilate_scale}, but takes 8 or 16")
-        self.features = CheckpointedSequential(
-            *orig_net.features[:-1]
-        )  # without the classifier's 1x1 convolution
+        # Without the 1x1 convolution of the classifier.
+        self.features = CheckpointedSequential(*orig_net.features[:-1])
         self.total_idx = len(self.features)
         third, fourth = self.down_idx[2:]
         if dilate_scale == 8:

@@ -4,7 +4,6 @@ timm lists the maps of a model. The options and the padding for other image size
 They are found by trial on the meta device, which computes only shapes.
 """
 
-import difflib
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...runtime.near_names import nearest
 from ..input_channels import RGB
 
 _FINEST = 4  # stride of the first map used; finer maps cost more than they help
@@ -103,7 +103,7 @@ def nhwc(net: nn.Module) -> bool:
 def _check_name(name: str) -> None:
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        near = [f"timm/{other}" for other in difflib.get_close_matches(arch.lower(), timm.list_models(), n=3)]
+        near = [f"timm/{other}" for other in nearest(arch, timm.list_models(), 3)]
         hint = f" Did you mean {' or '.join(filter(None, (', '.join(near[:-1]), near[-1])))}?" if near else ""
         raise UserError(
             f"MODEL.arch_encoder is 'timm/{name}', which timm {timm.__version__} does not have.{hint} "

@@ -8,7 +8,7 @@ from .mmseg_backbones import check_layers
 from .model import Rules
 from .rules import conv_modules, upernet_head
 
-_OF_A_HEAD = (
+_HEAD_KEYS = (
     *("type", "in_channels", "in_index", "channels", "num_classes", "out_channels", "threshold"),
     *("dropout_ratio", "conv_cfg", "norm_cfg", "act_cfg", "input_transform", "loss_decode", "ignore_index"),
     *("sampler", "align_corners", "init_cfg"),
@@ -120,7 +120,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 def head_options(head: Config, plan: Head, maps: tuple[int, ...]) -> dict[str, Any]:
     """The options of the decoder for a head."""
-    head.only({*_OF_A_HEAD, *plan.keys})
+    head.only({*_HEAD_KEYS, *plan.keys})
     if "norm_cfg" not in head:
         head.refuse("norm_cfg", "but a convolution without normalization is not supported")
     check_layers(head)

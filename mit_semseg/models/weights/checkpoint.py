@@ -20,9 +20,8 @@ from .tensor_files import SUFFIX, read_tensors
 
 _WEIGHTS_NAME = re.compile(r"(encoder|decoder)_epoch_(0|[1-9][0-9]*)\.pth")
 _ZIP = b"PK\x03\x04"
-_ENCRYPTED = (
-    0x1 | 0x20 | 0x40 | 0x2000
-)  # flag bits of a zip entry: encrypted, a patch, encrypted in other ways
+# Flag bits of a zip entry: encrypted, a patch, encrypted in other ways.
+_ENCRYPTED = 0x1 | 0x20 | 0x40 | 0x2000
 _FOLDER = 0x10  # an attribute of DOS
 _CHUNK = 2**20  # bytes
 

@@ -7,7 +7,7 @@ The class is in the path of the mask, in one of these ways, for ``images/a.jpg``
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ....data.files import IMAGE_EXTENSIONS
 from ....errors import UserError
@@ -21,7 +21,6 @@ from ..shapes import MaskFile, Shape
 from ..source import SourceFolder
 
 _Key = tuple[str, ...]
-_Rule = Callable[[SourceFile, set[_Key]], tuple[_Key, str] | None]
 _WORD = re.compile(r"^(mask|label|seg)[_\-. ]|[_\-. ](mask|label|seg)$", re.IGNORECASE)
 
 
