@@ -44,7 +44,7 @@ class Cluster:
         return agent
 
     def records(self):
-        """What has been trained: (start of the process group, epoch, iteration, rank, size, images)."""
+        """What was begun: (start of the process group, epoch, iteration, rank, size, images)."""
         lines = (line for file in self.trace.iterdir() for line in file.read_text().splitlines())
         found = []
         for line in lines:
@@ -69,7 +69,7 @@ class Cluster:
     def images(self, epoch_iters):
         """The images in the order in which they have changed the weights, by sub-batch.
 
-        An iteration that was trained again, since its process group died before it was saved, counts once.
+        An iteration that was begun again, since its process group died before it was saved, counts once.
         """
         newest = {}
         for start, epoch, number, rank, size, images in self.records():
