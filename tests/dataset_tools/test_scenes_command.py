@@ -222,9 +222,10 @@ def test_more_scenes_than_files_may_be_open(call, tmp_path):
         write_scene(tmp_path / "images" / f"s{k}.tif", pixels, transform=place)
         write_scene(tmp_path / "labels" / f"s{k}.tif", label, transform=place)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = os.open(tmp_path, os.O_RDONLY)  # the lowest number that is free
-    os.close(used)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, limits[1]))
+    free = [os.open(tmp_path, os.O_RDONLY) for _ in range(30)]
+    for number in free:
+        os.close(number)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1, limits[1]))
     try:
         outcome = call(
             *("data", "scenes", tmp_path / "images", tmp_path / "labels", tmp_path / "out"),

@@ -242,8 +242,8 @@ def test_a_signal_also_ends_a_validation_and_the_resumed_run_repeats_it(
 
 
 def test_dropout_draws_what_it_would_have_drawn(words, call, tmp_path):
-    keys = {"MODEL__arch_decoder": "ppm", "TRAIN__epoch_iters": 4, "TRAIN__num_epoch": 1, "VAL__every": 0}
-    keys |= {"TRAIN__disp_iter": 1, "TRAIN__ema_decay": 0}
+    keys = {"MODEL__arch_decoder": "ppm", "MODEL__decoder_dim": 16, "TRAIN__epoch_iters": 4}
+    keys |= {"TRAIN__num_epoch": 1, "VAL__every": 0, "TRAIN__disp_iter": 1, "TRAIN__ema_decay": 0}
     assert call(*words("whole", **keys)).code == 0
     thread = signal_when(tmp_path / "parts", "Epoch 1/1  1/4", signal.SIGTERM)
     assert call(*words("parts", **keys)).code == 143

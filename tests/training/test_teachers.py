@@ -141,10 +141,10 @@ def test_a_student_that_ignores_the_labels_becomes_like_its_teacher(student, tmp
 
 
 def test_the_teacher_is_no_part_of_the_weights(student, trained, tmp_path):
-    outcome = student("run", TRAIN__ema_decay=0.9, TRAIN__autotune=True, VAL__every=1)
+    outcome = student("run", TRAIN__ema_decay=0.9, TRAIN__autotune=True, TRAIN__num_epoch=1)
     assert outcome.code == 0, outcome.err
     assert f"Teacher: {trained}\n" in outcome.err + outcome.out
-    assert weights(tmp_path / "run").keys() == weights(trained).keys()
+    assert weights(tmp_path / "run", 1).keys() == weights(trained).keys()
 
 
 def test_a_resumed_run_ends_with_the_same_bits(student, tmp_path):

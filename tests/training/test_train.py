@@ -271,12 +271,12 @@ def unlabel(folder, numbers):
 def test_a_training_without_a_labelled_pixel_ends_early(call, own_tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "dry_run", lambda *args: None)  # it may have seen another sub-batch
     unlabel(own_tiny.folder, range(6))
-    words = ["--gpus", "cpu", "--cfg", own_tiny.config, "DIR", tmp_path / "run", "TRAIN.num_epoch", 40]
-    done = call("train", *words, "TRAIN.epoch_iters", 7, "TRAIN.batch_size_per_gpu", 1)
+    words = ["--gpus", "cpu", "--cfg", own_tiny.config, "DIR", tmp_path / "run", "TRAIN.num_epoch", 5]
+    done = call("train", *words, "TRAIN.epoch_iters", 45, "TRAIN.batch_size_per_gpu", 1)
     assert done.code == 2
     assert "None of the first 100 iterations had a labelled pixel" in done.err
-    assert "Epoch 15/40" in done.out
-    assert "Epoch 16/40" not in done.out
+    assert "Epoch 3/5   9/45" in done.out
+    assert "Epoch 3/5  10/45" not in done.out
 
 
 def test_iterations_without_a_labelled_pixel_change_no_mean(call, own_tiny, tmp_path):
@@ -325,6 +325,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
         "TRAIN__optim": optimizer,
         "TRAIN__lr_encoder": 1e-3,
         "MODEL__arch_decoder": decoder,
+        "MODEL__decoder_dim": 16,
     }
     whole = train("whole", **keys)
     interrupted(monkeypatch, tiny, tmp_path / "parts", 1, **keys)
