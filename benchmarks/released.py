@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mit_semseg.config import load_config
 from mit_semseg.evaluation.evaluate import evaluate
-from mit_semseg.runtime.distributed import find_devices
+from mit_semseg.runtime.devices import find_devices
 
 RELEASED = Path(__file__).parent.parent / "ckpt" / "released"
 TOLERANCE = 0.05  # percentage points; processors round differently

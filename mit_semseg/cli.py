@@ -336,7 +336,7 @@ def _run(command: str, args: argparse.Namespace) -> int:
             f"{' and '.join(given)} has no effect: training starts from these weights, but {command} uses a "
             f"checkpoint in DIR ({cfg.DIR}). Select it with {_CHECKPOINT[command]}.\n"
         )
-    from .runtime.distributed import find_devices  # imports torch
+    from .runtime.devices import find_devices  # imports torch
 
     if command == "train" and cfg.MODEL.packed:
         raise UserError(

@@ -6,7 +6,7 @@ from .data.files import find_recursive
 from .errors import UserError as NotSupportedCliException
 from .inference.pictures import colorEncode
 from .metrics.confusion import AverageMeter, accuracy, intersectionAndUnion
-from .runtime.distributed import parse_devices
+from .runtime.devices import parse_devices
 from .runtime.log import setup_logger
 
 __all__ = [

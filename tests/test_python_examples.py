@@ -17,7 +17,9 @@ def place(tmp_path_factory, tiny):
     folder = tmp_path_factory.mktemp("place")
     run = folder / "ckpt" / "mine"
     run.mkdir(parents=True)
-    shutil.copy(tiny.folder / "validation" / "0.jpg", folder / "street.jpg")
+    (folder / "data").mkdir()
+    for name in ("street.jpg", "data/street.jpg"):
+        shutil.copy(tiny.folder / "validation" / "0.jpg", folder / name)
     cfg = load_config("ade20k-mobilenetv2dilated-c1_deepsup", ["DATASET.imgSizes", "32"])
     (run / "config.yaml").write_text(cfg.dump())
     torch.manual_seed(0)

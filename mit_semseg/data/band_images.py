@@ -9,7 +9,7 @@ import torch
 
 from ..errors import UserError
 from .bands import Bands
-from .label_values import LabelCoding
+from .label_coding import LabelCoding
 from .labels import read_label
 from .raster import raster_size
 from .resize import resize, scored_sizes

@@ -13,18 +13,18 @@ import torch
 from PIL import Image
 
 from ..errors import UserError
-from ..runtime.distributed import one_thread
+from ..runtime.threads import one_thread
 from .band_images import BandImage, read_image, read_pair, scaled_bands
 from .bands import Bands
 from .base_dataset import BaseDataset, select
 from .file_cache import FileCache
 from .images import normalize, open_image, open_pair, pages_of
-from .label_values import LabelCoding
+from .label_coding import LabelCoding
 from .labels import read_with_nodata, standard_values
 from .records import Record, Records, read_records
 from .remote import Address, address_of
 from .resize import Scales, fit_size, pick_nearest, resize, round_up, scored_sizes
-from .scene_pairs import label_values, read_region, region_of
+from .scene_pairs import read_region, region_of, window_values
 from .schedule import Schedule
 from .shards import located
 
@@ -132,7 +132,7 @@ class _Listed(BaseDataset):
         record = self.records[row]
         label = self._files(record)[1]
         if record.is_window:
-            return label_values(label, region_of(record))
+            return window_values(label, region_of(record))
         values, nodata = read_with_nodata(label)
         if nodata is None:
             return values

@@ -10,8 +10,8 @@ from ..errors import UserError
 from ..runtime.distributed import ProcessInfo, failing_together
 from ..runtime.log import get_logger
 from .datasets import TrainDataset, ValDataset
+from .label_diagnosis import Diagnosis, count_classes, diagnose
 from .label_files import LARGEST
-from .label_values import Diagnosis, count_classes, diagnose
 from .orientation import UNDECIDED_FIX, Fit, fit, orientation_of
 from .shards import opened
 

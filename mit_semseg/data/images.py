@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from ..errors import UserError
 from .files import BANDS_FIX, naming, too_large
-from .label_values import LabelCoding
+from .label_coding import LabelCoding
 from .labels import read_label
 from .orientation import UPRIGHT_FIX, Fit, fit, orientation_of
 from .shards import content_of, opened

@@ -1,7 +1,7 @@
 """Reading the values of label files, whatever their format, compression, bits, palette and transparency.
 
 All commands read labels with `values_of`. It refuses a file whose values are not class numbers, or could be
-read in two ways, with a `LabelError` that names the kind of problem and its fix. `label_values` judges the
+read in two ways, with a `LabelError` that names the kind of problem and its fix. `label_diagnosis` judges the
 values.
 """
 

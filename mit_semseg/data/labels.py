@@ -7,8 +7,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
 from .files import naming
+from .label_coding import LabelCoding
+from .label_diagnosis import diagnose
 from .label_files import LabelError, count_values, nodata_of, unread_lossy_format, values_of
-from .label_values import LabelCoding, diagnose
 from .shards import content_of, opened
 
 _START = 16  # bytes that tell the formats apart which Pillow does not open

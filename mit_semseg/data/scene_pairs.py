@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import UserError
 from .band_images import BandImage
 from .bands import Bands, BandSelection, Pixels
-from .label_values import LabelCoding
+from .label_coding import LabelCoding
 from .labels import standard_where
 from .records import Record
 from .scenes import LabelScene, Raster, Scene, SceneError, Span
@@ -68,7 +68,7 @@ def read_bands_region(image: Name, region: Region, selection: BandSelection) -> 
     return scene.select(region.rows, region.columns, selection)[0]
 
 
-def label_values(label: Name, region: Region) -> np.ndarray:
+def window_values(label: Name, region: Region) -> np.ndarray:
     """A label's window as the file has it, (h, w); if some pixels have no data, the others, (1, n)."""
     scene = _open_label(label, os.getpid())
     check_inside(region, scene)

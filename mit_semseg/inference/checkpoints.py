@@ -49,46 +49,56 @@ def trained_weights(cfg: CfgNode, section: str) -> Weights:
             )
         return files_of(single) if cfg.MODEL.exported else (single,)
     newest = newest_epoch(folder)
-    if (
-        newest is None
-        and PUBLISHED.get(folder.name) is not None
-        and name in ("", f"epoch_{PUBLISHED[folder.name]}.pth")
-    ):
-        get_logger().info("%s holds no checkpoint: downloading the published one", folder)
-        encoder, decoder = fetch_published(folder.name, folder)
-        return str(encoder), str(decoder)
-    released = released_weights(folder.name) if newest is None else None
-    if not name:
-        if released is not None:
-            if resolved(folder) == resolved(released[0].parent):
-                get_logger().info("Checkpoint: %s and %s", released[0], released[1].name)
-            else:
-                get_logger().info("%s holds no checkpoint: using %s", folder, released[0].parent)
-            _warn_of_other_model(cfg, released[0].parent)
-            return str(released[0]), str(released[1])
-        incomplete = incomplete_epoch(folder)
-        if newest is None:
-            if incomplete:
-                raise UserError(f"{folder} holds no complete checkpoint: {incomplete}")
-            raise UserError(
-                f"{folder} holds no checkpoint.{did_you_mean(folder)} Train one with train.py, or set DIR to "
-                "a folder with encoder_epoch_N.pth and decoder_epoch_N.pth."
-            )
+    if newest is None:
+        published = PUBLISHED.get(folder.name)
+        if published is not None and name in ("", f"epoch_{published}.pth"):
+            get_logger().info("%s holds no checkpoint: downloading the published one", folder)
+            encoder, decoder = fetch_published(folder.name, folder)
+            return str(encoder), str(decoder)
+        if not name and (released := released_weights(folder.name)) is not None:
+            return _released(cfg, folder, *released)
+    found = _of_epoch(folder, name or _newest(folder, newest), f"{section}.checkpoint", newest)
+    _warn_of_other_model(cfg, folder)
+    return found
+
+
+def _released(cfg: CfgNode, folder: Path, encoder: Path, decoder: Path) -> Weights:
+    """The weights that come with the project, in place of those of an empty folder."""
+    if resolved(folder) == resolved(encoder.parent):
+        get_logger().info("Checkpoint: %s and %s", encoder, decoder.name)
+    else:
+        get_logger().info("%s holds no checkpoint: using %s", folder, encoder.parent)
+    _warn_of_other_model(cfg, encoder.parent)
+    return str(encoder), str(decoder)
+
+
+def _newest(folder: Path, newest: int | None) -> str:
+    """The name of the checkpoint of the newest epoch. Raises: UserError if there is none."""
+    incomplete = incomplete_epoch(folder)
+    if newest is None:
         if incomplete:
-            get_logger().warning("Using epoch %d: %s", newest, incomplete)
-        name = f"epoch_{newest}.pth"
+            raise UserError(f"{folder} holds no complete checkpoint: {incomplete}")
+        raise UserError(
+            f"{folder} holds no checkpoint.{did_you_mean(folder)} Train one with train.py, or set DIR to "
+            "a folder with encoder_epoch_N.pth and decoder_epoch_N.pth."
+        )
+    if incomplete:
+        get_logger().warning("Using epoch %d: %s", newest, incomplete)
+    return f"epoch_{newest}.pth"
+
+
+def _of_epoch(folder: Path, name: str, key: str, newest: int | None) -> Weights:
+    """The checkpoints of a name such as ``epoch_20.pth``. Raises: UserError if they do not exist."""
     files = (folder / f"encoder_{name}", folder / f"decoder_{name}")
     for file in files:
         if not file.is_file():
-            if released is not None:
-                hint = f"The weights that come with the project are used if {section}.checkpoint is empty"
-            elif newest is not None:
+            hint = f"{folder} has no other checkpoint"
+            if newest is not None:
                 hint = f"The newest there is epoch_{newest}.pth"
-            else:
-                hint = f"{folder} has no other checkpoint"
-            raise UserError(f"{file} does not exist. {hint}. Set {section}.checkpoint, or DIR.")
+            elif released_weights(folder.name) is not None:
+                hint = f"The weights that come with the project are used if {key} is empty"
+            raise UserError(f"{file} does not exist. {hint}. Set {key}, or DIR.")
     get_logger().info("Checkpoint: %s and %s", files[0], files[1].name)
-    _warn_of_other_model(cfg, folder)
     return str(files[0]), str(files[1])
 
 

@@ -1,7 +1,6 @@
-"""Devices, the rank of a process, and exchanges between all processes of a run."""
+"""The rank of a process, and exchanges between all processes of a run."""
 
 import os
-import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,53 +32,6 @@ class ProcessInfo:
         return self.rank == 0
 
 
-def parse_devices(input_devices: str) -> list[str]:
-    """The devices that a text names, without duplicates: ``"0-1,gpu4"`` gives gpu0, gpu1, gpu4.
-
-    Raises: UserError if it is neither a list of GPUs nor ``"cpu"``.
-    """
-    devices: list[str] = []
-    for part in input_devices.lower().replace(" ", "").split(","):
-        if part == "cpu":
-            devices.append("cpu")
-            continue
-        match = re.fullmatch(r"(?:gpu)?(\d{1,4})(?:-(?:gpu)?(\d{1,4}))?", part)
-        if match is None:
-            raise UserError(
-                f"'{input_devices}' names no devices. Write GPU numbers such as 0-3, 0,2 or gpu1, or cpu."
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        devices += [f"gpu{i}" for i in range(min(first, last), max(first, last) + 1)]
-    devices = list(dict.fromkeys(devices))
-    if "cpu" in devices and len(devices) > 1:
-        raise UserError(f"'{input_devices}' mixes the CPU with GPUs. Use one or the other.")
-    return devices
-
-
-def find_devices(text: str | None, processes: int | None = None) -> list[torch.device]:
-    """The devices that ``--gpus`` names; by default all GPUs, or the CPU if there are none.
-
-    Args:
-        processes: how many times the list names the CPU; it names each GPU once.
-
-    Raises: UserError for a GPU that the machine does not have, and for ``processes`` with GPUs.
-    """
-    present = torch.cuda.device_count()
-    names = parse_devices(text) if text is not None else [f"gpu{i}" for i in range(present)] or ["cpu"]
-    if names == ["cpu"]:
-        return [torch.device("cpu")] * (processes or 1)
-    if processes is not None:
-        raise UserError("--procs is for the CPU: add --gpus cpu. On GPUs there is one process on each.")
-    missing = [name for name in names if int(name[3:]) >= present]
-    if missing:
-        there = ("has no GPU", "has only gpu0", f"has only gpu0 to gpu{present - 1}")[min(present, 2)]
-        raise UserError(
-            f"'{text}' names {', '.join(missing)}, but this machine {there}. "
-            "Omit the option to use all devices of the machine, or pass cpu."
-        )
-    return [torch.device("cuda", int(name[3:])) for name in names]
-
-
 def is_first_on_machine() -> bool:
     """Whether this process is the first of those that the launcher has started on this machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
@@ -88,21 +40,6 @@ def is_first_on_machine() -> bool:
 def local_world_size() -> int:
     """The number of processes of the run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Inside the block, torch computes in the calling thread alone.
-
-    For operations on single images, which gain little from more threads. Idle threads would spin for a while,
-    waiting for more work, and slow down other processes.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def sum_over_processes(values: Tensor) -> Tensor:

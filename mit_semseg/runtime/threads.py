@@ -1,8 +1,12 @@
-"""Threads that help a loop: one prefetches its items, one writes its results, several compute in parallel."""
+"""Threads that help a loop: one prefetches its items, one writes its results, several compute in parallel.
+
+`one_thread` does without torch's own.
+"""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -11,6 +15,21 @@ import torch
 T = TypeVar("T")
 
 _END: Any = object()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside the block, torch computes in the calling thread alone.
+
+    For operations on single images, which gain little from more threads. Idle threads would spin for a while,
+    waiting for more work, and slow down other processes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:

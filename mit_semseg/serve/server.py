@@ -92,7 +92,7 @@ def worker_places(gpus: str | None, workers: int | None) -> list[tuple[str | Non
         return [(None, cores)]
     if gpus == "cpu":
         return [("cpu", max(1, cores // (workers or 1)))] * (workers or 1)
-    from ..runtime.distributed import find_devices  # imports torch, which the server does without if it can
+    from ..runtime.devices import find_devices  # imports torch, which the server does without if it can
 
     devices = find_devices(gpus)
     if devices[0].type == "cpu":

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(cfg: "CfgNode", args: argparse.Namespace) -> int:
     """Prints the figures of the config's model and returns the exit code. Raises: UserError for a mistake."""
-    from ..runtime.distributed import find_devices
+    from ..runtime.devices import find_devices
     from ..runtime.machine import naming_lack_of_memory
     from .profile import as_text, profile
 

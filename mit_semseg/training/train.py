@@ -135,9 +135,10 @@ def _train_epochs(run: Run, data: Batches, stop: StopAgreement, loggers: Loggers
         run.saver.wait()
         log.info(
             "Stopped by %s after iteration %d of epoch %d. To resume from %s, repeat the command with "
-            "TRAIN.resume auto",
+            "TRAIN.resume auto%s",
             *(Signals(stop_for).name, state.iteration - state.epochs * options.epoch_iters),
             *(state.epochs + 1, options.folder / NAME),
+            " and without TRAIN.start_epoch" if options.start_epoch else "",
         )
     elif state.epochs < options.num_epoch:
         log.info("Stopped early: %d validations were not better than %.4f", state.stale, state.best or 0)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mit_semseg.data.datasets import TestDataset as PredictionDataset
 from mit_semseg.data.datasets import TrainDataset, ValDataset
-from mit_semseg.data.label_values import LabelCoding
+from mit_semseg.data.label_coding import LabelCoding
 from mit_semseg.data.labels import read_label
 from mit_semseg.dataset_tools.check.decode import read_label as check_label
 from mit_semseg.errors import UserError

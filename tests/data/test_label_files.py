@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mit_semseg.data.label_diagnosis import count_classes
 from mit_semseg.data.label_files import FIXES, LabelError, count_values, require_unmixed
-from mit_semseg.data.label_values import count_classes
 from mit_semseg.data.labels import read_values
 from mit_semseg.dataset_tools.check.decode import read_label
 from mit_semseg.dataset_tools.check.issue_types import ISSUE_TYPES

@@ -9,7 +9,7 @@ from PIL import Image
 from scene_files import UTM, landscape, transform_of, write_scene
 
 from mit_semseg.data.bands import Bands
-from mit_semseg.data.label_values import LabelCoding
+from mit_semseg.data.label_coding import LabelCoding
 from mit_semseg.data.resized_windows import read_resized
 from mit_semseg.errors import UserError
 

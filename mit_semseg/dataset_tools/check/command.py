@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ...data.bands import BandSelection
-    from ...data.label_values import LabelCoding
+    from ...data.label_coding import LabelCoding
     from ..pool import run_guarded
     from .examine import examine
     from .findings import Findings

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...data.images import hidden_bands, unit_range
+from ...data.label_diagnosis import count_classes
 from ...data.label_files import LabelError, nodata_of, unread_lossy_format, values_of
-from ...data.label_values import count_classes
 from ...data.orientation import orientation_of
 from ...data.remote import address_of, fetched
 from ...data.scenes import LOCAL_ONLY

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from ...data.bands import BandSelection
+from ...data.label_diagnosis import count_classes
 from ...data.label_files import LARGEST, LabelError
-from ...data.label_values import count_classes
 from ...data.scene_pairs import Region, check_inside, difference, kept_label, kept_scene
 from ...data.scenes import DamagedSceneError, ImpossibleLabelError, LabelScene, Raster, Scene
 from ...errors import UserError

@@ -1,12 +1,12 @@
 """The types of problems and notes, in the order in which they are reported, each with its fix.
 
-The fix of a type that `data.label_values.diagnose` finds depends on the values, so it is empty here.
+The fix of a type that `data.label_diagnosis.diagnose` finds depends on the values, so it is empty here.
 """
 
 from dataclasses import dataclass
 
+from ...data.label_diagnosis import NO_WAY
 from ...data.label_files import FIXES
-from ...data.label_values import NO_WAY
 from ...data.orientation import UNDECIDED_FIX, UPRIGHT_FIX
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...data.label_values import VOID, Diagnosis, LabelCoding, diagnose
+from ...data.label_coding import LabelCoding
+from ...data.label_diagnosis import VOID, Diagnosis, diagnose
 from .findings import CheckedList, Findings
 from .issue_types import ISSUE_TYPES
 from .sequences import shared_sequences

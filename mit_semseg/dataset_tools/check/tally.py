@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ...data.label_values import VOID, LabelCoding
+from ...data.label_coding import LabelCoding
+from ...data.label_diagnosis import VOID
 from ...data.scene_pairs import region_of
 from ..pool import WorkerDeath
 from .alignment import REACH, Agreement, common_move, describe_move, mirror_of, move_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...data.classes import ClassTable, palette
-from ...data.label_values import spelled
+from ...data.label_diagnosis import spelled
 from ...errors import UserError
 from .release import Release
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ...data.files import naming
+from ...data.label_diagnosis import count_classes
 from ...data.label_files import LabelError, lossy_format
-from ...data.label_values import count_classes
 from ...data.labels import read_values
 from ...errors import UserError
 from .names import separator, table_lines

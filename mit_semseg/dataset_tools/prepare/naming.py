@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...data.classes import ClassTable
-from ...data.label_values import LabelCoding, diagnose, spelled
+from ...data.label_coding import LabelCoding
+from ...data.label_diagnosis import diagnose, spelled
 from ...errors import UserError
 from .classes import Recoding, classes_of, table_of
 from .names import BACKGROUND, NO_CLASS, Names, read_names

@@ -77,7 +77,7 @@ def test_a_label_that_fits_neither_view_is_refused_with_the_orientation(prepare,
 
 def test_training_names_the_orientation_and_the_command_that_turns_images(photos):
     from mit_semseg.data.images import open_pair
-    from mit_semseg.data.label_values import LabelCoding
+    from mit_semseg.data.label_coding import LabelCoding
 
     source = photos(6)
     with pytest.raises(UserError) as caught:

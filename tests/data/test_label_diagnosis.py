@@ -5,7 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from mit_semseg.data.label_values import LabelCoding, diagnose, spelled
+from mit_semseg.data.label_coding import LabelCoding
+from mit_semseg.data.label_diagnosis import diagnose, spelled
 
 
 def counted(values, edge=()):
