@@ -69,7 +69,8 @@ class Cluster:
     def images(self, epoch_iters):
         """The images in the order in which they have changed the weights, by sub-batch.
 
-        An iteration that was begun again, since its process group died before it was saved, counts once.
+        An iteration that was begun again, since its process group died before it was saved, counts once. One
+        that was lost at the end, when the run stopped before it was begun again, does not count.
         """
         newest = {}
         for start, epoch, number, rank, size, images in self.records():
@@ -80,9 +81,13 @@ class Cluster:
         for iteration, groups in newest.items():
             for start in groups:
                 first[start] = min(iteration, first.get(start, iteration))
-        order = []
+        order, lost = [], None
         for iteration in sorted(newest):
             valid = [s for s in newest[iteration] if not any(s < t and first[t] <= iteration for t in first)]
+            if not valid:
+                lost = iteration
+                continue
+            assert lost is None, (lost, newest[lost], iteration)
             assert len(valid) == 1, (iteration, newest[iteration])
             ranks = newest[iteration][valid[0]]
             assert sorted(ranks) == list(range(ranks[0][0])), (iteration, ranks)
