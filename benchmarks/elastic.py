@@ -7,7 +7,7 @@ images that were trained on are compared with those of the undisturbed order. Wi
 needs a shared disk, both have the same folder, and no disk dies.
 
     python benchmarks/elastic.py --minutes 60 > benchmarks/results/elastic.md
-    python benchmarks/elastic.py --minutes 20 --parallel fsdp > benchmarks/results/elastic-fsdp.md
+    python benchmarks/elastic.py --minutes 12 --parallel fsdp > benchmarks/results/elastic-fsdp.md
 """
 
 import argparse
