@@ -22,7 +22,7 @@ class SegmentationModuleBase(nn.Module):
             pred: scores (N, C, h, w).
             label: (N, h, w); -1 means no label.
         """
-        return _accuracy(_correct_pixels(pred, label), label)
+        return _share(_correct_pixels(pred, label), label)
 
 
 class SegmentationModule(SegmentationModuleBase):
@@ -109,7 +109,9 @@ class SegmentationModule(SegmentationModuleBase):
         loss = self.crit(prediction, label, *taught)
         if auxiliary is not None and self.deep_sup_scale is not None:
             loss = loss + self.crit(self._for_labels(auxiliary, label), label, *taught) * self.deep_sup_scale
-        return loss, _accuracy(_correct_pixels(prediction, label), label, count_correct)
+        if count_correct:
+            return loss, _correct_pixels(prediction, label)
+        return loss, self.pixel_acc(prediction, label)
 
     def _of_queries(
         self, prediction: QueryScores, label: Tensor, count_correct: bool
@@ -117,7 +119,7 @@ class SegmentationModule(SegmentationModuleBase):
         assert self.crit is not None
         label = prediction.covered(label)
         correct = ((prediction.labels(label.shape[1:]) == label) & (label >= 0)).sum()
-        return self.crit(prediction, label), _accuracy(correct, label, count_correct)
+        return self.crit(prediction, label), correct if count_correct else _share(correct, label)
 
     def _unpacked(self, batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The dict in a list of one, on the device of the module."""
@@ -134,9 +136,9 @@ class SegmentationModule(SegmentationModuleBase):
         return F.log_softmax(resize(log_probs, label.shape[-2:], align_corners), dim=1)
 
 
-def _accuracy(correct: Tensor, label: Tensor, count: bool = False) -> Tensor:
-    """The share of correct pixels among the labelled ones, 0 if none is; or their number, unchanged."""
-    return correct if count else correct.float() / (label >= 0).sum().float().clamp(min=1)
+def _share(correct: Tensor, label: Tensor) -> Tensor:
+    """A number of correct pixels as a share of the labelled ones; 0 if none is labelled."""
+    return correct.float() / (label >= 0).sum().float().clamp(min=1)
 
 
 def _correct_pixels(pred: Tensor, label: Tensor) -> Tensor:

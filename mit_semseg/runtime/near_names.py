@@ -1,4 +1,4 @@
-"""What was meant by a name or a path that does not exist: one that does, and is nearly equal."""
+"""For a name or a path that does not exist: the nearly equal one that does."""
 
 import difflib
 import os

@@ -116,7 +116,7 @@ class History:
 
 
 def _cells(*values: float) -> list[float | str]:
-    """Cells of the table, which are empty where there is no value."""
+    """Values as cells of the table. NaN becomes an empty cell."""
     return ["" if isnan(value) else value for value in values]
 
 

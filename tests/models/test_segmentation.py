@@ -87,6 +87,16 @@ def test_pixel_accuracy_counts_labelled_pixels_only():
         assert net.pixel_acc(scores, torch.tensor(label).reshape(1, 2, 2)).item() == pytest.approx(share)
 
 
+def test_a_subclass_may_measure_another_accuracy():
+    class Own(SegmentationModule):
+        def pixel_acc(self, pred, label):
+            return torch.tensor(0.125)
+
+    own = Own(Nothing(), AsItIs((2,), num_class=2), mean_loss())
+    label = torch.tensor([0, 0, -1]).reshape(1, 1, 3)
+    assert own({"img_data": IMAGE, "seg_label": label})[1].item() == 0.125
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_correct_pixels_are_counted_in_place_of_the_accuracy(deep):
     feeds = [

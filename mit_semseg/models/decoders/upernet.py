@@ -71,7 +71,7 @@ class UPerNet(Decoder):
         return classify(self.dropout(fused))
 
     def _pyramid(self, features: list[Tensor]) -> list[Tensor]:
-        """A map for each one of the encoder, finest first, to which the coarser ones were added."""
+        """One map for each map of the encoder, finest first, with the coarser ones added."""
         top = self._pool(features[-1])
         pyramid = [top]
         for level in reversed(range(len(self.fpn_in))):
